@@ -1,0 +1,1 @@
+"""Find photos by drawing, with a frozen text-to-image diffusion model."""

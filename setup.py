@@ -1,0 +1,44 @@
+"""Installs sbir_jax; tool settings are in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+TEST = ["pytest>=8", "beartype", "scikit-learn", "ir-measures", "ruff", "pyright"]
+# The oracle: the models' PyTorch originals. Nothing in the package imports them.
+PARITY = ["torch", "diffusers", "accelerate"]
+
+setup(
+    name="sbir_jax",
+    version="0.1.0",
+    description="Find photos by drawing, with a frozen text-to-image diffusion model",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["sbir_jax", "sbir_jax.*"]),
+    include_package_data=True,
+    package_data={
+        "sbir_jax": ["assets/toybox_sd/**/*", "data/splits/*", "assets/*.html"]
+    },
+    install_requires=[
+        "jax",
+        "flax",
+        "optax",
+        "orbax-checkpoint",
+        "ml_collections",
+        "absl-py",
+        "numpy",
+        "Pillow",
+        "safetensors",
+        "huggingface_hub",
+        "tqdm",
+        "rich",
+        "jaxtyping",
+        "transformers",
+        "tensorflow-datasets",
+        "array_record",
+        "pyarrow",
+        "grain",
+        "clu",
+        "tensorboardX",
+        "matplotlib",
+    ],
+    extras_require={"test": TEST, "parity": PARITY},
+)
