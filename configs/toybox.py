@@ -1,0 +1,12 @@
+"""The embedded default: Toybox world, Toybox backbone, nothing to download."""
+
+from sbir_jax.config import base, parse_arg
+
+
+def get_config(arg=None):
+    """`task=fine_grained` after the colon for instances instead of categories."""
+    args = parse_arg(arg, task="category")
+    config = base(args["task"])
+    config.data = {"name": "toybox", "root": ""}
+    config.train.steps = 300
+    return config

@@ -1,0 +1,220 @@
+"""The public face: images in, descriptors out.
+
+embedder = Embedder.from_run("runs/toybox")
+photos = embedder.embed(paths, "photo")
+nearest = (embedder.embed(["cup.png"], "sketch") @ photos.T).argsort()[:, ::-1]
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+from tqdm.auto import tqdm
+
+from sbir_jax import checkpoint, features, sharding
+from sbir_jax.data import images as images_lib
+from sbir_jax.features import Recipe, Task
+from sbir_jax.prompts import Modality, PromptConfig, init_prompts
+from sbir_jax.weights import Backbone, load_backbone
+
+PARTS = ("unet", "vae_encoder", "text_encoder")
+
+
+def tokenize(backbone: Backbone, texts: Sequence[str]) -> np.ndarray:
+    """Token ids int32 [b, n], padded or cut to the text encoder's length."""
+    tokenizer = backbone.tokenizer
+    ids = tokenizer(
+        list(texts),
+        padding="max_length",
+        truncation=True,
+        max_length=tokenizer.model_max_length,
+    )
+    return np.asarray(ids["input_ids"], np.int32)
+
+
+def text_states(backbone: Backbone, texts: Sequence[str]) -> Float[Array, "b n d"]:
+    """What the UNet's cross-attention gets for these texts."""
+    encode = jax.jit(functools.partial(features.encode_text, backbone))
+    return encode(backbone.params, tokenize(backbone, texts))
+
+
+class Embedder:
+    """A backbone, prompts and a recipe, with the preprocessing that belongs to them.
+
+    Attributes:
+      size: side of the images the network sees, in pixels.
+      dim: length of a descriptor.
+      fingerprint: sha256 hex over everything that changes a descriptor; caches and
+        indexes carry it and refuse to mix.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        prompts: dict,
+        recipe: Recipe,
+        size: int,
+        visual_scale: float = 1.0,
+        batch_size: int = 32,
+    ):
+        self.backbone, self.recipe, self.size = backbone, recipe, size
+        self.visual_scale = visual_scale
+        mesh = sharding.make_mesh()
+        devices = jax.device_count()
+        self.batch_size = -(-batch_size // devices) * devices
+        self.prompts = jax.device_put(prompts, sharding.replicated(mesh))
+        self._params = jax.device_put(backbone.params, sharding.replicated(mesh))
+        self._batch_sharding = sharding.batch_sharding(mesh)
+        side = size // backbone.vae_factor
+        shape = (side, side, backbone.unet.config.in_channels)
+        self._noise = features.noise_bank(recipe, shape)
+
+        @functools.partial(jax.jit, static_argnames="modality")
+        def describe(params, prompts, noise, images, context, modality):
+            return features.describe(
+                backbone,
+                params,
+                prompts,
+                images,
+                modality,
+                noise,
+                recipe,
+                context=context,
+                visual_scale=visual_scale,
+            )
+
+        self._describe: Callable[..., Array] = describe
+        self.dim = self._probe_dim()
+
+    def _probe_dim(self) -> int:
+        images = jax.ShapeDtypeStruct((1, self.size, self.size, 3), np.float32)
+        call = functools.partial(self._describe, modality="photo")
+        out = jax.eval_shape(
+            call, self._params, self.prompts, self._noise, images, None
+        )
+        return out.shape[-1]
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str = "toybox", task: Task = "category", text: str = ""
+    ) -> "Embedder":
+        """The frozen backbone with prompts that change nothing.
+
+        Args:
+          source: "toybox", a folder in the diffusers layout, or a hub id.
+          text: words in place of a learned text prompt, shared by all images.
+        """
+        taps = features.TAPS[task]
+        backbone = load_backbone(source, taps=taps, parts=PARTS)
+        config = PromptConfig(text=text)
+        prompts = init_prompts(
+            config, backbone.image_size, text_states(backbone, [text])[0]
+        )
+        return cls(backbone, prompts, Recipe(taps), backbone.image_size)
+
+    @classmethod
+    def from_run(cls, workdir: str | pathlib.Path) -> "Embedder":
+        """The learned prompts of a run folder, on the backbone they were trained on.
+
+        Raises: FileNotFoundError without a run there, ValueError where the backbone
+          its config names is no longer the one that was trained with.
+        """
+        workdir = pathlib.Path(workdir)
+        path = workdir / "config.json"
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path} is not there, so {workdir} is not a run folder; train one "
+                f"with: python -m sbir_jax.main --config configs/toybox.py --workdir "
+                f"{workdir}"
+            )
+        config = json.loads(path.read_text())
+        recipe = Recipe(**{**config["recipe"], "taps": tuple(config["recipe"]["taps"])})
+        backbone = load_backbone(config["backbone"], taps=recipe.taps, parts=PARTS)
+        prompts = checkpoint.load_prompts(workdir, backbone.fingerprint)
+        scale = PromptConfig(**config["prompt"]).visual_scale
+        return cls(backbone, prompts, recipe, config["image_size"], scale)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        recipe = dataclasses.asdict(self.recipe)
+        head = [self.backbone.fingerprint, recipe, self.size, self.visual_scale]
+        digest.update(json.dumps(head, sort_keys=True).encode())
+        for leaf in jax.tree.leaves(self.prompts):
+            digest.update(np.asarray(leaf, np.float32).tobytes())
+        return digest.hexdigest()
+
+    def embed(
+        self,
+        images: Iterable,
+        modality: Modality,
+        text: str | Sequence[str] | None = None,
+    ) -> Float[np.ndarray, "n d"]:
+        """Descriptors of unit length, float32.
+
+        Args:
+          images: paths, encoded bytes, PIL images, or uint8 RGB arrays.
+          text: words beside the drawing, one for all or one each; they replace the
+            learned text prompt.
+        Raises: BadImage naming the image that cannot be read, ValueError for another
+          modality than "sketch" or "photo".
+        """
+        if modality not in ("sketch", "photo"):
+            raise ValueError(f"modality is {modality!r}; give 'sketch' or 'photo'")
+        batch = [images_lib.load(image, self.size, modality) for image in images]
+        if not batch:
+            return np.zeros((0, self.dim), np.float32)
+        context = None
+        if text is not None:
+            texts = [text] * len(batch) if isinstance(text, str) else list(text)
+            if len(texts) != len(batch):
+                raise ValueError(
+                    f"{len(texts)} texts for {len(batch)} images; give one, or one each"
+                )
+            context = np.asarray(text_states(self.backbone, texts))
+        return self.embed_arrays(np.stack(batch), modality, context)
+
+    def embed_arrays(
+        self,
+        images: Float[np.ndarray, "n h w 3"],
+        modality: Modality,
+        context: Float[np.ndarray, "n t d"] | None = None,
+    ) -> Float[np.ndarray, "n d"]:
+        """As `embed` for images that are already of `size` pixels, in [-1, 1]."""
+        out = []
+        for start in range(0, len(images), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            batch = images[rows]
+            texts = None if context is None else self._place(context[rows])
+            found = self._describe(
+                self._params,
+                self.prompts,
+                self._noise,
+                self._place(batch),
+                texts,
+                modality=modality,
+            )
+            out.append(np.asarray(found, np.float32)[: len(batch)])
+        return np.concatenate(out)
+
+    def _place(self, rows: np.ndarray) -> Array:
+        padded = sharding.pad_batch(rows, self.batch_size)
+        return jax.device_put(padded, self._batch_sharding)
+
+    def embed_items(
+        self, items, indices: np.ndarray, modality: Modality
+    ) -> Float[np.ndarray, "n d"]:
+        """Descriptors of a data set's items by index, with a progress bar."""
+        out = [np.zeros((0, self.dim), np.float32)]
+        with tqdm(total=len(indices), desc=f"embed {modality}", unit="image") as bar:
+            for start in range(0, len(indices), self.batch_size):
+                part = indices[start : start + self.batch_size]
+                out.append(self.embed_arrays(items.images(part, self.size), modality))
+                bar.update(len(part))
+        return np.concatenate(out)

@@ -1,0 +1,256 @@
+"""One run, from a config to a report: train or resume, embed, score, show.
+
+Running the same config into the same folder again goes on where it stopped, and
+re-scores a finished run from its cached descriptors.
+"""
+
+import dataclasses
+import json
+import pathlib
+import time
+
+import jax
+import ml_collections
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from absl import logging
+from clu import parameter_overview
+
+from sbir_jax import checkpoint, data, evaluate, metrics, report, weights, writer
+from sbir_jax.embedder import PARTS, Embedder, text_states
+from sbir_jax.features import TAPS, Recipe
+from sbir_jax.prompts import PromptConfig, init_prompts
+from sbir_jax.train import TrainConfig, train
+
+SHEET = 24  # queries shown in the report
+SHEET_PIXELS = 128
+VAL_LIMIT = 200  # sketches, and photos, of held-out seen classes scored for the curve
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """The config made into the objects that consume it; a wrong key raises here."""
+
+    task: str
+    recipe: Recipe
+    prompt: PromptConfig
+    train: TrainConfig
+
+    @classmethod
+    def from_config(cls, config: ml_collections.ConfigDict) -> "Setup":
+        if config.task not in TAPS:
+            raise ValueError(f"task is {config.task!r}; give {' or '.join(TAPS)}")
+        recipe = dict(config.recipe)
+        recipe["taps"] = tuple(recipe["taps"]) or TAPS[config.task]
+        return cls(
+            config.task,
+            Recipe(**recipe),
+            PromptConfig(**config.prompt),
+            TrainConfig(**config.train),
+        )
+
+
+def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict:
+    """Does all of it and returns what it wrote to `report.json`.
+
+    Raises: ValueError for a config that cannot work, saying what to change;
+      FileNotFoundError for data or weights that are not there, saying where to get
+      them.
+    """
+    begin = time.perf_counter()
+    setup = Setup.from_config(config)
+    dataset = data.load(**config.data).hold_out(config.val_classes, setup.train.seed)
+    backbone = weights.load_backbone(
+        config.backbone, taps=setup.recipe.taps, parts=PARTS
+    )
+    if config.random_weights:
+        backbone = weights.random_backbone(backbone, seed=setup.train.seed)
+    size = config.image_size or backbone.image_size
+    resolved = {
+        **json.loads(config.to_json_best_effort()),
+        "image_size": size,
+        "recipe": dataclasses.asdict(setup.recipe),
+    }
+    workdir.mkdir(parents=True, exist_ok=True)
+    checkpoint.claim(
+        workdir,
+        {
+            "backbone": backbone.fingerprint,
+            "data": dataset.fingerprint,
+            "task": setup.task,
+            "image_size": size,
+            "recipe": {
+                **dataclasses.asdict(setup.recipe),
+                "taps": list(setup.recipe.taps),
+            },
+            "prompt": dataclasses.asdict(setup.prompt),
+            "train": dataclasses.asdict(setup.train),
+        },
+    )
+    checkpoint.write_json(workdir / "config.json", resolved)
+
+    prompts = init_prompts(
+        setup.prompt, size, text_states(backbone, [setup.prompt.text])[0]
+    )
+    logging.info("prompts:\n%s", parameter_overview.get_parameter_overview(prompts))
+
+    def embedder(prompts: dict, recipe: Recipe = setup.recipe) -> Embedder:
+        return Embedder(
+            backbone,
+            prompts,
+            recipe,
+            size,
+            setup.prompt.visual_scale,
+            config.embed_batch_size,
+        )
+
+    loaded = time.perf_counter()
+    # One copy of the noise: the curve shows the trend, the report the figure.
+    single = dataclasses.replace(setup.recipe, copies=1)
+    validation = None
+    if dataset.val:
+        validation = evaluate.subsample(
+            evaluate.make_protocol(dataset, dataset.val, setup.task), VAL_LIMIT
+        )
+
+    def validate(prompts: dict) -> dict[str, float]:
+        if validation is None:
+            return {}
+        found = embed(embedder(prompts, single), dataset, validation)
+        figures, _, _ = evaluate.score(validation, evaluate.similarity(*found))
+        return {validation.primary: figures[validation.primary]}
+
+    learned = train(
+        backbone,
+        dataset.subset(dataset.seen),
+        prompts,
+        task=setup.task,
+        recipe=setup.recipe,
+        config=setup.train,
+        image_size=size,
+        visual_scale=setup.prompt.visual_scale,
+        workdir=workdir,
+        score=validate,
+    )
+    trained = time.perf_counter()
+
+    protocol = evaluate.make_protocol(
+        dataset, dataset.unseen, setup.task, tuple(config.cutoffs)
+    )
+    results, tops, per_class = [], {}, {}
+    models = {"frozen": embedder(prompts), "learned": embedder(learned)}
+    for name, model in models.items():
+        queries, gallery = cached_embed(
+            model, dataset, protocol, workdir / "features", name
+        )
+        found, classes, top = evaluate.score(
+            protocol, evaluate.similarity(queries, gallery)
+        )
+        results.append({"name": name, "metrics": found})
+        per_class[name] = {dataset.classes[i]: v for i, v in classes.items()}
+        tops[name] = (top, np.take_along_axis(queries @ gallery.T, top, axis=1))
+    results.append({"name": "chance", "metrics": evaluate.chance(protocol)})
+    scored = time.perf_counter()
+
+    summary = {
+        "benchmark": dataset.name,
+        "split": f"{len(dataset.unseen)} unseen of {len(dataset.classes)} classes",
+        "protocol": protocol.summary(),
+        "primary": protocol.primary,
+        "results": results,
+        "definitions": {name: metrics.definition(name) for name in found},
+        "per_class": per_class,
+        "timing": {
+            "load_seconds": round(loaded - begin, 2),
+            "train_seconds": round(trained - loaded, 2),
+            "embed_and_score_seconds": round(scored - trained, 2),
+            "total_seconds": round(scored - begin, 2),
+        },
+        "fingerprint": models["learned"].fingerprint,
+        "hardware": f"{jax.devices()[0].device_kind} x{jax.device_count()}",
+        "skipped": len(dataset.skipped),
+        "config": resolved,
+        "notes": list(dataset.notes),
+    }
+    rankings = sheet(dataset, protocol, tops)
+    report.write_report(workdir, summary, rankings, writer.read(workdir))
+    return summary
+
+
+def embed(
+    model: Embedder, dataset: data.Dataset, protocol: evaluate.Protocol
+) -> tuple[np.ndarray, np.ndarray]:
+    """Descriptors of a protocol's queries and of its gallery."""
+    return (
+        model.embed_items(dataset.sketches, protocol.queries, "sketch"),
+        model.embed_items(dataset.photos, protocol.gallery, "photo"),
+    )
+
+
+def cached_embed(
+    model: Embedder,
+    dataset: data.Dataset,
+    protocol: evaluate.Protocol,
+    folder: pathlib.Path,
+    name: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `embed`, kept in `folder` as float16 beside a parquet of ids and labels.
+
+    What is kept is used again only under the same embedder and data. Figures are
+    always of the kept float16, so a run scored twice gives the same ones.
+    """
+    fingerprint = f"{model.fingerprint}:{dataset.fingerprint}"
+    stamp = folder / f"{name}.json"
+    paths = [folder / f"{name}_{modality}.npy" for modality in ("sketch", "photo")]
+    if not stamp.exists() or json.loads(stamp.read_text()) != fingerprint:
+        folder.mkdir(parents=True, exist_ok=True)
+        stamp.unlink(missing_ok=True)
+        items = (dataset.sketches, dataset.photos)
+        indices = (protocol.queries, protocol.gallery)
+        for path, found, source, rows in zip(
+            paths, embed(model, dataset, protocol), items, indices, strict=True
+        ):
+            np.save(path, found.astype(np.float16))
+            table = {
+                "id": [source.ids[i] for i in rows],
+                "class": [dataset.classes[source.labels[i]] for i in rows],
+                "label": source.labels[rows],
+                "instance": source.instances[rows],
+            }
+            pq.write_table(pa.table(table), path.with_suffix(".parquet"))
+        # Written last: without it nothing above counts as whole.
+        checkpoint.write_json(stamp, fingerprint)
+    queries, gallery = (np.load(path).astype(np.float32) for path in paths)
+    return queries, gallery
+
+
+def sheet(
+    dataset: data.Dataset,
+    protocol: evaluate.Protocol,
+    tops: dict[str, tuple[np.ndarray, np.ndarray]],
+) -> list[report.Ranking]:
+    """Queries for the report, as many of each class as fit, with their first photos."""
+    order = np.lexsort((np.arange(len(protocol.queries)), protocol.query_labels))
+    picks = order[np.linspace(0, len(order) - 1, min(SHEET, len(order))).astype(int)]
+    queries = dataset.sketches.pixels(protocol.queries[picks], SHEET_PIXELS)
+    right = {int(i): protocol.right(slice(i, i + 1))[0] for i in picks}
+    rankings = []
+    for query, image in zip(picks, queries, strict=True):
+        hits = {}
+        for name, (top, scores) in tops.items():
+            photos = dataset.photos.pixels(protocol.gallery[top[query]], SHEET_PIXELS)
+            hits[name] = [
+                report.Hit(
+                    photo,
+                    dataset.classes[protocol.gallery_labels[position]],
+                    bool(right[int(query)][position]),
+                    float(value),
+                )
+                for photo, position, value in zip(
+                    photos, top[query], scores[query], strict=True
+                )
+            ]
+        label = dataset.classes[protocol.query_labels[query]]
+        rankings.append(report.Ranking(image, label, hits))
+    return rankings

@@ -1,0 +1,151 @@
+"""Image -> latent -> noised latent -> decoder taps -> one descriptor. Pure functions.
+
+    image + frame --VAE--> z --add noise, K copies--> z_t --UNet(t, text)--> taps
+    --pool--> vectors --join levels--> mean over K --normalise--> descriptor
+
+The VAE runs once per image; the K noises come from a fixed bank, so a descriptor does
+not depend on its neighbours in the batch, on the batch size or on the device count.
+"""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from sbir_jax import diffusion
+from sbir_jax.prompts import Modality, add_frame
+from sbir_jax.weights import Backbone
+
+Task = Literal["category", "fine_grained"]
+
+# Koley et al. (CVPR 2024) read up-blocks n = 1, 2 (of 1..4, coarse to fine) for
+# category level and 3, 4 for fine-grained, each after its own upsampler.
+TAPS: dict[str, tuple[str, ...]] = {
+    "category": ("up.0.out", "up.1.out"),
+    "fine_grained": ("up.2.out", "up.3.out"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How an image becomes a descriptor.
+
+    Attributes:
+      taps: decoder layers, by the names of `models.unet`.
+      timestep: noise level, 0..999; 273 in Koley et al. for both tasks.
+      copies: noised copies averaged at inference; 6 in Koley et al.
+      pooling: over space, "max" or "mean". Not published there; max is what the same
+        laboratory's SketchFusion (CVPR 2025) does.
+      noise_seed: seed of the noise bank.
+    """
+
+    taps: tuple[str, ...]
+    timestep: int = 273
+    copies: int = 6
+    pooling: Literal["max", "mean"] = "max"
+    noise_seed: int = 0
+
+    def __post_init__(self):
+        if self.pooling not in ("max", "mean"):
+            raise ValueError(f"recipe.pooling is {self.pooling!r}; give max or mean")
+        if self.copies < 1:
+            raise ValueError(f"recipe.copies is {self.copies}; give 1 or more")
+        if not self.taps:
+            raise ValueError("recipe.taps is empty; name at least one layer")
+
+
+def noise_bank(recipe: Recipe, shape: tuple[int, int, int]) -> Float[Array, "k h w c"]:
+    """The K noises every image shares: standard normal, the same for K and K + 1."""
+    key = jax.random.key(recipe.noise_seed)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(recipe.copies))
+    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+
+
+def encode_image(
+    backbone: Backbone, params: dict, images: Float[Array, "b h w 3"]
+) -> Float[Array, "b h2 w2 c"]:
+    """Posterior mean times the scaling factor: the latent without sampling noise."""
+    mean, _ = backbone.vae.apply({"params": params["vae"]}, images, method="encode")
+    return mean * backbone.scaling_factor
+
+
+def encode_text(
+    backbone: Backbone, params: dict, tokens: Int[Array, "b n"]
+) -> Float[Array, "b n d"]:
+    """Text states for token ids, as the UNet's cross-attention takes them."""
+    return backbone.text_encoder.apply({"params": params["text_encoder"]}, tokens)
+
+
+def pool(activation: Float[Array, "b h w c"], pooling: str) -> Float[Array, "b c"]:
+    """One unit vector per map. Unit length before joining (ours), so that no level
+    outweighs the other by the mere size of its activations."""
+    reduce = jnp.max if pooling == "max" else jnp.mean
+    return normalise(reduce(activation.astype(jnp.float32), axis=(1, 2)))
+
+
+def normalise(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+    """Rows of unit L2 length. The floor keeps the gradient finite at zero."""
+    square = jnp.sum(x * x, axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
+
+
+def describe_latents(
+    backbone: Backbone,
+    params: dict,
+    latents: Float[Array, "b h w c"],
+    context: Float[Array, "n d"] | Float[Array, "b n d"],
+    noise: Float[Array, "k h w c"],
+    recipe: Recipe,
+) -> Float[Array, "b e"]:
+    """Descriptors of unit length from clean latents.
+
+    Args:
+      context: text states, one for all images or one each.
+      noise: the copies to average over; `noise_bank` at inference.
+    Returns: e = sum of the taps' channels.
+    """
+    b, k = len(latents), len(noise)
+    noised = diffusion.add_noise(
+        backbone.schedule,
+        jnp.repeat(latents, k, axis=0),
+        jnp.tile(noise, (b, 1, 1, 1)).astype(latents.dtype),
+        recipe.timestep,
+    )
+    context = context.astype(latents.dtype)
+    if context.ndim == 2:
+        context = jnp.broadcast_to(context, (b * k, *context.shape))
+    else:
+        context = jnp.repeat(context, k, axis=0)
+    taps, _ = backbone.unet.apply(
+        {"params": params["unet"]}, noised, recipe.timestep, context, taps=recipe.taps
+    )
+    levels = [pool(taps[name], recipe.pooling) for name in recipe.taps]
+    joined = jnp.concatenate(levels, axis=-1)
+    return normalise(joined.reshape(b, k, -1).mean(axis=1))
+
+
+def describe(
+    backbone: Backbone,
+    params: dict,
+    prompts: dict,
+    images: Float[Array, "b h w 3"],
+    modality: Modality,
+    noise: Float[Array, "k h w c"],
+    recipe: Recipe,
+    context: Float[Array, "b n d"] | None = None,
+    visual_scale: float = 1.0,
+) -> Float[Array, "b e"]:
+    """Prompted descriptors of images in [-1, 1].
+
+    Args:
+      params: the frozen weights, `backbone.params`, handed in as an argument so that
+        they are neither captured as constants nor differentiated.
+      prompts: the pytree of `prompts.py`.
+      context: text states that replace the text prompt, one for each image.
+    """
+    framed = add_frame(images, prompts["visual"][modality], visual_scale)
+    latents = encode_image(backbone, params, framed)
+    context = prompts["text"] if context is None else context
+    return describe_latents(backbone, params, latents, context, noise, recipe)

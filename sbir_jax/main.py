@@ -1,0 +1,50 @@
+"""Research face: flags, devices, one run.
+
+python -m sbir_jax.main --config configs/toybox.py --workdir runs/toybox
+"""
+
+import os
+import pathlib
+import sys
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+FLAGS = flags.FLAGS
+config_flags.DEFINE_config_file(
+    "config", None, "Experiment, e.g. configs/sketchy.py:split=21", lock_config=True
+)
+flags.DEFINE_string("workdir", None, "Run folder; the same one goes on with its run.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    # Compiled programs outlive the process, so a second run starts at once.
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if not cache:
+        cache = str(pathlib.Path.home() / ".cache" / "sbir_jax" / "xla")
+        jax.config.update("jax_compilation_cache_dir", cache)
+    from sbir_jax import experiment
+
+    workdir = pathlib.Path(FLAGS.workdir)
+    try:
+        summary = experiment.run(FLAGS.config, workdir)
+    except (ValueError, FileNotFoundError, FloatingPointError, TypeError) as error:
+        logging.debug("", exc_info=True)
+        if FLAGS.verbosity > 0:
+            raise
+        sys.exit(f"\n{type(error).__name__}: {error}")
+    primary = summary["primary"]
+    figures = ", ".join(
+        f"{result['name']} {result['metrics'][primary]:.3f}"
+        for result in summary["results"]
+    )
+    seconds = summary["timing"]["total_seconds"]
+    print(f"{primary}: {figures}  ({seconds:.0f} s)  {workdir / 'report.html'}")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,227 @@
+"""Triplet training of the prompts; the backbone is an argument and stays as it is."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from clu import metrics as clu_metrics
+from jaxtyping import Array, Float
+from tqdm.auto import tqdm
+
+from sbir_jax import checkpoint, features, sharding
+from sbir_jax.data import Dataset, triplets
+from sbir_jax.features import Recipe, Task
+from sbir_jax.losses import triplet_loss
+from sbir_jax.prompts import add_frame
+from sbir_jax.weights import Backbone
+from sbir_jax.writer import MetricWriter
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How the prompts are trained. The paper publishes none of these; all are ours.
+
+    Attributes:
+      steps: optimiser steps.
+      batch_size: triplets a step, over all hosts.
+      learning_rate: AdamW's peak, after `warmup` of the steps; then a cosine to zero.
+      margin: of the triplet loss, in cosine distance.
+      log_every, save_every, score_every: in steps. Scoring is on held-out SEEN
+        classes and is only looked at, never used to choose.
+    """
+
+    steps: int = 1000
+    batch_size: int = 16
+    learning_rate: float = 1e-2
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    margin: float = 0.3
+    log_every: int = 10
+    save_every: int = 50
+    score_every: int = 50
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "log_every", "save_every", "score_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"train.{name} is {getattr(self, name)}; give 1 or more"
+                )
+
+    def optimiser(self) -> optax.GradientTransformation:
+        return optax.adamw(self.schedule(), weight_decay=self.weight_decay)
+
+    def schedule(self) -> optax.Schedule:
+        warmup = max(1, round(self.warmup * self.steps))
+        return optax.warmup_cosine_decay_schedule(
+            0.0, self.learning_rate, warmup, max(self.steps, warmup + 1)
+        )
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything here is trained, saved and donated; nothing else is."""
+
+    step: Array
+    prompts: dict
+    opt_state: optax.OptState
+
+
+@flax.struct.dataclass
+class StepMetrics(clu_metrics.Collection):
+    """Averages over the steps since the last line of the log."""
+
+    loss: clu_metrics.Average.from_output("loss")
+    active: clu_metrics.Average.from_output("active")
+    grad_norm: clu_metrics.Average.from_output("grad_norm")
+
+
+def train_step(
+    state: TrainState,
+    params: dict,
+    batch: dict[str, Float[Array, "b h w 3"]],
+    *,
+    backbone: Backbone,
+    recipe: Recipe,
+    config: TrainConfig,
+    visual_scale: float,
+) -> tuple[TrainState, StepMetrics]:
+    """One update of the prompts on a batch of triplets.
+
+    Args:
+      state: donated by the caller.
+      params: frozen weights, neither differentiated nor donated.
+      batch: "sketch", "positive" and "negative" images in [-1, 1].
+    """
+    side = batch["sketch"].shape[1] // backbone.vae_factor
+    shape = (1, side, side, backbone.unet.config.in_channels)
+    # One fresh noise a step, shared by the batch as the bank is at inference (ours).
+    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    noise = jax.random.normal(key, shape)
+
+    def loss_fn(prompts):
+        visual = prompts["visual"]
+        framed = [
+            add_frame(batch["sketch"], visual["sketch"], visual_scale),
+            add_frame(batch["positive"], visual["photo"], visual_scale),
+            add_frame(batch["negative"], visual["photo"], visual_scale),
+        ]
+        latents = features.encode_image(backbone, params, jnp.concatenate(framed))
+        found = features.describe_latents(
+            backbone, params, latents, prompts["text"], noise, recipe
+        )
+        sketch, positive, negative = jnp.split(found, 3)
+        loss = triplet_loss(sketch, positive, negative, config.margin)
+        gap = jnp.sum(sketch * (positive - negative), axis=-1)
+        return loss, jnp.mean(gap < config.margin)
+
+    (loss, active), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.prompts)
+    updates, opt_state = config.optimiser().update(
+        grads, state.opt_state, state.prompts
+    )
+    prompts = optax.apply_updates(state.prompts, updates)
+    measured = StepMetrics.single_from_model_output(
+        loss=loss, active=active, grad_norm=optax.global_norm(grads)
+    )
+    return TrainState(state.step + 1, prompts, opt_state), measured
+
+
+def train(
+    backbone: Backbone,
+    dataset: Dataset,
+    prompts: dict,
+    *,
+    task: Task,
+    recipe: Recipe,
+    config: TrainConfig,
+    image_size: int,
+    visual_scale: float,
+    workdir: pathlib.Path,
+    score: Callable[[dict], dict[str, float]],
+) -> dict:
+    """Trains from the last checkpoint of `workdir`, or from `prompts`.
+
+    Args:
+      dataset: the SEEN classes only.
+      score: figures of given prompts on held-out seen classes, for the curve.
+    Returns: the learned prompts.
+    Raises: FloatingPointError at the first loss that is not a number; the last good
+      checkpoint stays.
+    """
+    mesh = sharding.make_mesh()
+    everywhere, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+    devices = jax.device_count()
+    if config.batch_size % devices:
+        raise ValueError(
+            f"train.batch_size is {config.batch_size}, which {devices} devices cannot "
+            f"share; give a multiple of {devices}"
+        )
+    state = TrainState(
+        jnp.zeros((), jnp.int32), prompts, config.optimiser().init(prompts)
+    )
+    state = jax.device_put(state, everywhere)
+    params = jax.device_put(backbone.params, everywhere)
+    step_fn = jax.jit(
+        functools.partial(
+            train_step,
+            backbone=backbone,
+            recipe=recipe,
+            config=config,
+            visual_scale=visual_scale,
+        ),
+        donate_argnums=0,
+    )
+    with checkpoint.manager(workdir) as manager:
+        state = checkpoint.restore(manager, state)
+        start = int(state.step)
+        if start >= config.steps:
+            return state.prompts
+        writer = MetricWriter(workdir, start)
+        batches = triplets.triplet_batches(
+            dataset,
+            seed=config.seed,
+            start_step=start,
+            steps=config.steps,
+            batch_size=config.batch_size,
+            task=task,
+            size=image_size,
+            host=jax.process_index(),
+            hosts=jax.process_count(),
+        )
+        measured = StepMetrics.empty()
+        bar = tqdm(batches, desc="train", initial=start, total=config.steps)
+        for step, batch in enumerate(bar, start=start):
+            state, new = step_fn(state, params, jax.device_put(batch, split))
+            measured = measured.merge(new)
+            last = step + 1 == config.steps
+            save = (step + 1) % config.save_every == 0 or last
+            if save or (step + 1) % config.log_every == 0:
+                values = {k: float(v) for k, v in measured.compute().items()}
+                measured = StepMetrics.empty()
+                if not np.isfinite(values["loss"]):
+                    raise FloatingPointError(
+                        f"the loss is {values['loss']} by step {step + 1}; the last "
+                        f"good checkpoint in {workdir} is step "
+                        f"{manager.latest_step() or 0}. Lower train.learning_rate "
+                        f"({config.learning_rate}) or look for broken images, and "
+                        "start again into a new --workdir"
+                    )
+                rate = float(config.schedule()(step))
+                writer.write_scalars(step + 1, {**values, "learning_rate": rate})
+                bar.set_postfix(loss=f"{values['loss']:.4f}")
+            if (step + 1) % config.score_every == 0 or last:
+                found = score(state.prompts)
+                writer.write_scalars(
+                    step + 1, {f"val/{name}": value for name, value in found.items()}
+                )
+            if save:
+                checkpoint.save(manager, step + 1, state)
+        manager.wait_until_finished()
+        writer.close()
+    return state.prompts
