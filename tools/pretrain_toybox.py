@@ -24,11 +24,10 @@ import optax
 import orbax.checkpoint as ocp
 from tqdm.auto import tqdm
 
-from sbir_jax import diffusion, weights
+from sbir_jax import diffusers_files, diffusion, weights
 from sbir_jax.data import toybox_world
-from sbir_jax.models.autoencoder import Autoencoder, AutoencoderConfig
-from sbir_jax.models.clip_text import CLIPText, CLIPTextConfig
-from sbir_jax.models.unet import UNet, UNetConfig
+from sbir_jax.models.autoencoder import Autoencoder
+from sbir_jax.models.configs import AutoencoderConfig
 
 SIZE = 64  # pixels
 CONTEXT = 128  # width of the text states
@@ -40,7 +39,7 @@ CONFIGS = {
         "in_channels": 3,
         "out_channels": 3,
         "latent_channels": 4,
-        "block_out_channels": [24, 48, 64],
+        "block_out_channels": [16, 32, 64],
         "down_block_types": ["DownEncoderBlock2D"] * 3,
         "up_block_types": ["UpDecoderBlock2D"] * 3,
         "layers_per_block": 1,
@@ -274,7 +273,7 @@ def fit(
 def train_vae(recipe, data, workdir, log):
     """The autoencoder: L1 in pixels and in their differences, and a light KL."""
     vae = Autoencoder(AutoencoderConfig.from_json(CONFIGS["vae"]))
-    params = jax.jit(vae.init)(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)))
+    params = weights.init_params(vae, jax.random.key(0))
     images = data["images"]
 
     def batches(step):
@@ -296,7 +295,7 @@ def train_vae(recipe, data, workdir, log):
     params = fit(
         "vae",
         loss_fn,
-        params["params"],
+        params,
         batches,
         steps=recipe.vae_steps,
         learning_rate=recipe.vae_learning_rate,
@@ -332,13 +331,12 @@ def encode_all(vae, params, images, workdir):
 
 def train_unet(recipe, latents, tokens, empty, configs, schedule, workdir, log):
     """UNet and text encoder together on the schedule's own target."""
-    unet = UNet(UNetConfig.from_json(configs["unet"]))
-    text = CLIPText(CLIPTextConfig.from_json(configs["text_encoder"]))
+    networks = weights.build_networks(configs)
+    unet, text = networks["unet"], networks["text_encoder"]
     keys = jax.random.split(jax.random.key(1))
-    sample, context = jnp.zeros((1, 16, 16, 4)), jnp.zeros((1, TOKENS, CONTEXT))
     params = {
-        "unet": jax.jit(unet.init)(keys[0], sample, jnp.zeros((1,)), context)["params"],
-        "text_encoder": jax.jit(text.init)(keys[1], tokens[:1])["params"],
+        "unet": weights.init_params(unet, keys[0]),
+        "text_encoder": weights.init_params(text, keys[1]),
     }
 
     def batches(step):
@@ -354,8 +352,8 @@ def train_unet(recipe, latents, tokens, empty, configs, schedule, workdir, log):
         key_t, key_n = jax.random.split(key)
         # One timestep from each of b equal intervals: every batch sees all levels.
         b = len(clean)
-        total = len(schedule.alphas_cumprod)
-        t = (jnp.arange(b) + jax.random.uniform(key_t, (b,))) * (total / b)
+        t = jnp.arange(b) + jax.random.uniform(key_t, (b,))
+        t = t * (schedule.timesteps / b)
         t = t.astype(jnp.int32)
         noise = jax.random.normal(key_n, clean.shape)
         noised = diffusion.add_noise(schedule, clean, noise, t)
@@ -381,7 +379,7 @@ def train_unet(recipe, latents, tokens, empty, configs, schedule, workdir, log):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--workdir", type=pathlib.Path, default="runs/pretrain")
-    parser.add_argument("--out", type=pathlib.Path, default=weights.TOYBOX)
+    parser.add_argument("--out", type=pathlib.Path, default=diffusers_files.TOYBOX)
     parser.add_argument("--quick", action="store_true", help="a few steps, to try it")
     args = parser.parse_args()
     recipe = Recipe()
@@ -396,8 +394,10 @@ def main() -> None:
     latents = encode_all(vae, vae_params, data["images"], args.workdir)
     # As in latent diffusion: the factor brings the latents to unit variance.
     factor = float(1.0 / latents.astype(np.float32).std())
-    tokenizer = weights.load_tokenizer(args.workdir / "tokenizer")
-    ids = tokenizer.model_max_length and functools.partial(
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(args.workdir / "tokenizer")
+    ids = functools.partial(
         tokenizer, padding="max_length", truncation=True, max_length=TOKENS
     )
     distinct, inverse = np.unique(data["captions"], return_inverse=True)
@@ -431,7 +431,7 @@ def main() -> None:
         configs,
         {**params, "vae": vae_params},
         dtype=np.float16,
-        tokenizer=args.workdir / "tokenizer",
+        tokenizer=tokenizer,
     )
     print(f"wrote {args.out}")
 
