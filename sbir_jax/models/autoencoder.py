@@ -1,0 +1,152 @@
+"""Stable Diffusion's image autoencoder: pixels to latents, eight times smaller."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sbir_jax.models.attention import Attention
+from sbir_jax.models.configs import AutoencoderConfig
+from sbir_jax.models.layers import Conv, Downsample, Resnet, Upsample, group_norm
+
+EPS = 1e-6
+
+
+class PixelAttention(nn.Module):
+    """Single-headed self-attention over all pixels, residual."""
+
+    groups: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        b, h, w, c = x.shape
+        y = group_norm(self.groups, EPS, "group_norm")(x).reshape(b, h * w, c)
+        # A scope of its own would add a level that the checkpoint does not have.
+        attention = Attention(1, qkv_bias=True, dtype=self.dtype)
+        nn.share_scope(self, attention)
+        return x + attention(y)[0].reshape(b, h, w, c)
+
+
+class Level(nn.Module):
+    """Residual layers at one size, with attention between or a resampler after."""
+
+    features: int
+    layers: int
+    groups: int
+    attention: bool = False
+    resample: type[nn.Module] | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b y x f"]:
+        for j in range(self.layers):
+            name = f"resnets_{j}"
+            x = Resnet(self.features, self.groups, EPS, self.dtype, name=name)(x)
+            if self.attention and j == 0:
+                x = PixelAttention(self.groups, self.dtype, name="attentions_0")(x)
+        if self.resample is Downsample:
+            # Zeros on the far sides only, as the weights were trained.
+            pad = (0, 1)
+            x = Downsample(self.features, pad, self.dtype, name="downsamplers_0")(x)
+        if self.resample is Upsample:
+            x = Upsample(self.features, self.dtype, name="upsamplers_0")(x)
+        return x
+
+
+class Encoder(nn.Module):
+    """Images to the moments of the latents, before `quant_conv`."""
+
+    config: AutoencoderConfig
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b y x f"]:
+        c = self.config
+        channels, groups = c.block_out_channels, c.norm_num_groups
+        x = Conv(channels[0], dtype=self.dtype, name="conv_in")(x)
+        for i, features in enumerate(channels):
+            x = Level(
+                features,
+                c.layers_per_block,
+                groups,
+                resample=Downsample if i < len(channels) - 1 else None,
+                dtype=self.dtype,
+                name=f"down_blocks_{i}",
+            )(x)
+        x = Level(channels[-1], 2, groups, True, None, self.dtype, name="mid_block")(x)
+        x = nn.silu(group_norm(groups, EPS, "conv_norm_out")(x))
+        return Conv(2 * c.latent_channels, dtype=self.dtype, name="conv_out")(x)
+
+
+class Decoder(nn.Module):
+    """Latents, after `post_quant_conv`, to images."""
+
+    config: AutoencoderConfig
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b y x f"]:
+        c = self.config
+        channels, groups = c.block_out_channels[::-1], c.norm_num_groups
+        x = Conv(channels[0], dtype=self.dtype, name="conv_in")(x)
+        x = Level(channels[0], 2, groups, True, None, self.dtype, name="mid_block")(x)
+        for i, features in enumerate(channels):
+            x = Level(
+                features,
+                c.layers_per_block + 1,
+                groups,
+                resample=Upsample if i < len(channels) - 1 else None,
+                dtype=self.dtype,
+                name=f"up_blocks_{i}",
+            )(x)
+        x = nn.silu(group_norm(groups, EPS, "conv_norm_out")(x))
+        return Conv(c.out_channels, dtype=self.dtype, name="conv_out")(x)
+
+
+class Autoencoder(nn.Module):
+    """A variational autoencoder; call `encode` or `decode` through `method=`.
+
+    Latents here are unscaled. The UNet sees them times `config.scaling_factor`.
+    """
+
+    config: AutoencoderConfig
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        c = self.config
+        self.encoder = Encoder(c, self.dtype)
+        self.decoder = Decoder(c, self.dtype)
+        self.quant_conv = Conv(2 * c.latent_channels, 1, dtype=self.dtype)
+        self.post_quant_conv = Conv(c.latent_channels, 1, dtype=self.dtype)
+
+    def encode(
+        self, images: Float[Array, "b h w c"]
+    ) -> tuple[Float[Array, "b y x l"], Float[Array, "b y x l"]]:
+        """The mean and the log-variance of the latents of images in [-1, 1].
+
+        Raises ValueError unless height and width are multiples of `config.factor`.
+        """
+        c = self.config
+        _, h, w, channels = images.shape
+        if h % c.factor or w % c.factor or not h or not w or channels != c.in_channels:
+            raise ValueError(
+                f"images are {h} x {w} with {channels} channels; the autoencoder takes "
+                f"{c.in_channels} channels and multiples of {c.factor} pixels"
+            )
+        mean, logvar = jnp.split(self.quant_conv(self.encoder(images)), 2, axis=-1)
+        # The range that the published autoencoders are sampled with.
+        return mean, jnp.clip(logvar, -30.0, 20.0)
+
+    def decode(self, latents: Float[Array, "b h w l"]) -> Float[Array, "b y x c"]:
+        """Images, about in [-1, 1], from unscaled latents.
+
+        Raises ValueError on another number of channels than the config's.
+        """
+        if latents.shape[-1] != self.config.latent_channels:
+            raise ValueError(
+                f"latents have {latents.shape[-1]} channels; the autoencoder takes "
+                f"{self.config.latent_channels}"
+            )
+        return self.decoder(self.post_quant_conv(latents))

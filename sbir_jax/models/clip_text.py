@@ -1,0 +1,116 @@
+"""CLIP's text tower: token ids to the states that the UNet attends to."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from sbir_jax.models.attention import attend
+from sbir_jax.models.configs import CLIPTextConfig
+from sbir_jax.models.layers import layer_norm
+
+
+class CausalAttention(nn.Module):
+    """Self-attention in which no token sees a later one."""
+
+    heads: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        q, k, v = (
+            nn.Dense(x.shape[-1], dtype=self.dtype, name=f"{name}_proj")(x)
+            for name in "qkv"
+        )
+        causal = jnp.tril(jnp.ones((x.shape[1], x.shape[1]), bool))
+        y, _ = attend(q, k, v, self.heads, causal)
+        return nn.Dense(x.shape[-1], dtype=self.dtype, name="out_proj")(y)
+
+
+class MLP(nn.Module):
+    """Two dense layers around the activation the config names."""
+
+    config: CLIPTextConfig
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        c = self.config
+        x = nn.Dense(c.intermediate_size, dtype=self.dtype, name="fc1")(x)
+        if c.hidden_act == "quick_gelu":
+            x = x * jax.nn.sigmoid(1.702 * x)
+        else:
+            x = nn.gelu(x, approximate=False)
+        return nn.Dense(c.hidden_size, dtype=self.dtype, name="fc2")(x)
+
+
+class EncoderLayer(nn.Module):
+    """Attention, then the MLP, each on the normalised input and residual."""
+
+    config: CLIPTextConfig
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        c = self.config
+        y = layer_norm("layer_norm1", c.layer_norm_eps)(x)
+        x = x + CausalAttention(c.num_attention_heads, self.dtype, name="self_attn")(y)
+        y = layer_norm("layer_norm2", c.layer_norm_eps)(x)
+        return x + MLP(c, self.dtype, name="mlp")(y)
+
+
+class Encoder(nn.Module):
+    """The stack of layers."""
+
+    config: CLIPTextConfig
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        for i in range(self.config.num_hidden_layers):
+            x = EncoderLayer(self.config, self.dtype, name=f"layers_{i}")(x)
+        return x
+
+
+class Embeddings(nn.Module):
+    """Token and position embeddings, summed."""
+
+    config: CLIPTextConfig
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: Int[Array, "b n"]) -> Float[Array, "b n d"]:
+        c = self.config
+
+        def embed(name, rows):
+            return nn.Embed(rows, c.hidden_size, dtype=self.dtype, name=name)
+
+        positions = jnp.arange(tokens.shape[1])[None]
+        return embed("token_embedding", c.vocab_size)(tokens) + embed(
+            "position_embedding", c.max_position_embeddings
+        )(positions)
+
+
+class CLIPText(nn.Module):
+    """The tower as Stable Diffusion uses it: all states after the final norm."""
+
+    config: CLIPTextConfig
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: Int[Array, "b n"]) -> Float[Array, "b n d"]:
+        """States of token ids; n is at most `config.max_position_embeddings`.
+
+        Raises ValueError on longer texts.
+        """
+        c = self.config
+        if tokens.shape[1] > c.max_position_embeddings:
+            raise ValueError(
+                f"{tokens.shape[1]} tokens were given; this text encoder takes at most "
+                f"{c.max_position_embeddings}"
+            )
+        x = Embeddings(c, self.dtype, name="embeddings")(tokens)
+        x = Encoder(c, self.dtype, name="encoder")(x)
+        return layer_norm("final_layer_norm", c.layer_norm_eps)(x).astype(self.dtype)

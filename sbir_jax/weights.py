@@ -1,0 +1,394 @@
+"""A frozen Stable Diffusion from a folder or hub id, straight to its devices.
+
+Three steps: work out from the configs which tensors there must be, compare that with
+the headers of the files, then place one tensor after the other.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import os
+import pathlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sbir_jax.diffusers_files import (
+    STEMS,
+    TensorFolder,
+    find_folder,
+    read_json,
+    write_folder,
+)
+from sbir_jax.diffusion import NoiseSchedule
+from sbir_jax.models.autoencoder import Autoencoder
+from sbir_jax.models.clip_text import CLIPText
+from sbir_jax.models.configs import AutoencoderConfig, CLIPTextConfig, UNetConfig
+from sbir_jax.models.unet import UNet
+
+Network = UNet | Autoencoder | CLIPText
+Sharding = jax.sharding.Sharding
+# From the path of a parameter ("unet/conv_in/kernel") and its shape.
+ShardingRule = Callable[[str, tuple[int, ...]], Sharding]
+
+PARTS = ("unet", "vae_encoder", "vae_decoder", "text_encoder")
+# The first autoencoders on the hub have these names in their attention layers.
+OLD_ATTENTION = {
+    "query": "to_q",
+    "key": "to_k",
+    "value": "to_v",
+    "proj_attn": "to_out.0",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """A frozen text-to-image diffusion model.
+
+    Attributes:
+      source: what it was loaded from, as given.
+      folder: where its files are.
+      fingerprint: sha256 (hex) over all tensors and configs in the checkpoint, the
+        same wherever the folder lies and however much of it was loaded.
+      params: parameter trees under "unet", "vae" and "text_encoder", for
+        `unet.apply({"params": params["unet"]}, ...)`. Parts that were not asked for
+        are missing.
+      schedule: the noise schedule the UNet was trained with.
+    """
+
+    source: str
+    folder: pathlib.Path
+    fingerprint: str
+    unet: UNet
+    vae: Autoencoder
+    text_encoder: CLIPText
+    params: dict[str, Any]
+    schedule: NoiseSchedule
+
+    @property
+    def scaling_factor(self) -> float:
+        """The UNet sees the autoencoder's latents times this."""
+        return self.vae.config.scaling_factor
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels along one side of a latent."""
+        return self.vae.config.factor
+
+    @property
+    def stride(self) -> int:
+        """Image height and width must be multiples of this many pixels."""
+        return self.vae_factor * self.unet.config.stride
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images the UNet was trained on, in pixels."""
+        return self.vae_factor * self.unet.config.sample_size
+
+    @property
+    def context_dim(self) -> int:
+        """Width of the text states."""
+        return self.unet.config.cross_attention_dim
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The checkpoint's CLIPTokenizer, read at first use."""
+        path = self.folder / "tokenizer"
+        if not path.is_dir():
+            raise FileNotFoundError(
+                f"no folder {path}: this checkpoint has no tokenizer"
+            )
+        # Tokenizers work without PyTorch, so being told of its absence helps nobody.
+        logging.getLogger("transformers").addFilter(
+            lambda record: "PyTorch was not found" not in record.getMessage()
+        )
+        from transformers import CLIPTokenizer
+
+        return CLIPTokenizer.from_pretrained(path)
+
+
+def load_backbone(
+    source: str | os.PathLike[str],
+    *,
+    taps: tuple[str, ...] = ("out",),
+    maps: tuple[str, ...] = (),
+    parts: tuple[str, ...] = PARTS,
+    dtype: Any = jnp.float32,
+    sharding: Sharding | ShardingRule | None = None,
+) -> Backbone:
+    """Load what the given features need of a diffusion model, and nothing more.
+
+    Args:
+      source: "toybox" (comes with the package), a local folder in the diffusers
+        layout, or a hub id "owner/name", optionally with "@revision".
+      taps, maps: what the UNet will be asked for; it is loaded up to the last of them.
+      parts: any of "unet", "vae_encoder", "vae_decoder", "text_encoder".
+      dtype: of the parameters and of the computation.
+      sharding: where parameters go; one for all, or a rule called with a path such as
+        "unet/conv_in/kernel" and a shape. The default device without it.
+
+    Raises:
+      FileNotFoundError: something is not there; says what and where to get it.
+      ValueError: a config, the names or shapes of tensors, or a file are not right.
+    """
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown:
+        raise ValueError(f"unknown parts {unknown}; known are {PARTS}")
+    folder = find_folder(source)
+    configs = {part: read_json(folder / part / "config.json") for part in STEMS}
+    configs["scheduler"] = read_json(folder / "scheduler" / "scheduler_config.json")
+    unet, vae, text_encoder = build_networks(configs, dtype)
+    schedule = NoiseSchedule.from_json(configs["scheduler"])
+
+    # Keys with an underscore are bookkeeping: paths and versions of other software.
+    public = {
+        part: {key: value for key, value in config.items() if key[0] != "_"}
+        for part, config in configs.items()
+    }
+    fingerprint = hashlib.sha256(json.dumps(public, sort_keys=True).encode())
+    params = {}
+    networks = {"unet": unet, "vae": vae, "text_encoder": text_encoder}
+    for name, network in networks.items():
+        tensors = TensorFolder(folder / name, STEMS[name], _renamer(name))
+        check_tensors(name, tensors, jax.eval_shape(_initialiser(network)))
+        fingerprint.update(tensors.digest().encode())
+        wanted = {}
+        if name in parts:
+            wanted = jax.eval_shape(_initialiser(network, taps=taps, maps=maps))
+        elif name == "vae":
+            methods = [m for m in ("encode", "decode") if f"vae_{m}r" in parts]
+            wanted = jax.eval_shape(_initialiser(network, methods=methods))
+        if wanted:
+            params[name] = _place(name, tensors, wanted, dtype, sharding)
+    return Backbone(
+        source=os.fspath(source),
+        folder=folder,
+        fingerprint=fingerprint.hexdigest(),
+        unet=unet,
+        vae=vae,
+        text_encoder=text_encoder,
+        params=params,
+        schedule=schedule,
+    )
+
+
+def build_networks(
+    configs: dict[str, dict[str, Any]], dtype: Any = jnp.float32
+) -> tuple[UNet, Autoencoder, CLIPText]:
+    """The three networks, from the contents of their configs under their names.
+
+    Raises ValueError on a config we cannot follow, and on configs that do not fit.
+    """
+    unet = UNetConfig.from_json(configs["unet"])
+    vae = AutoencoderConfig.from_json(configs["vae"])
+    text = CLIPTextConfig.from_json(configs["text_encoder"])
+    if text.hidden_size != unet.cross_attention_dim:
+        raise ValueError(
+            f"text states have {text.hidden_size} channels, but the UNet takes "
+            f"{unet.cross_attention_dim}: these configs are of different models"
+        )
+    if vae.latent_channels != unet.in_channels:
+        raise ValueError(
+            f"latents have {vae.latent_channels} channels, but the UNet takes "
+            f"{unet.in_channels}; inpainting and similar UNets are not supported"
+        )
+    return UNet(unet, dtype), Autoencoder(vae, dtype), CLIPText(text, dtype)
+
+
+def init_params(network: Network, key: jax.Array) -> dict[str, Any]:
+    """Random float32 parameters for all of a network."""
+    return jax.jit(_initialiser(network))(key)
+
+
+def random_backbone(like: Backbone, seed: int) -> Backbone:
+    """The same backbone with random weights, of the same parts, type and placement."""
+    networks = {"unet": like.unet, "vae": like.vae, "text_encoder": like.text_encoder}
+    keys = jax.random.split(jax.random.key(seed), len(networks))
+    params = {}
+    for (name, network), key in zip(networks.items(), keys, strict=True):
+        if name in like.params:
+            fresh = init_params(network, key)
+            params[name] = jax.tree_util.tree_map_with_path(
+                lambda path, old, fresh=fresh: jax.device_put(
+                    _at(fresh, _keys(path)).astype(old.dtype), old.sharding
+                ),
+                like.params[name],
+            )
+    source = f"random weights, seed {seed}, like {like.source}"
+    fingerprint = hashlib.sha256(f"random {seed} {like.fingerprint}".encode())
+    return dataclasses.replace(
+        like, source=source, fingerprint=fingerprint.hexdigest(), params=params
+    )
+
+
+def save_diffusers(
+    folder: str | os.PathLike[str],
+    configs: dict[str, dict[str, Any]],
+    params: dict[str, Any],
+    dtype: Any = jnp.float32,
+    tokenizer: Any = None,
+) -> None:
+    """Write a folder that `load_backbone` and diffusers load; it appears at once.
+
+    Args:
+      folder: replaced if it exists.
+      configs: contents of the config files of "unet", "vae", "text_encoder" and
+        "scheduler".
+      params: complete parameter trees of the three networks.
+      dtype: floating type of the tensors in the files.
+      tokenizer: a transformers tokenizer to put beside, or None.
+
+    Raises:
+      ValueError: the parameters are not those that the configs ask for.
+    """
+    NoiseSchedule.from_json(configs["scheduler"])
+    tensors = {}
+    for name, network in zip(STEMS, build_networks(configs), strict=True):
+        expected = jax.tree.map(jnp.shape, jax.eval_shape(_initialiser(network)))
+        if jax.tree.map(jnp.shape, params[name]) != expected:
+            raise ValueError(f"the {name} parameters do not fit the {name} config")
+        prefix = "text_model." if name == "text_encoder" else ""
+        tensors[name] = {
+            prefix + tensor_name(keys): np.ascontiguousarray(
+                np.asarray(leaf).transpose(_to_file(keys, leaf.ndim)).astype(dtype)
+            )
+            for keys, leaf in _leaves(params[name])
+        }
+    write_folder(folder, configs, tensors, tokenizer)
+
+
+def tensor_name(keys: tuple[str, ...]) -> str:
+    """The published name of a parameter: ("down_blocks_0", "conv1", "kernel") and so
+    on to "down_blocks.0.conv1.weight"."""
+    *scopes, leaf = keys
+    # `linear_1` is a name, not the second entry of a list.
+    scopes = [
+        scope if scope.startswith("linear_") else re.sub(r"_(\d+)$", r".\1", scope)
+        for scope in scopes
+    ]
+    return ".".join([*scopes, "bias" if leaf == "bias" else "weight"])
+
+
+def check_tensors(what: str, tensors: TensorFolder, expected: dict[str, Any]) -> None:
+    """Raise ValueError naming every missing, extra and misshapen tensor."""
+    have = tensors.shapes()
+    want = {
+        tensor_name(keys): tuple(leaf.shape[i] for i in _to_file(keys, leaf.ndim))
+        for keys, leaf in _leaves(expected)
+    }
+    problems = {
+        "missing": sorted(want.keys() - have.keys()),
+        "not expected": sorted(have.keys() - want.keys()),
+        "of another shape": [
+            f"{name} {have[name]}, not {want[name]}"
+            for name in sorted(want.keys() & have.keys())
+            if want[name] != have[name]
+        ],
+    }
+    lines = []
+    for problem, names in problems.items():
+        if names:
+            more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+            lines.append(f"{len(names)} {problem}: {', '.join(names[:10])}{more}")
+    if lines:
+        raise ValueError(
+            f"{tensors.path} does not hold the {what} that the config.json beside it "
+            "describes:\n  "
+            + "\n  ".join(lines)
+            + "\nTake config and weights from the same checkpoint; adapters and other "
+            "kinds of networks cannot be loaded."
+        )
+
+
+def _renamer(network: str) -> Callable[[str], str | None]:
+    def rename(name: str) -> str | None:
+        if network == "text_encoder":
+            name = name.removeprefix("text_model.")
+            # A constant 0, 1, 2, ... that older versions of transformers saved.
+            return None if name == "embeddings.position_ids" else name
+        if network == "vae" and ".attentions." in name:
+            *scopes, layer, leaf = name.split(".")
+            return ".".join([*scopes, OLD_ATTENTION.get(layer, layer), leaf])
+        return name
+
+    return rename
+
+
+def _initialiser(
+    network: Network,
+    taps: tuple[str, ...] = ("out",),
+    maps: tuple[str, ...] = (),
+    methods: list[str] | None = None,
+) -> Callable[..., dict[str, Any]]:
+    """A function from a key to the parameters of what is to be run."""
+
+    def init(key: jax.Array | None = None) -> dict[str, Any]:
+        key = jax.random.key(0) if key is None else key
+        if isinstance(network, UNet):
+            c = network.config
+            latents = jnp.zeros((1, c.stride, c.stride, c.in_channels))
+            context = jnp.zeros((1, 1, c.cross_attention_dim))
+            return dict(network.init(key, latents, 0, context, taps, maps)["params"])
+        if isinstance(network, CLIPText):
+            return dict(network.init(key, jnp.zeros((1, 1), int))["params"])
+        c = network.config
+        inputs = {
+            "encode": jnp.zeros((1, c.factor, c.factor, c.in_channels)),
+            "decode": jnp.zeros((1, 1, 1, c.latent_channels)),
+        }
+        params = {}
+        for method in inputs if methods is None else methods:
+            variables = network.init(key, inputs[method], method=method)
+            params |= variables["params"]
+        return params
+
+    return init
+
+
+def _place(
+    network: str,
+    tensors: TensorFolder,
+    expected: dict[str, Any],
+    dtype: Any,
+    sharding: Sharding | ShardingRule | None,
+) -> dict[str, Any]:
+    """Read, turn, cast and place one tensor at a time."""
+
+    def place(path, leaf):
+        keys = _keys(path)
+        value = tensors.read(tensor_name(keys))
+        # Files have outputs first; the inverse permutation puts them last.
+        value = value.transpose(np.argsort(_to_file(keys, leaf.ndim)))
+        value = np.ascontiguousarray(value.astype(dtype))
+        where = sharding
+        if callable(sharding):
+            where = sharding("/".join((network, *keys)), value.shape)
+        return jax.device_put(value, where)
+
+    return jax.tree_util.tree_map_with_path(place, expected)
+
+
+def _to_file(keys: tuple[str, ...], ndim: int) -> tuple[int, ...]:
+    """The permutation from a parameter's axes to those in the file."""
+    if keys[-1] == "kernel":
+        return (3, 2, 0, 1) if ndim == 4 else (1, 0)
+    return tuple(range(ndim))
+
+
+def _leaves(tree: dict[str, Any]) -> list[tuple[tuple[str, ...], Any]]:
+    pairs = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return [(_keys(path), leaf) for path, leaf in pairs]
+
+
+def _keys(path: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(entry.key for entry in path)
+
+
+def _at(tree: dict[str, Any], keys: tuple[str, ...]) -> Any:
+    return functools.reduce(lambda node, key: node[key], keys, tree)
