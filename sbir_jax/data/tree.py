@@ -1,0 +1,219 @@
+"""What lies in a folder of sketches and photos: classes, files, and their traps.
+
+Only names, sizes and times are read here, no image.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import os
+import pathlib
+import stat
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from sbir_jax.data.images import EXTENSIONS
+
+_CLUTTER = frozenset(("thumbs.db", "desktop.ini", "__macosx", "@eadir"))
+
+
+class DataError(ValueError):
+    """Data that cannot be used as asked: what was found, the rule, the remedy."""
+
+
+class Skipped(NamedTuple):
+    """A file that was left out, relative to the root, and why."""
+
+    path: str
+    reason: str
+
+
+class File(NamedTuple):
+    """One candidate image."""
+
+    path: str  # as the system wants it
+    id: str  # relative to the root, with /, valid UTF-8
+    label: int  # index into Tree.classes
+    stem: str  # file name without extension, in Unicode's composed form
+    size: int  # bytes
+    mtime: int  # nanoseconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Tree:
+    """A listed folder. Files are sorted by class, then by id."""
+
+    root: pathlib.Path
+    classes: tuple[str, ...]
+    sketches: tuple[File, ...]
+    photos: tuple[File, ...]
+    skipped: tuple[Skipped, ...]
+
+    def fingerprint(self, *extra: object) -> str:
+        """Changes when a file is added, removed, renamed or rewritten.
+
+        From names, sizes and modification times; contents are not read.
+        """
+        digest = hashlib.blake2b(repr(extra).encode(), digest_size=8)
+        digest.update("\0".join(self.classes).encode("utf-8", "surrogatepass"))
+        for files in (self.sketches, self.photos):
+            for f in files:
+                line = f"\0{f.id}\0{f.label}\0{f.size}\0{f.mtime}"
+                digest.update(line.encode())
+            digest.update(b"\1")
+        digest.update(repr(self.skipped).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+
+def normal_name(name: str) -> str:
+    """The form in which class names are compared: `Palm Tree` is `palm_tree`."""
+    composed = unicodedata.normalize("NFC", name).strip().casefold()
+    return composed.replace(" ", "_").replace("-", "_")
+
+
+def find_names(wanted: Iterable[str], classes: Sequence[str], where: str) -> list[str]:
+    """The classes that `wanted` names, spelt as in `classes`, in the order wanted.
+
+    Raises: DataError for names that are not there, with the nearest that are.
+    """
+    known = {normal_name(c): c for c in classes}
+    found, lost = [], []
+    for name in wanted:
+        if (key := normal_name(name)) in known:
+            found.append(known[key])
+        else:
+            near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+            near = ", ".join(known[n] for n in near)
+            lost.append(f"{name} (near: {near})" if near else name)
+    if lost:
+        raise DataError(
+            f"{len(lost)} class(es) of {where} are not among the {len(classes)} "
+            f"classes on disk: {'; '.join(lost)}. Names are compared in lower case, "
+            "with space and hyphen as underscore. Rename the folder, or give the "
+            "unseen classes yourself: split=['name', ...] or a text file of names, "
+            "one a line."
+        )
+    return list(dict.fromkeys(found))
+
+
+def read_names(path: str | os.PathLike) -> list[str]:
+    """Class names from a text file, one a line; blank lines and # lines are skipped."""
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"split {str(path)!r} cannot be read as a list of classes ({error}). Give "
+            "a text file with one class name a line, or a list of names."
+        ) from error
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def subfolders(folder: str | os.PathLike) -> list[str]:
+    """Names of the visible folders inside a folder, sorted."""
+    with os.scandir(folder) as entries:
+        names = [e.name for e in entries if not _clutter(e.name) and e.is_dir()]
+    return sorted(names)
+
+
+def child(folder: pathlib.Path, *names: str) -> pathlib.Path | None:
+    """The first of these subfolders that exists, whatever its case."""
+    if not folder.is_dir():
+        return None
+    there = {name.casefold(): name for name in reversed(subfolders(folder))}
+    for name in names:
+        if name.casefold() in there:
+            return folder / there[name.casefold()]
+    return None
+
+
+def read_tree(
+    root: pathlib.Path,
+    sketch_folders: Sequence[pathlib.Path],
+    photo_folders: Sequence[pathlib.Path],
+) -> Tree:
+    """Lists `<folder>/<class>/**` of the given folders, all inside root.
+
+    Folders whose names differ only in case, space, hyphen and underscore are one class,
+    under the name found first, sketches before photos. Links to folders are followed,
+    except back to a folder they lie in or one that was already read for that class.
+    """
+    names: dict[str, str] = {}
+    homes: dict[str, list[tuple[int, str]]] = {}
+    skipped: list[Skipped] = []
+    for kind, folders in enumerate((sketch_folders, photo_folders)):
+        for folder in folders:
+            for name in subfolders(folder):
+                key = normal_name(name)
+                names.setdefault(key, name)
+                homes.setdefault(key, []).append((kind, os.path.join(folder, name)))
+            for entry in _entries(str(folder), root, skipped):
+                if not entry.is_dir():
+                    reason = "lies outside any class folder"
+                    skipped.append(Skipped(_id(entry.path, root), reason))
+    files: tuple[list[File], list[File]] = ([], [])
+    above = {os.path.realpath(p) for p in (*sketch_folders, *photo_folders, root)}
+    keys = sorted(names)
+    for label, key in enumerate(keys):
+        for kind in (0, 1):
+            seen = set(above)
+            found: list[File] = []
+            for home_kind, home in homes[key]:
+                if home_kind == kind:
+                    _walk(home, root, label, seen, found, skipped)
+            files[kind].extend(sorted(found, key=lambda f: f.id))
+    classes = tuple(_utf8(names[key]) for key in keys)
+    return Tree(root, classes, tuple(files[0]), tuple(files[1]), tuple(sorted(skipped)))
+
+
+def _walk(folder, root, label, seen, found, skipped) -> None:
+    real = os.path.realpath(folder)
+    if real in seen:
+        reason = "a link back to a folder that is read already"
+        skipped.append(Skipped(_id(folder, root), reason))
+        return
+    seen.add(real)
+    for entry in _entries(folder, root, skipped):
+        name = _id(entry.path, root)
+        try:
+            info = entry.stat()
+        except OSError as error:
+            skipped.append(Skipped(name, f"cannot be reached: {error.strerror}"))
+            continue
+        stem, extension = os.path.splitext(entry.name)
+        if stat.S_ISDIR(info.st_mode):
+            _walk(entry.path, root, label, seen, found, skipped)
+        elif not stat.S_ISREG(info.st_mode):
+            # Opening a pipe would wait for ever.
+            skipped.append(Skipped(name, "not a regular file"))
+        elif extension.lower() not in EXTENSIONS:
+            kind = f"extension {extension!r}" if extension else "no extension"
+            skipped.append(Skipped(name, f"{kind}, not an image's"))
+        else:
+            stem = unicodedata.normalize("NFC", _utf8(stem))
+            size, mtime = info.st_size, info.st_mtime_ns
+            found.append(File(entry.path, name, label, stem, size, mtime))
+
+
+def _entries(folder: str, root: pathlib.Path, skipped: list[Skipped]) -> list:
+    try:
+        with os.scandir(folder) as entries:
+            return [e for e in entries if not _clutter(e.name)]
+    except OSError as error:
+        reason = f"folder cannot be read: {error.strerror}"
+        skipped.append(Skipped(_id(folder, root), reason))
+        return []
+
+
+def _clutter(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in _CLUTTER
+
+
+def _id(path: str, root: pathlib.Path) -> str:
+    return _utf8(os.path.relpath(path, root).replace(os.sep, "/"))
+
+
+def _utf8(name: str) -> str:
+    """Bytes that are no UTF-8 (old archives) become question marks, in names only."""
+    return os.fsencode(name).decode("utf-8", "replace")
