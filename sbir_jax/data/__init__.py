@@ -8,6 +8,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+import tensorflow_datasets as tfds
 from absl import logging
 
 from sbir_jax.data import prepare, sketchy, toybox
@@ -24,9 +25,9 @@ NAMES = ("toybox", "sketchy", "folder")
 def load(
     name: str,
     root: str | os.PathLike | None = None,
-    split: str | os.PathLike | Sequence[str] | None = None,
+    split: str | None = None,
     *,
-    val_classes: int = 0,
+    unseen: str | os.PathLike | Sequence[str] | None = None,
     seed: int = 0,
     cache_dir: str | os.PathLike | None = None,
     **options,
@@ -36,39 +37,49 @@ def load(
     Args:
       name: "toybox" (rendered here, no root), "sketchy" or "folder".
       root: the user's files.
-      split: the unseen classes: a list of names or the path of a text file with one a
-        line. For sketchy also "21" (the default: Yelamarthi et al.) or "25" (SAKE).
-        For folder the default is our own: a fifth of the classes with sketches, drawn
-        by `seed`, and none if there is but one class. For toybox the world's own.
-      val_classes: how many seen classes to hold out for choosing models, drawn by
-        `seed` (`Dataset.hold_out`).
+      split: sketchy only: "21" (the default: Yelamarthi et al.) or "25" (SAKE).
+      unseen: classes of your own choice in place of a split: a list of names (empty:
+        none), one text of names with commas, or the path of a text file with a name a
+        line. Without it toybox has its own, and of a folder a fifth of the classes with
+        sketches is drawn by `seed` (ours, no paper's), none where there is but one.
       cache_dir: where prepared copies go: $SBIR_CACHE or ~/.cache/sbir_jax/data.
       options: sketchy: `photos` ("basic", "extended", "both"; by default basic without
         the extended folder; with it "both" for split 25 and "extended" otherwise, as in
-        the papers that use these splits; fine-grained work wants "basic"). toybox:
-        `size`, `instances`, `sketches`, `world`, `categories`.
+        the papers that use these splits; fine-grained work wants "basic"). toybox: the
+        fields of `toybox.ToyboxConfig`.
     Raises: DataError, whose message says what was found, the rule, and the remedy.
     """
-    if name == "toybox":
-        data = _toybox(root, split, cache_dir, options)
-    elif name == "sketchy":
-        data = _sketchy(_root(name, root), split, cache_dir, options)
-    elif name == "folder":
-        data = _folder(_root(name, root), split, seed, cache_dir, options)
-    else:
+    # In configs and on command lines an empty text stands for None.
+    root, split = root or None, split or None
+    unseen = None if unseen == "" else unseen
+    if name not in NAMES:
         raise DataError(f"data set {name!r}; known are {', '.join(NAMES)}.")
+    if split is not None and (name != "sketchy" or unseen is not None):
+        raise DataError(
+            f"split={split!r} for {name} with unseen={unseen!r}: a split is Sketchy's "
+            "21 or 25, instead of unseen. Give one of the two."
+        )
+    if name == "toybox":
+        data, groups = _toybox(root, cache_dir, options)
+    elif name == "sketchy":
+        data, groups = _sketchy(_root(name, root), split or "21", cache_dir, options)
+    else:
+        data, groups = _folder(_root(name, root), seed, cache_dir, options)
+    if unseen is not None:
+        data = _with_unseen(data, listed(unseen), "unseen")
+    else:
+        data = _with_unseen(data, **groups())
     for note in data.notes:
         logging.warning("%s: %s", name, note)
     if data.skipped:
         first = "; ".join(f"{s.path}: {s.reason}" for s in data.skipped[:3])
         logging.warning("%s: %d file(s) left out: %s", name, len(data.skipped), first)
-    return data.hold_out(val_classes, seed) if val_classes else data
+    return data
 
 
-def _toybox(root, split, cache_dir, options) -> Dataset:
+def _toybox(root, cache_dir, options):
     if root is not None:
         raise DataError(f"toybox draws its own images and takes no root (got {root}).")
-    world = toybox.toybox_world()
     config = _config(toybox.ToyboxConfig, "custom", options)
     config.check()
     # tfds warns of a configuration that it does not know by name.
@@ -78,17 +89,22 @@ def _toybox(root, split, cache_dir, options) -> Dataset:
         return toybox.Toybox(data_dir=folder, config=wanted)
 
     data = _open("toybox", config.key(), make, None, cache_dir)
-    if split is not None:
-        return _with_unseen(data, _listed(split), "the split")
-    there = set(data.classes)
-    unseen = tuple(c for c in world.UNSEEN if c in there)
-    novel = tuple(c for c in world.NOVEL if c in there)
-    return _with_unseen(data, unseen, "toybox", novel)
+
+    def groups():
+        world, there = toybox.toybox_world(), set(data.classes)
+        unseen = [c for c in world.UNSEEN if c in there]
+        novel = tuple(c for c in world.NOVEL if c in there)
+        return {"unseen": unseen, "where": "toybox", "novel": novel}
+
+    return data, groups
 
 
-def _sketchy(root, split, cache_dir, options) -> Dataset:
-    split = "21" if split is None else split
-    published = split in ("21", "25") if isinstance(split, str) else False
+def _sketchy(root, split, cache_dir, options):
+    if split not in ("21", "25"):
+        raise DataError(
+            f"Sketchy has no split {split!r}; known are 21 and 25. For classes of your "
+            "own choice give unseen=."
+        )
     if "photos" not in options:
         basic = sketchy.extended_folder(root) is None
         wanted = "both" if split == "25" else "extended"
@@ -101,13 +117,15 @@ def _sketchy(root, split, cache_dir, options) -> Dataset:
 
     key = tree.fingerprint("sketchy", config.photos, prepare.FORMAT)
     data = _open("sketchy", key, make, root, cache_dir)
-    if published:
-        where = f"Sketchy's split {split}"
-        return _with_unseen(data, sketchy.split_names(str(split)), where)
-    return _with_unseen(data, _listed(split), "the split")
+
+    def groups():
+        names = sketchy.split_names(split)
+        return {"unseen": names, "where": f"Sketchy's split {split}"}
+
+    return data, groups
 
 
-def _folder(root, split, seed, cache_dir, options) -> Dataset:
+def _folder(root, seed, cache_dir, options):
     if options:
         raise DataError(f"folder takes no option {', '.join(options)}.")
     tree = read_folder(root)
@@ -115,13 +133,26 @@ def _folder(root, split, seed, cache_dir, options) -> Dataset:
     def make(folder):
         return Folder(data_dir=folder, tree=tree)
 
-    key = tree.fingerprint("folder", prepare.FORMAT)
-    data = _open("folder", key, make, root, cache_dir)
-    if split is not None:
-        return _with_unseen(data, _listed(split), "the split")
-    able = [c for c in data.classes if c in data.drawn]
-    count = max(1, round(len(able) / 5)) if len(able) > 1 else 0
-    return _with_unseen(data, draw(able, count, seed), "the draw")
+    data = _open(
+        "folder", tree.fingerprint("folder", prepare.FORMAT), make, root, cache_dir
+    )
+
+    def groups():
+        able = [c for c in data.classes if c in data.drawn]
+        count = max(1, round(len(able) / 5)) if len(able) > 1 else 0
+        return {"unseen": draw(able, count, seed), "where": "the draw"}
+
+    return data, groups
+
+
+def listed(unseen: str | os.PathLike | Sequence[str]) -> list[str]:
+    """Class names from a list, a text with commas, or a text file with one a line."""
+    if not isinstance(unseen, str | os.PathLike):
+        return list(unseen)
+    text = os.fspath(unseen)
+    if os.path.isfile(text) or text.endswith(".txt") or not isinstance(unseen, str):
+        return read_names(text)
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _open(name, key, make, root, cache_dir) -> Dataset:
@@ -129,14 +160,14 @@ def _open(name, key, make, root, cache_dir) -> Dataset:
     return open_prepared(folder, make(folder), name)
 
 
-def _with_unseen(data, unseen, where, novel=()) -> Dataset:
-    unseen = find_names(unseen, data.classes, where)
-    seen = tuple(c for c in data.seen if c not in unseen and c not in novel)
-    return dataclasses.replace(data, seen=seen, unseen=tuple(unseen), novel=novel)
-
-
-def _listed(split) -> list[str]:
-    return list(split) if isinstance(split, list | tuple) else read_names(split)
+def _with_unseen(data: Dataset, unseen, where: str, novel=()) -> Dataset:
+    chosen = find_names(unseen, data.classes, where)
+    return dataclasses.replace(
+        data,
+        seen=tuple(c for c in data.seen if c not in chosen and c not in novel),
+        unseen=tuple(c for c in chosen if c in data.seen),  # not without photos
+        novel=novel,
+    )
 
 
 def _root(name: str, root) -> pathlib.Path:
@@ -154,4 +185,8 @@ def _config(kind, name, options):
     try:
         return kind(name=name, **options)
     except TypeError as error:
-        raise DataError(f"{error}.") from error
+        known = {f.name for f in dataclasses.fields(kind)}
+        known -= {f.name for f in dataclasses.fields(tfds.core.BuilderConfig)}
+        raise DataError(
+            f"options {', '.join(options)}: known are {', '.join(sorted(known))}."
+        ) from error

@@ -14,6 +14,8 @@ from jaxtyping import Float, Int, UInt8
 from sbir_jax.data import images, prepare
 from sbir_jax.data.tree import DataError, Skipped, find_names, normal_name
 
+Indices = Iterable[int] | Int[np.ndarray, " _"]
+
 
 class Records:
     """Random access to some rows of a tfds data source, images as file bytes.
@@ -52,7 +54,7 @@ class Items:
         return len(self.ids)
 
     def pixels(
-        self, indices: Iterable[int], size: int, fit: images.Fit | None = None
+        self, indices: Indices, size: int, fit: images.Fit | None = None
     ) -> UInt8[np.ndarray, "k s s 3"]:
         """Decodes these items at size x size, in [0, 255], with threads.
 
@@ -64,7 +66,7 @@ class Items:
         return images.decode_batch([r["image"] for r in chosen], size, fit)
 
     def images(
-        self, indices: Iterable[int], size: int, fit: images.Fit | None = None
+        self, indices: Indices, size: int, fit: images.Fit | None = None
     ) -> Float[np.ndarray, "k s s 3"]:
         """The same, float32 in [-1, 1]."""
         return images.to_float(self.pixels(indices, size, fit))

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-Source = str | os.PathLike | bytes
+Source = str | os.PathLike | bytes | Image.Image | np.ndarray
 Fit = Literal["pad", "crop", "stretch"]
 
 FIT: dict[str, Fit] = {"sketch": "pad", "photo": "crop"}
@@ -67,7 +67,8 @@ def decode(
     """Decodes one image to upright 8-bit RGB, transparency shown on white.
 
     Args:
-      source: a path, or the bytes of a file.
+      source: a path, the bytes of a file, a Pillow image, or a uint8 array [h, w],
+        [h, w, 3] or [h, w, 4].
       size: side of the square wanted, in pixels; None keeps the image's own shape.
       fit: how a non-square image becomes square: "pad" with white, "crop" the central
         square, or "stretch". Without a size it has no effect.
@@ -85,6 +86,11 @@ def decode(
         if size is not None:
             rgb = _square(rgb, size, fit)
         return np.asarray(rgb)
+
+
+def load(source: Source, size: int, modality: str) -> Float[np.ndarray, "s s 3"]:
+    """One image as the networks take it: `decode` as `FIT` has it, in [-1, 1]."""
+    return to_float(decode(source, size, FIT[modality]))
 
 
 def decode_batch(
@@ -130,18 +136,17 @@ def encode_png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
 def checked_bytes(path: str | os.PathLike) -> bytes:
     """Reads a file for storage, once it has proved to decode.
 
-    Upright RGB or grey JPEG and PNG files come back byte for byte. Anything else
-    (palette, alpha, 16-bit, CMYK, rotated by a tag, other formats) is a trap for some
-    reader, and comes back as the plain PNG of what `decode` makes of it.
+    JPEG, PNG and WebP files of 8-bit RGB or grey come back byte for byte. Anything else
+    (palette, alpha, 16-bit, CMYK, other formats) is a trap for some reader, and comes
+    back as the plain PNG of what `decode` makes of it.
 
     Raises: BadImage.
     """
     with _opened(path) as image:
         plain = (
-            image.format in ("JPEG", "PNG")
+            image.format in ("JPEG", "MPO", "PNG", "WEBP")
             and image.mode in ("RGB", "L")
-            and "transparency" not in image.info
-            and not _orientation(image)
+            and not image.has_transparency_data
         )
         if plain:
             # Reduced decoding still reads every byte, so it still finds a cut.
@@ -198,31 +203,42 @@ class _opened:
     """Opens an image after checking its header; turns every failure into BadImage."""
 
     def __init__(self, source: Source, name: str = ""):
-        self.source = source
-        if isinstance(source, bytes):
-            self.name = name or f"<{len(source)} bytes>"
-        else:
-            self.name = name or os.fspath(source)
+        self.source, self.name = source, name
+        if not name and isinstance(source, str | os.PathLike):
+            self.name = os.fspath(source)
+        elif not name:
+            self.name = f"<{type(source).__name__}>"
 
     def __enter__(self) -> Image.Image:
         try:
-            if isinstance(self.source, bytes):
-                empty, file = not self.source, io.BytesIO(self.source)
-            else:
-                empty, file = os.stat(self.source).st_size == 0, self.source
-            if empty:
-                raise BadImage(self.name, "empty file")
-            image = Image.open(file, formats=FORMATS)
+            self.image = self._open()
         except Exception as error:
             raise self._bad(error) from error
-        if reason := _unusable(*image.size):
-            image.close()
+        if reason := _unusable(*self.image.size):
+            self._close()
             raise BadImage(self.name, reason)
-        self.image = image
-        return image
+        return self.image
+
+    def _open(self) -> Image.Image:
+        source = self.source
+        if isinstance(source, Image.Image):
+            return source
+        if isinstance(source, np.ndarray):
+            return Image.fromarray(source)
+        if isinstance(source, bytes):
+            empty, file = not source, io.BytesIO(source)
+        else:
+            empty, file = os.stat(source).st_size == 0, source
+        if empty:
+            raise BadImage(self.name, "empty file")
+        return Image.open(file, formats=FORMATS)
+
+    def _close(self) -> None:
+        if self.image is not self.source:
+            self.image.close()
 
     def __exit__(self, kind, error, trace) -> None:
-        self.image.close()
+        self._close()
         # Pillow's readers let nearly any exception through on hostile bytes.
         if isinstance(error, Exception) and not isinstance(error, BadImage):
             raise self._bad(error) from error

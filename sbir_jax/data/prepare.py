@@ -101,7 +101,7 @@ def read_table(prepared: pathlib.Path, modality: str) -> dict[str, list]:
     return pq.read_table(prepared / f"{modality}.parquet").to_pydict()
 
 
-def records(builder: tfds.core.DatasetBuilder, modality: str):
+def records(builder: Any, modality: str):
     """Random access to the records of a split, images as undecoded bytes."""
     decoders: Any = {"image": tfds.decode.SkipDecoding()}
     return builder.as_data_source(split=modality, decoders=decoders)

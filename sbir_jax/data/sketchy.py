@@ -90,7 +90,8 @@ def read_sketchy(root: pathlib.Path, photos: str = "basic") -> Tree:
 def extended_folder(root: pathlib.Path) -> pathlib.Path | None:
     """Where the extended photos lie under `root`, if they do."""
     names = ("EXTEND_image_sketchy", "EXTEND_image_sketchy_ready", "extended_photo")
-    for place in (root, child(root, "Sketchy"), _pair(root)):
+    beside = root.absolute().parent if root.name == "256x256" else None
+    for place in (root, child(root, "Sketchy"), _pair(root), beside):
         if place is not None and (folder := child(place, *names)) is not None:
             # The archive unpacks to a folder of its own name inside itself.
             return child(folder, *names) or folder

@@ -95,14 +95,17 @@ class Toybox(PairBuilder):
     def _examples(self, modality, names, jobs) -> Iterator[dict]:
         config = self.config
         batches = [jobs[i : i + BATCH] for i in range(0, len(jobs), BATCH)]
-        # XLA keeps about one core busy with this program; a second call, the other.
-        made = images.threaded(
-            lambda batch: _render(config, modality, names, batch), batches, 2, 4
-        )
-        with tqdm(
-            total=len(jobs), desc=f"{self.name}: {modality}", unit=" images"
-        ) as bar:
-            for batch in made:
+
+        def render(batch: Sequence[Job]) -> list[dict]:
+            return _render(config, modality, names, batch)
+
+        bar = tqdm(total=len(jobs), desc=f"{self.name}: {modality}", unit=" images")
+        with bar:
+            first = render(batches[0])  # compiles; two threads at once would both
+            yield from first
+            bar.update(len(first))
+            # XLA keeps about one core busy with this program; a second call, the other.
+            for batch in images.threaded(render, batches[1:], threads=2, ahead=4):
                 if isinstance(batch, BaseException):
                     raise batch
                 yield from batch

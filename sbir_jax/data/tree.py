@@ -91,7 +91,7 @@ def find_names(wanted: Iterable[str], classes: Sequence[str], where: str) -> lis
             f"{len(lost)} class(es) of {where} are not among the {len(classes)} "
             f"classes on disk: {'; '.join(lost)}. Names are compared in lower case, "
             "with space and hyphen as underscore. Rename the folder, or give the "
-            "unseen classes yourself: split=['name', ...] or a text file of names, "
+            "unseen classes yourself: unseen='name,name' or a text file of names, "
             "one a line."
         )
     return list(dict.fromkeys(found))

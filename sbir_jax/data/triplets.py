@@ -119,7 +119,7 @@ def triplet_indices(
     sketches = np.empty(total, np.int64)
     for row, count in zip(*np.unique(rows, return_counts=True), strict=True):
         pool = table.sketches[row]
-        sketches[rows == row] = pool[_distinct(rng, len(pool), count)]
+        sketches[rows == row] = pool[_distinct(rng, len(pool), int(count))]
     # One number per draw and row, whatever the sizes of the pools.
     draws = rng.random((3, total))
     mine = slice(host * batch_size, (host + 1) * batch_size)

@@ -1,0 +1,400 @@
+import json
+import os
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from sbir_jax import data
+from sbir_jax.data import DataError, prepare
+from sbir_jax.data.builders import PairedFolders, keyed, photo_stems
+from sbir_jax.data.folder import read_folder
+from sbir_jax.data.tree import find_names, normal_name
+
+
+def picture(path, value=0, size=(16, 16)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, value, value)).save(path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Three good classes, and every trap we could think of."""
+    root = tmp_path / "my data"
+    for c, name in enumerate(("cup", "car_(sedan)", "Hot-Air Balloon")):
+        for i in range(3):
+            picture(root / "photo" / name / f"p-x_{i}.jpg", 10 * c + i)
+            picture(root / "sketch" / name / f"p-x_{i}-1.png", 100 + 10 * c + i)
+        picture(root / "sketch" / name / "p-x_0_7.png", 200)  # underscore
+        picture(root / "sketch" / name / "free.png", 210)  # no photo
+    photo, sketch = root / "photo", root / "sketch"
+    picture(photo / "hot_air_balloon" / "extra.png", 5)  # same class, other spelling
+    picture(photo / "Öl Fässer" / "ß [1].png", 6)  # photos only
+    picture(sketch / "unicorn" / "u-1.png", 7)  # sketches only
+    (sketch / "nothing").mkdir()
+    (photo / "nothing").mkdir()
+    picture(photo / "cup" / "sub" / "deep.png", 8)
+    picture(photo / "loose.png")
+    bad = {
+        photo / "cup" / "zero.jpg": b"",
+        photo / "cup" / "page.jpg": b"<html>not found</html>",
+        photo / "cup" / "notes.txt": b"hello",
+        photo / "cup" / "noext": b"hello",
+        photo / "cup" / "cut.jpg": (photo / "cup" / "p-x_0.jpg").read_bytes()[:-80],
+        sketch / "cup" / "p-x_9-1.png": b"GIF89a",
+    }
+    for path, content in bad.items():
+        path.write_bytes(content)
+    for hidden in (".DS_Store", "Thumbs.db", "._p-x_0.jpg", "desktop.ini"):
+        (photo / "cup" / hidden).write_bytes(b"?")
+    (photo / ".git").mkdir()
+    (photo / "cup" / "up").symlink_to("..", target_is_directory=True)
+    (photo / "cup" / "self").symlink_to(".", target_is_directory=True)
+    (photo / "cup" / "gone.jpg").symlink_to("nowhere.jpg")
+    os.mkfifo(photo / "cup" / "pipe.jpg")
+    return root
+
+
+SKIPPED = {
+    "photo/loose.png": "outside",
+    "photo/cup/zero.jpg": "empty",
+    "photo/cup/page.jpg": "not an image",
+    "photo/cup/notes.txt": "'.txt'",
+    "photo/cup/noext": "no extension",
+    "photo/cup/cut.jpg": "runcated",
+    "photo/cup/up": "link back",
+    "photo/cup/self": "link back",
+    "photo/cup/gone.jpg": "cannot be reached",
+    "photo/cup/pipe.jpg": "not a regular file",
+    "sketch/cup/p-x_9-1.png": "not an image",
+    "sketch/unicorn/u-1.png": "no photo to find",
+}
+
+
+@pytest.fixture
+def load(root, tmp_path):
+    def load(**kwargs):
+        return data.load("folder", root, cache_dir=tmp_path / "cache", **kwargs)
+
+    return load
+
+
+def test_nothing_is_dropped_without_a_line(load, root, tmp_path):
+    dataset = load()
+    assert {s.path: s.reason for s in dataset.skipped}.keys() == SKIPPED.keys()
+    for path, reason in dataset.skipped:
+        assert SKIPPED[path] in reason, (path, reason)
+    clutter = (".DS_Store", "Thumbs.db", "._p-x_0.jpg", "desktop.ini")
+    names = [
+        os.path.relpath(os.path.join(folder, name), root)
+        for folder, folders, files in os.walk(root)
+        for name in [*files, *(f for f in folders if f in ("up", "self"))]
+        if name not in clutter
+    ]
+    listed = [*dataset.sketches.ids, *dataset.photos.ids]
+    listed += [s.path for s in dataset.skipped]
+    assert sorted(listed) == sorted(names)
+    (prepared,) = (p for p in (tmp_path / "cache").iterdir() if p.is_dir())
+    lines = (prepared / "skipped.jsonl").read_text().splitlines()
+    # All but the sketch of a class without photos: that file is sound.
+    assert len(lines) == len(SKIPPED) - 1
+    assert json.loads(lines[0]).keys() == {"path", "reason"}
+
+
+def test_classes_and_notes(load):
+    dataset = load()
+    assert dataset.classes == (
+        "car_(sedan)", "cup", "Hot-Air Balloon", "nothing", "unicorn", "Öl Fässer",
+    )  # fmt: skip
+    assert dataset.drawn == {"car_(sedan)", "cup", "Hot-Air Balloon"}
+    assert sorted(dataset.notes) == [
+        "class nothing: no readable image, left out",
+        "class unicorn: 1 sketch(es) but no photo, left out",
+        "class Öl Fässer: 1 photo(s) but no sketch, distractors only",
+    ]
+    balloon = dataset.classes.index("Hot-Air Balloon")
+    ids = [i for i, l in zip(dataset.photos.ids, dataset.photos.labels, strict=True)
+           if l == balloon]  # fmt: skip
+    assert "photo/hot_air_balloon/extra.png" in ids and len(ids) == 4
+    assert "photo/Öl Fässer/ß [1].png" in dataset.photos.ids
+    assert "photo/cup/sub/deep.png" in dataset.photos.ids
+
+
+def test_instances(load):
+    dataset = load()
+    photos = dict(zip(dataset.photos.ids, dataset.photos.instances, strict=True))
+    assert len(set(photos.values())) == len(photos) and min(photos.values()) >= 0
+    for name, instance in zip(
+        dataset.sketches.ids, dataset.sketches.instances, strict=True
+    ):
+        folder, stem = os.path.split(name)
+        if stem == "free.png":
+            assert instance == -1
+        else:
+            photo = folder.replace("sketch", "photo") + f"/{stem[:5]}.jpg"
+            assert instance == photos[photo], name
+
+
+def test_sketch_of_an_unreadable_photo_has_no_instance(load, root):
+    (root / "photo" / "cup" / "p-x_1.jpg").write_bytes(b"")
+    dataset = load()
+    instances = dict(zip(dataset.sketches.ids, dataset.sketches.instances, strict=True))
+    assert instances["sketch/cup/p-x_1-1.png"] == -1
+    assert instances["sketch/cup/p-x_2-1.png"] >= 0
+
+
+@pytest.mark.parametrize(
+    "sketch, photos",
+    [
+        ("n02691156_10151-1", ["n02691156_10151", "n02691156"]),
+        ("00140128_v1_12", ["00140128_v1"]),
+        ("10118lem-662-ver_1", ["10118lem-662", "10118lem-662-ver"]),
+        ("plain", []),
+        ("-1", []),
+    ],
+)
+def test_photo_stems(sketch, photos):
+    assert list(photo_stems(sketch)) == photos
+
+
+def test_pixels_come_from_the_right_file(load, root):
+    dataset = load()
+    for items in (dataset.sketches, dataset.photos):
+        found = items.pixels(range(len(items)), 8)
+        for name, image in zip(items.ids, found, strict=True):
+            with Image.open(root / name) as expected:
+                assert abs(int(image[4, 4, 0]) - expected.getpixel((8, 8))[0]) < 3, name
+    floats = dataset.photos.images([3, 1], 8)
+    assert floats.shape == (2, 8, 8, 3) and floats.dtype == np.float32
+    np.testing.assert_allclose(
+        floats, dataset.photos.pixels([3, 1], 8) / 127.5 - 1, atol=1e-6
+    )
+    record = dataset.photos.source[1]
+    assert record["id"].decode() == dataset.photos.ids[1]
+    assert record["image"] == (root / dataset.photos.ids[1]).read_bytes()
+
+
+def test_subset_keeps_labels_and_order(load):
+    dataset = load()
+    subset = dataset.subset(["Cup", "hot air balloon"])
+    assert subset.classes == dataset.classes
+    for name in ("sketches", "photos"):
+        all_items, items = getattr(dataset, name), getattr(subset, name)
+        keep = np.isin(all_items.labels, [1, 2])
+        assert items.ids == tuple(np.array(all_items.ids)[keep])
+        np.testing.assert_array_equal(items.labels, all_items.labels[keep])
+        np.testing.assert_array_equal(items.instances, all_items.instances[keep])
+        np.testing.assert_array_equal(
+            items.pixels([0, len(items) - 1], 8),
+            all_items.pixels(np.flatnonzero(keep)[[0, -1]], 8),
+        )
+    assert set(subset.seen + subset.unseen) == {"cup", "Hot-Air Balloon"}
+    assert subset.fingerprint != dataset.fingerprint
+    with pytest.raises(DataError, match=r"cups \(near: cup\)"):
+        dataset.subset(["cups"])
+
+
+def test_unseen_is_drawn_by_seed_among_drawn_classes(load):
+    dataset = load()
+    assert len(dataset.unseen) == 1 and set(dataset.unseen) <= dataset.drawn
+    assert "unicorn" not in dataset.seen and "nothing" not in dataset.seen
+    assert "Öl Fässer" in dataset.seen  # a source of negatives
+    assert load().unseen == dataset.unseen
+    assert len({load(seed=s).unseen for s in range(8)}) > 1
+
+
+def test_draw_hardly_changes_with_another_class():
+    many = [f"class{i}" for i in range(50)]
+    one = data.draw(many, 10, seed=3)
+    two = data.draw(["new", *many], 10, seed=3)
+    assert len(one) == 10 and len(set(one) & set(two)) >= 9
+
+
+@pytest.mark.parametrize("form", ["list", "commas", "file"])
+def test_unseen_by_name(load, tmp_path, form):
+    path = tmp_path / "unseen.txt"
+    path.write_text("\ufeff# my split\nhot_air_balloon\n\n  CUP \r\n", encoding="utf-8")
+    unseen = {"list": ["hot_air_balloon", "CUP"], "commas": "hot_air_balloon, CUP",
+              "file": path}[form]  # fmt: skip
+    dataset = load(unseen=unseen)
+    assert dataset.unseen == ("Hot-Air Balloon", "cup")
+    assert dataset.seen == ("car_(sedan)", "Öl Fässer")
+
+
+def test_unknown_unseen_names_are_errors_with_close_matches(load):
+    with pytest.raises(DataError) as caught:
+        load(unseen="cupp,zeppelin")
+    assert "cupp (near: cup)" in str(caught.value)
+    assert "zeppelin" in str(caught.value) and "unseen=" in str(caught.value)
+    with pytest.raises(DataError, match="cannot be read as a list"):
+        load(unseen="absent.txt")
+
+
+def test_hold_out(load):
+    dataset = load(unseen=[]).hold_out(1, seed=1)
+    assert dataset.unseen == () and len(dataset.val) == 1 and len(dataset.seen) == 3
+    assert set(dataset.val) <= dataset.drawn
+    assert load(unseen=[]).hold_out(0).val == ()
+    with pytest.raises(DataError, match="allowed are 0 to 2"):
+        load(unseen=[]).hold_out(3)
+
+
+def test_second_load_reads_the_prepared_copy(load, monkeypatch):
+    first = load()
+    monkeypatch.setattr(PairedFolders, "_split_generators", pytest.fail)
+    second = load()
+    assert second.fingerprint == first.fingerprint
+    assert second.photos.ids == first.photos.ids
+
+
+def test_changed_source_is_prepared_afresh(load, root, tmp_path):
+    first = load()
+    picture(root / "photo" / "cup" / "new.png", 9)
+    added = load()
+    assert len(added.photos) == len(first.photos) + 1
+    os.utime(root / "photo" / "cup" / "new.png", ns=(1, 1))
+    touched = load()
+    assert touched.fingerprint == added.fingerprint  # same content
+    (root / "photo" / "cup" / "new.png").unlink()
+    removed = load()
+    assert removed.photos.ids == first.photos.ids
+    copies = [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
+    assert len(copies) == 3  # the last load found the first copy again
+
+
+def test_killed_preparation_is_not_taken_as_good(load, monkeypatch, tmp_path):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    for name in ("_write_tables", "_quiet_tfds"):
+        with monkeypatch.context() as patch:
+            patch.setattr(prepare, name, killed)
+            with pytest.raises(KeyboardInterrupt):
+                load()
+        left = [p.name for p in (tmp_path / "cache").iterdir() if p.is_dir()]
+        assert all(name.endswith(".partial") for name in left)
+    assert len(load().photos) == 12
+    left = [p.name for p in (tmp_path / "cache").iterdir() if p.is_dir()]
+    assert len(left) == 1 and not left[0].endswith(".partial")
+
+
+def test_a_prepared_copy_without_its_seal_is_replaced(load, tmp_path):
+    load()
+    (prepared,) = (p for p in (tmp_path / "cache").iterdir() if p.is_dir())
+    (prepared / "prepared.json").unlink()
+    assert len(load().photos) == 12
+
+
+def test_tfds_alone_reads_the_prepared_copy(load, tmp_path):
+    dataset = load()
+    (prepared,) = (p for p in (tmp_path / "cache").iterdir() if p.is_dir())
+    source = tfds.data_source("folder", data_dir=prepared, split="photo")
+    assert len(source) == len(dataset.photos)
+    assert source[0]["image"].shape == (16, 16, 3)
+    assert source[0]["id"].decode() == dataset.photos.ids[0]
+
+
+def test_tfds_alone_prepares_a_folder(root, tmp_path):
+    builder = tfds.builder("folder", data_dir=tmp_path / "tfds")
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=root),
+        file_format="array_record",
+    )
+    assert builder.info.splits["photo"].num_examples == 12
+    assert builder.info.features["label"].int2str(1) == "cup"
+
+
+def test_no_tensorflow(load):
+    load()
+    assert "tensorflow" not in sys.modules
+
+
+def test_keys_keep_order_and_spread():
+    keys = [key for key, _ in keyed([{}] * 1000, 1000)]
+    assert keys == sorted(set(keys)) and 0.99 * 2**128 < keys[-1] < 2**128
+
+
+def test_wrong_roots_say_what_is_there_and_what_to_do(root, tmp_path):
+    with pytest.raises(DataError, match=r"(?s)does not exist .*my data.*toybox"):
+        read_folder(tmp_path / "my_data")
+    with pytest.raises(DataError, match=r"holds the folders .*cup"):
+        read_folder(root / "photo")
+    with pytest.raises(DataError, match="is a file"):
+        read_folder(root / "photo" / "loose.png")
+    with pytest.raises(DataError, match="folder needs root"):
+        data.load("folder", "")
+    for m in ("sketch", "photo"):
+        (tmp_path / "other" / m / "tx_000000000000").mkdir(parents=True)
+    with pytest.raises(DataError, match="as 'sketchy'"):
+        read_folder(tmp_path / "other")
+    with pytest.raises(DataError, match="known are toybox, sketchy, folder"):
+        data.load("flickr", root)
+    with pytest.raises(DataError, match="takes no option photos"):
+        data.load("folder", root, photos="both")
+    with pytest.raises(DataError, match="a split is Sketchy's"):
+        data.load("folder", root, split="21")
+
+
+def test_plural_and_capital_folder_names(root, tmp_path):
+    shutil.move(root / "photo", root / "Photos")
+    assert len(read_folder(root).photos) == 15
+
+
+@pytest.mark.parametrize("modality", ["sketch", "photo"])
+def test_no_readable_image_at_all(modality, tmp_path):
+    for m in ("sketch", "photo"):
+        picture(tmp_path / "root" / m / "cup" / "a-1.png")
+    (tmp_path / "root" / modality / "cup" / "a-1.png").write_bytes(b"")
+    with pytest.raises(DataError, match=f"no readable {modality} among 1.*empty file"):
+        data.load("folder", tmp_path / "root", cache_dir=tmp_path / "cache")
+    (tmp_path / "root" / modality / "cup" / "a-1.png").unlink()
+    with pytest.raises(DataError, match=f"no readable {modality} among 0"):
+        data.load("folder", tmp_path / "root", cache_dir=tmp_path / "cache")
+
+
+def test_one_class_has_no_unseen(tmp_path):
+    for m in ("sketch", "photo"):
+        picture(tmp_path / "root" / m / "chair" / "a_1.png")
+    dataset = data.load("folder", tmp_path / "root", cache_dir=tmp_path / "cache")
+    assert dataset.seen == ("chair",) and dataset.unseen == ()
+
+
+def test_cache_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("SBIR_CACHE", str(tmp_path / "env"))
+    assert prepare.cache_folder() == tmp_path / "env"
+    assert prepare.cache_folder(tmp_path) == tmp_path
+    monkeypatch.delenv("SBIR_CACHE")
+    assert prepare.cache_folder().parts[-3:] == (".cache", "sbir_jax", "data")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="SBIR_CACHE"):
+        prepare.prepare("x", "y", pytest.fail, None, tmp_path / "file")
+
+
+def test_names_that_are_no_utf8(tmp_path):
+    for m in ("sketch", "photo"):
+        picture(tmp_path / "root" / m / "cup" / "a-1.png")
+    odd = os.fsencode(tmp_path / "root" / "photo" / "cup") + b"/caf\xe9.png"
+    shutil.copy(tmp_path / "root" / "photo" / "cup" / "a-1.png", odd)
+    dataset = data.load("folder", tmp_path / "root", cache_dir=tmp_path / "cache")
+    assert "photo/cup/caf\ufffd.png" in dataset.photos.ids
+
+
+def test_names_compare_alike():
+    assert normal_name(" Hot-Air Balloon") == normal_name("hot_air_balloon")
+    assert normal_name("E\u0301clair") == normal_name("\u00c9clair")
+    assert find_names(["PALM TREE", "palm_tree"], ["palm-tree"], "") == ["palm-tree"]
+
+
+@pytest.mark.data
+def test_real_chairs(sbir_data, tmp_path):
+    dataset = data.load("folder", sbir_data / "chairv2", cache_dir=tmp_path)
+    assert len(dataset.sketches) == 1275 and len(dataset.photos) == 400
+    assert np.isin(dataset.sketches.instances, dataset.photos.instances).all()
+    assert dataset.seen == ("chair",) and not dataset.skipped
+    for i in (0, 700, 1274):
+        photo = list(dataset.photos.instances).index(dataset.sketches.instances[i])
+        stem = dataset.photos.ids[photo].rsplit("/")[-1].rsplit(".", 1)[0]
+        assert dataset.sketches.ids[i].startswith(f"sketch/chair/{stem}_")
