@@ -186,7 +186,7 @@ def _backdrop(rng) -> dict:
 def look(
     a: Attributes, slots: list[int], padded: int, rng: np.random.Generator
 ) -> dict:
-    """The numbers that `toybox_render.shade` needs for these attributes.
+    """The numbers that `toybox_paint.shade` needs for these attributes.
 
     Args:
       slots: colour slot of each part; padded: length of the part tables.
@@ -213,8 +213,13 @@ def look(
     upright = rng.random() < 0.7
     tilt = np.radians(rng.choice((0.0, 90.0)) + rng.uniform(-6, 6))
     if upright:
-        frame = np.array([[np.cos(tilt), np.sin(tilt), 0.1],
-                          [-np.sin(tilt), np.cos(tilt), 0.1], [0, -0.1, 1.0]])
+        frame = np.array(
+            [
+                [np.cos(tilt), np.sin(tilt), 0.1],
+                [-np.sin(tilt), np.cos(tilt), 0.1],
+                [0, -0.1, 1.0],
+            ]
+        )
     clouds = _waves(rng, 8, 3.5, 0.55)
     warm = rng.uniform(-0.06, 0.06)
     return {
@@ -238,7 +243,7 @@ def look(
 
 
 def _waves(rng, count: int, frequency: float, size: float) -> np.ndarray:
-    """Plane waves `[count, 4]` (see `toybox_render._waves`) with this typical sum."""
+    """Plane waves `[count, 4]` (see `toybox_paint._waves`) with this typical sum."""
     angle = rng.uniform(0, 2 * np.pi, count)
     speed = frequency * rng.uniform(0.5, 1.5, count)
     phase = rng.uniform(0, 2 * np.pi, count)
@@ -248,7 +253,7 @@ def _waves(rng, count: int, frequency: float, size: float) -> np.ndarray:
 
 
 def hand(count: int, padded: int, rng: np.random.Generator) -> dict:
-    """The numbers that `toybox_render.draw` needs for one drawing by one hand."""
+    """The numbers that `toybox_paint.draw` needs for one drawing by one hand."""
     care = rng.uniform(0.35, 1.0)  # 1 is the clumsiest hand
     # Some parts are left out: they take their neighbours' label.
     labels = np.arange(padded, dtype=np.float64)

@@ -41,6 +41,29 @@ _TURNS = np.stack(
 )
 
 
+class Dice:
+    """Short names for the draws that shapes are made of."""
+
+    def __init__(self, rng: np.random.Generator):
+        self.rng = rng
+
+    def u(self, low, high):
+        """A uniform number."""
+        return float(self.rng.uniform(low, high))
+
+    def k(self, low, high):
+        """A whole number, both ends included."""
+        return int(self.rng.integers(low, high + 1))
+
+    def p(self, chance=0.5):
+        """True with this chance."""
+        return bool(self.rng.random() < chance)
+
+    def pick(self, *options):
+        """One of the options."""
+        return options[int(self.rng.integers(len(options)))]
+
+
 class Part:
     """One primitive: its row, its colour slot and points on its surface."""
 
