@@ -47,11 +47,15 @@ def find_folder(source: str | os.PathLike[str]) -> pathlib.Path:
       FileNotFoundError: no such folder, repository or revision; says where to look.
     """
     if source == "toybox":
-        folder = TOYBOX
-    else:
-        folder = pathlib.Path(source).expanduser()
-        if not folder.exists() and HUB_ID.fullmatch(os.fspath(source)):
-            return _fetch(os.fspath(source))
+        if not TOYBOX.is_dir():
+            raise FileNotFoundError(
+                f"no folder {TOYBOX}: this installation lacks the Toybox model. "
+                "Install again, or train it with tools/pretrain_toybox.py."
+            )
+        return TOYBOX
+    folder = pathlib.Path(source).expanduser()
+    if not folder.exists() and HUB_ID.fullmatch(os.fspath(source)):
+        return _fetch(os.fspath(source))
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}. {WHERE}")
     return folder
@@ -206,7 +210,8 @@ class TensorFolder:
             # Through bytes of the array: numpy exports no buffer of bfloat16.
             return hashlib.sha256(head + b"\0" + tensor.tobytes()).digest()
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # A few threads only, since each holds a tensor.
+        with ThreadPoolExecutor(4) as pool:
             digests = pool.map(one, sorted(self._where))
             return hashlib.sha256(b"".join(digests)).hexdigest()
 
@@ -217,15 +222,22 @@ def _open(path: pathlib.Path) -> Any:
     try:
         return safe_open(path, framework="numpy")
     except SafetensorError as error:
+        size = path.stat().st_size
         with open(path, "rb") as file:
-            start = file.read(2)
-        if start in (b"PK", b"\x80\x02"):
+            start = file.read(20)
+        # A safetensors file starts with the length of its header.
+        pickled = start[:1] == b"\x80" and int.from_bytes(start[:8], "little") > size
+        if pickled or start[:2] == b"PK":
             raise ValueError(
                 f"{path} is a pickle under another name. {CONVERT}"
             ) from None
+        if start.startswith(b"version https://git"):
+            raise ValueError(
+                f"{path} is a Git LFS pointer, not the weights. Run `git lfs pull`."
+            ) from None
         raise ValueError(
-            f"{path} ({path.stat().st_size} bytes) is damaged or cut short: {error}. "
-            "Copy or fetch it again."
+            f"{path} ({size} bytes) is damaged or cut short: {error}. Copy or fetch it "
+            "again."
         ) from error
 
 
@@ -262,6 +274,10 @@ def write_folder(
             if part == "text_encoder":
                 name = "config.json"
                 head = {"architectures": [classes[part][1]]}
+                # transformers computes in the type named here.
+                (dtype,) = {str(value.dtype) for value in tensors[part].values()}
+                config = {k: v for k, v in config.items() if k != "torch_dtype"}
+                config = {**config, "dtype": dtype}
             else:
                 name = "scheduler_config.json" if part == "scheduler" else "config.json"
                 head = {"_class_name": classes[part][1]}

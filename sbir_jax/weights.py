@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import pathlib
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,20 +30,22 @@ from sbir_jax.models.autoencoder import Autoencoder
 from sbir_jax.models.clip_text import CLIPText
 from sbir_jax.models.configs import AutoencoderConfig, CLIPTextConfig, UNetConfig
 from sbir_jax.models.unet import UNet
+from sbir_jax.tensor_names import (
+    check_tensors,
+    leaves,
+    path_keys,
+    renamer,
+    tensor_name,
+    to_file,
+)
 
 Network = UNet | Autoencoder | CLIPText
 Sharding = jax.sharding.Sharding
 # From the path of a parameter ("unet/conv_in/kernel") and its shape.
 ShardingRule = Callable[[str, tuple[int, ...]], Sharding]
 
+METHODS = ("encode", "decode")
 PARTS = ("unet", "vae_encoder", "vae_decoder", "text_encoder")
-# The first autoencoders on the hub have these names in their attention layers.
-OLD_ATTENTION = {
-    "query": "to_q",
-    "key": "to_k",
-    "value": "to_v",
-    "proj_attn": "to_out.0",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,15 +156,15 @@ def load_backbone(
     params = {}
     networks = {"unet": unet, "vae": vae, "text_encoder": text_encoder}
     for name, network in networks.items():
-        tensors = TensorFolder(folder / name, STEMS[name], _renamer(name))
-        check_tensors(name, tensors, jax.eval_shape(_initialiser(network)))
+        tensors = TensorFolder(folder / name, STEMS[name], renamer(name))
+        check_tensors(name, tensors, _shapes(network))
         fingerprint.update(tensors.digest().encode())
         wanted = {}
         if name in parts:
-            wanted = jax.eval_shape(_initialiser(network, taps=taps, maps=maps))
+            wanted = _shapes(network, taps, maps)
         elif name == "vae":
-            methods = [m for m in ("encode", "decode") if f"vae_{m}r" in parts]
-            wanted = jax.eval_shape(_initialiser(network, methods=methods))
+            methods = tuple(m for m in METHODS if f"vae_{m}r" in parts)
+            wanted = _shapes(network, methods=methods)
         if wanted:
             params[name] = _place(name, tensors, wanted, dtype, sharding)
     return Backbone(
@@ -203,7 +204,7 @@ def build_networks(
 
 def init_params(network: Network, key: jax.Array) -> dict[str, Any]:
     """Random float32 parameters for all of a network."""
-    return jax.jit(_initialiser(network))(key)
+    return jax.jit(functools.partial(_init, network))(key)
 
 
 def random_backbone(like: Backbone, seed: int) -> Backbone:
@@ -216,7 +217,7 @@ def random_backbone(like: Backbone, seed: int) -> Backbone:
             fresh = init_params(network, key)
             params[name] = jax.tree_util.tree_map_with_path(
                 lambda path, old, fresh=fresh: jax.device_put(
-                    _at(fresh, _keys(path)).astype(old.dtype), old.sharding
+                    _at(fresh, path_keys(path)).astype(old.dtype), old.sharding
                 ),
                 like.params[name],
             )
@@ -250,105 +251,49 @@ def save_diffusers(
     NoiseSchedule.from_json(configs["scheduler"])
     tensors = {}
     for name, network in zip(STEMS, build_networks(configs), strict=True):
-        expected = jax.tree.map(jnp.shape, jax.eval_shape(_initialiser(network)))
+        expected = jax.tree.map(jnp.shape, _shapes(network))
         if jax.tree.map(jnp.shape, params[name]) != expected:
             raise ValueError(f"the {name} parameters do not fit the {name} config")
         prefix = "text_model." if name == "text_encoder" else ""
         tensors[name] = {
             prefix + tensor_name(keys): np.ascontiguousarray(
-                np.asarray(leaf).transpose(_to_file(keys, leaf.ndim)).astype(dtype)
+                np.asarray(leaf).transpose(to_file(keys, leaf.ndim)).astype(dtype)
             )
-            for keys, leaf in _leaves(params[name])
+            for keys, leaf in leaves(params[name])
         }
     write_folder(folder, configs, tensors, tokenizer)
 
 
-def tensor_name(keys: tuple[str, ...]) -> str:
-    """The published name of a parameter: ("down_blocks_0", "conv1", "kernel") and so
-    on to "down_blocks.0.conv1.weight"."""
-    *scopes, leaf = keys
-    # `linear_1` is a name, not the second entry of a list.
-    scopes = [
-        scope if scope.startswith("linear_") else re.sub(r"_(\d+)$", r".\1", scope)
-        for scope in scopes
-    ]
-    return ".".join([*scopes, "bias" if leaf == "bias" else "weight"])
-
-
-def check_tensors(what: str, tensors: TensorFolder, expected: dict[str, Any]) -> None:
-    """Raise ValueError naming every missing, extra and misshapen tensor."""
-    have = tensors.shapes()
-    want = {
-        tensor_name(keys): tuple(leaf.shape[i] for i in _to_file(keys, leaf.ndim))
-        for keys, leaf in _leaves(expected)
-    }
-    problems = {
-        "missing": sorted(want.keys() - have.keys()),
-        "not expected": sorted(have.keys() - want.keys()),
-        "of another shape": [
-            f"{name} {have[name]}, not {want[name]}"
-            for name in sorted(want.keys() & have.keys())
-            if want[name] != have[name]
-        ],
-    }
-    lines = []
-    for problem, names in problems.items():
-        if names:
-            more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-            lines.append(f"{len(names)} {problem}: {', '.join(names[:10])}{more}")
-    if lines:
-        raise ValueError(
-            f"{tensors.path} does not hold the {what} that the config.json beside it "
-            "describes:\n  "
-            + "\n  ".join(lines)
-            + "\nTake config and weights from the same checkpoint; adapters and other "
-            "kinds of networks cannot be loaded."
-        )
-
-
-def _renamer(network: str) -> Callable[[str], str | None]:
-    def rename(name: str) -> str | None:
-        if network == "text_encoder":
-            name = name.removeprefix("text_model.")
-            # A constant 0, 1, 2, ... that older versions of transformers saved.
-            return None if name == "embeddings.position_ids" else name
-        if network == "vae" and ".attentions." in name:
-            *scopes, layer, leaf = name.split(".")
-            return ".".join([*scopes, OLD_ATTENTION.get(layer, layer), leaf])
-        return name
-
-    return rename
-
-
-def _initialiser(
+def _init(
     network: Network,
+    key: jax.Array,
     taps: tuple[str, ...] = ("out",),
     maps: tuple[str, ...] = (),
-    methods: list[str] | None = None,
-) -> Callable[..., dict[str, Any]]:
-    """A function from a key to the parameters of what is to be run."""
-
-    def init(key: jax.Array | None = None) -> dict[str, Any]:
-        key = jax.random.key(0) if key is None else key
-        if isinstance(network, UNet):
-            c = network.config
-            latents = jnp.zeros((1, c.stride, c.stride, c.in_channels))
-            context = jnp.zeros((1, 1, c.cross_attention_dim))
-            return dict(network.init(key, latents, 0, context, taps, maps)["params"])
-        if isinstance(network, CLIPText):
-            return dict(network.init(key, jnp.zeros((1, 1), int))["params"])
+    methods: tuple[str, ...] = METHODS,
+) -> dict[str, Any]:
+    """Random parameters of as much of a network as runs for these arguments."""
+    if isinstance(network, UNet):
         c = network.config
-        inputs = {
-            "encode": jnp.zeros((1, c.factor, c.factor, c.in_channels)),
-            "decode": jnp.zeros((1, 1, 1, c.latent_channels)),
-        }
-        params = {}
-        for method in inputs if methods is None else methods:
-            variables = network.init(key, inputs[method], method=method)
-            params |= variables["params"]
-        return params
+        latents = jnp.zeros((1, c.stride, c.stride, c.in_channels))
+        context = jnp.zeros((1, 1, c.cross_attention_dim))
+        return dict(network.init(key, latents, 0, context, taps, maps)["params"])
+    if isinstance(network, CLIPText):
+        return dict(network.init(key, jnp.zeros((1, 1), int))["params"])
+    c = network.config
+    inputs = {
+        "encode": jnp.zeros((1, c.factor, c.factor, c.in_channels)),
+        "decode": jnp.zeros((1, 1, 1, c.latent_channels)),
+    }
+    params = {}
+    for method in methods:
+        params |= network.init(key, inputs[method], method=method)["params"]
+    return params
 
-    return init
+
+@functools.cache
+def _shapes(network: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """Shapes of what `_init` gives. Kept, since tracing a large UNet takes a second."""
+    return jax.eval_shape(lambda: _init(network, jax.random.key(0), *args, **kwargs))
 
 
 def _place(
@@ -361,10 +306,10 @@ def _place(
     """Read, turn, cast and place one tensor at a time."""
 
     def place(path, leaf):
-        keys = _keys(path)
+        keys = path_keys(path)
         value = tensors.read(tensor_name(keys))
         # Files have outputs first; the inverse permutation puts them last.
-        value = value.transpose(np.argsort(_to_file(keys, leaf.ndim)))
+        value = value.transpose(np.argsort(to_file(keys, leaf.ndim)))
         value = np.ascontiguousarray(value.astype(dtype))
         where = sharding
         if callable(sharding):
@@ -372,22 +317,6 @@ def _place(
         return jax.device_put(value, where)
 
     return jax.tree_util.tree_map_with_path(place, expected)
-
-
-def _to_file(keys: tuple[str, ...], ndim: int) -> tuple[int, ...]:
-    """The permutation from a parameter's axes to those in the file."""
-    if keys[-1] == "kernel":
-        return (3, 2, 0, 1) if ndim == 4 else (1, 0)
-    return tuple(range(ndim))
-
-
-def _leaves(tree: dict[str, Any]) -> list[tuple[tuple[str, ...], Any]]:
-    pairs = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return [(_keys(path), leaf) for path, leaf in pairs]
-
-
-def _keys(path: tuple[Any, ...]) -> tuple[str, ...]:
-    return tuple(entry.key for entry in path)
 
 
 def _at(tree: dict[str, Any], keys: tuple[str, ...]) -> Any:

@@ -33,7 +33,8 @@ def read_config(
         if key.startswith("_") or key in ignored:
             continue
         if key in fixed:
-            if value != fixed[key]:
+            # Null, false and an absent key are one thing to those who write these.
+            if value != fixed[key] and (value or fixed[key]):
                 raise ValueError(
                     f"{what} config: {key}={value!r} is not supported, only "
                     f"{fixed[key]!r} is"
