@@ -116,10 +116,10 @@ def test_exif_rotation(tag):
     assert np.abs(out.astype(int) - colours()[:, :48]).mean() < 3
 
 
-def test_damaged_exif_does_no_harm():
-    data = encoded(
-        Image.fromarray(colours()), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff"
-    )
+@pytest.mark.parametrize("exif", [b"garbage!!", b"II*\0\x08"])
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
+def test_damaged_exif_does_no_harm(exif, format):
+    data = encoded(Image.fromarray(colours()), format, exif=exif)
     assert decode(data).shape == (64, 64, 3)
 
 
@@ -204,14 +204,14 @@ def test_thin_lines_survive_reduction(offset):
 
 def test_jpeg_draft_changes_little_and_is_used(monkeypatch):
     rng = np.random.default_rng(0)
-    smooth = Image.fromarray(rng.integers(0, 255, (12, 16, 3), np.uint8))
-    data = encoded(smooth.resize((1600, 1200)), "JPEG", quality=95)
+    coarse = Image.fromarray(rng.integers(0, 255, (120, 160, 3), np.uint8))
+    data = encoded(coarse.resize((1600, 1200)), "JPEG", quality=95)
     for fit in ("pad", "crop", "stretch"):
-        fast = decode(data, 64, fit).astype(int)
+        fast = decode(data, 160, fit).astype(int)
         with monkeypatch.context() as patch:
             patch.setattr(images, "_draft", lambda *_: None)
-            slow = decode(data, 64, fit).astype(int)
-        assert 0 < np.abs(fast - slow).mean() < 1.5
+            slow = decode(data, 160, fit).astype(int)
+        assert 0 < np.abs(fast - slow).mean() < 1
 
 
 def test_batches_equal_single_images():

@@ -63,6 +63,19 @@ def test_every_option_changes_the_key():
     assert toybox.ToyboxConfig(name="x", **SMALL).key() in keys
 
 
+def test_one_key_is_one_folder(monkeypatch, tmp_path):
+    def opened(name, key, make, root, cache_dir):
+        return key, make(tmp_path).data_dir
+
+    monkeypatch.setattr(data, "_open", opened)
+    plain, said, other = (
+        data._toybox(None, None, options)[0]
+        for options in ({}, {"size": 64, "sketches": 3}, {"size": 32})
+    )
+    assert plain == said and plain[1].endswith("toybox/default/1.0.0")
+    assert other[0] != plain[0] and other[1].endswith("toybox/custom/1.0.0")
+
+
 def test_changed_drawing_code_changes_the_key(tmp_path, monkeypatch):
     for name, text in (("toybox_parts.py", "a = 1"), ("folder.py", "b = 1")):
         (tmp_path / name).write_text(text)

@@ -82,8 +82,9 @@ def _toybox(root, cache_dir, options):
         raise DataError(f"toybox draws its own images and takes no root (got {root}).")
     config = _config(toybox.ToyboxConfig, "custom", options)
     config.check()
-    # tfds warns of a configuration that it does not know by name.
-    wanted = config if options else "default"
+    # By name where it has one: tfds warns of a configuration that it does not know.
+    default = toybox.ToyboxConfig(name=config.name)
+    wanted = "default" if config == default else config
 
     def make(folder):
         return toybox.Toybox(data_dir=folder, config=wanted)
