@@ -190,6 +190,8 @@ def test_pretraining_is_fresh_random_access_and_captioned_by_its_own_colours(
     assert two.photo_captions == again.photo_captions != one.photo_captions
     assert one.photos.shape == (6 * world.LOOKS, SIZE, SIZE, 3)
     assert len(one.sketches) == len(one.sketch_captions) == 6 * world.HANDS
+    # Two hands draw one pose differently.
+    assert (one.sketches[0] != one.sketches[1]).mean() > 0.02
     # Photo 4 is look 1 of thing 1 of chunk 2: rendered by itself it is the same.
     number = 2 * 6 + 1
     name = (world.SEEN + world.UNSEEN)[number % 40]

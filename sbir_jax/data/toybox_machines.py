@@ -181,19 +181,18 @@ def clock(d: Dice) -> list[Part]:
 
 
 def guitar(d: Dice) -> list[Part]:
-    r, neck, waist = d.u(0.46, 0.56), d.u(0.55, 0.75), d.u(0.3, 0.38)
+    r, neck, waist = d.u(0.54, 0.64), d.u(0.4, 0.58), d.u(0.32, 0.42)
     top = 0.62 + 2 * neck
     parts = [
         cylinder((0, 0, 0), r, 0.12, rot=(90, 0, 0), edge=0.04),
         cylinder((0, 0.62, 0), r * d.u(0.68, 0.8), 0.12, rot=(90, 0, 0), edge=0.04),
         block((0, 0.32, 0), (waist, 0.2, 0.12), edge=0.04),
-        block((0, 0.65 + neck, 0.1), (0.085, neck + 0.1, 0.05), WOOD),
-        block((0, top + 0.22, 0.1), (0.15, 0.2, 0.045), d.pick(MAIN, DARK),
+        block((0, 0.65 + neck, 0.1), (0.11, neck + 0.1, 0.05), WOOD),
+        block((0, top + 0.22, 0.1), (0.18, 0.2, 0.045), d.pick(MAIN, DARK),
               taper=(d.u(0.7, 1.2), 1)),
         block((0, -0.16, 0.14), (0.22, 0.04, 0.03), DARK),
-        block((0.19, top + 0.1, 0.1), (0.05, 0.03, 0.03), STEEL, mirror="x",
+        block((0.22, top + 0.1, 0.1), (0.05, 0.03, 0.03), STEEL, mirror="x",
               repeat=((0, 0.12, 0), 3)),
-        block((0, 0.55 + neck, 0.16), (0.035, neck + 0.6, 0.005), LIGHT),
     ]  # fmt: skip
     if d.p(0.7):
         parts.append(cylinder((0, 0.34, 0.115), 0.19, 0.02, DARK, rot=(90, 0, 0)))
@@ -264,9 +263,9 @@ def ladder(d: Dice) -> list[Part]:
     gap = 2 * h / (n + 0.4)
     lean = d.u(0, 0.12)
     parts = [
-        rod((w + lean, -h, 0), (w, h, 0), t, d.pick(MAIN, MAIN, WOOD), mirror="x"),
+        rod((w + lean, -h, 0), (w, h, 0), t, mirror="x"),
         rod((-w - lean * 0.5, -h + gap * 0.7, 0), (w + lean * 0.5, -h + gap * 0.7, 0),
-            t * 0.85, MAIN, repeat=((0, gap, 0), n)),
+            t * 0.85, d.pick(MAIN, MAIN, WOOD, ACCENT), repeat=((0, gap, 0), n)),
     ]  # fmt: skip
     if d.p(0.5):
         back = d.u(0.5, 0.75)

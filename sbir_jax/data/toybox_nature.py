@@ -380,7 +380,7 @@ def tree(d: Dice) -> list[Part]:
     if d.p(0.4):
         for _ in range(5):
             a = d.u(-1, 1)
-            s = {"fir": 0.48, "round": 0.56, "cloud": 0.55}[style]
+            s = {"fir": 0.48, "round": 0.56, "cloud": 0.42}[style]
             at = (s * np.sin(a), 2 * trunk + d.u(0.15, 0.6), s * np.cos(a))
             parts.append(ball(at, 0.085, ACCENT))
     return parts

@@ -13,10 +13,22 @@ from jaxtyping import Array, Float, Key, UInt8
 from sbir_jax.data.toybox_render import OVERSAMPLE, Buffers, rays, unit
 
 
-def _waves(waves, u, v):
-    """A smooth random field: the sum of plane waves (frequency x, y, phase, size)."""
-    fx, fy, phase, size = waves.T[:, :, None, None]
-    return (size * jnp.sin(fx * u[None] + fy * v[None] + phase)).sum(0)
+def _waves(waves, at):
+    """A smooth random field `[s, s]`: plane waves (frequency x, y, phase, size).
+
+    `at` are the coordinates of columns and of rows. The sine of a sum splits, so a
+    wave costs two sines per row and column, not one per pixel.
+    """
+    fx, fy, phase, size = waves.T[:, :, None]
+    across, down = fx * at[None] + phase, fy * at[None]
+    rows = jnp.concatenate([size * jnp.cos(down), size * jnp.sin(down)])
+    return rows.T @ jnp.concatenate([jnp.sin(across), jnp.cos(across)])
+
+
+def _grid(size):
+    """Centres of pixels in [-1, 1]: of a row, and of all as u and v `[s, s]`."""
+    centre = (2 * jnp.arange(size) + 1) / size - 1
+    return centre, *jnp.meshgrid(centre, centre)
 
 
 def _average(x, factor):
@@ -48,11 +60,11 @@ def _pattern(look, x, y, z):
     return share, jnp.where(style == 5, 0.84 + 0.16 * grain, 1.0)
 
 
-def _background(look, buffers, u, v):
+def _background(look, buffers, centre, u, v):
     """Linear colours of floor and wall, `[3, s, s]`."""
     x, _, z = buffers.position
-    clouds = _waves(look["clouds"], u, v)
-    fine = _waves(look["clouds"] * jnp.array([[3.1, 2.7, 1.3, 1.0]]), u, v)
+    clouds = _waves(look["clouds"], centre)
+    fine = _waves(look["clouds"] * jnp.array([[3.1, 2.7, 1.3, 1.0]]), centre)
     sky = look["wall"][:, :, None, None]
     wall = sky[0] + (sky[1] - sky[0]) * jnp.clip(0.5 + 0.6 * v, 0, 1)[None]
     f = look["wall_scale"]
@@ -94,9 +106,7 @@ def shade(
       key: for the grain of the film.
     Returns: sRGB, OVERSAMPLE times smaller than the buffers.
     """
-    size = buffers.depth.shape[0]
-    centre = (2 * jnp.arange(size) + 1) / size - 1
-    u, v = jnp.meshgrid(centre, centre)
+    centre, u, v = _grid(buffers.depth.shape[0])
     hit = buffers.part >= 0
     # One product instead of gathers, which are slow on a CPU.
     chosen = jax.nn.one_hot(buffers.part, look["parts"].shape[0], axis=0)
@@ -120,7 +130,7 @@ def shade(
     sun, sky = look["sun"][:, None, None], look["sky"][:, None, None]
     colour = albedo * (sun * facing[None] + sky * above[None])
     colour = colour + sun * spark[None] + sky * (rim * above)[None]
-    colour = jnp.where(hit[None], colour, _background(look, buffers, u, v))
+    colour = jnp.where(hit[None], colour, _background(look, buffers, centre, u, v))
     darker = look["exposure"] * (1 - look["vignette"] * (u * u + v * v))
     colour = colour * darker[None]
     colour = jnp.clip(_average(jnp.clip(colour, 0, 1), OVERSAMPLE), 0, 1)
@@ -222,17 +232,16 @@ def draw(
     )
     # The blur of a straight line one pixel wide peaks at sigma sqrt(2 pi).
     outer, inner = outer * 1.6 / (2.5066 * sigma), inner * 1.6 / (2.5066 * sigma)
-    centre = (2 * jnp.arange(size) + 1) / size - 1
-    u, v = jnp.meshgrid(centre, centre)
+    centre, u, v = _grid(size)
     m = hand["affine"]
     au, av = m[0, 0] * u + m[0, 1] * v + m[0, 2], m[1, 0] * u + m[1, 1] * v + m[1, 2]
     ink = jnp.zeros((size, size))
-    weight = 1 + _waves(hand["pressure"], u, v)
-    gaps = jax.nn.sigmoid(9 * (hand["gap_level"] - _waves(hand["gaps"], u, v)))
-    again = jax.nn.sigmoid(9 * (_waves(hand["again"], u, v) - hand["again_level"]))
+    weight = 1 + _waves(hand["pressure"], centre)
+    gaps = jax.nn.sigmoid(9 * (hand["gap_level"] - _waves(hand["gaps"], centre)))
+    again = jax.nn.sigmoid(9 * (_waves(hand["again"], centre) - hand["again_level"]))
     passes = ((outer, gaps), (inner, gaps * hand["inner"]), (outer, again * 0.8))
     for (field, strength), warp in zip(passes, hand["warp"], strict=True):
-        du, dv = _waves(warp[0], u, v), _waves(warp[1], u, v)
+        du, dv = _waves(warp[0], centre), _waves(warp[1], centre)
         line = _read(field, au + du, av + dv) * weight
         line = jnp.clip((line - 0.62) / 0.75, 0, 1)
         ink = jnp.maximum(ink, line * strength)

@@ -225,6 +225,31 @@ def _lighting(rows, count, camera, position, normal, lit):
     return jnp.stack([jnp.maximum(share, 0.0), jnp.where(lit, sky, 1.0)])
 
 
+def _refine(coarse, hit):
+    """Bring light to full size, `[2, s, s]`, without mixing object and floor.
+
+    A pixel whose sample fell on the other side of the outline takes the mean of the
+    neighbouring samples on its own side.
+    """
+    o, size = OVERSAMPLE, coarse.shape[-1]
+
+    def near(x):
+        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1)))
+        return sum(x[:, i : i + size, j : j + size] for i in range(3) for j in range(3))
+
+    def enlarge(x):
+        return jnp.repeat(jnp.repeat(x, o, axis=1), o, axis=2)
+
+    own = hit[None, ::o, ::o]
+    sides = []
+    for side in (own, ~own):
+        weight = side.astype(coarse.dtype)
+        mean = near(coarse * weight) / jnp.maximum(near(weight), 1e-6)
+        mean = jnp.where(near(weight) > 0, mean, coarse)
+        sides.append(enlarge(jnp.where(side, coarse, mean)))
+    return jnp.where(hit[None], *sides)
+
+
 def trace(
     rows: Float[Array, "p f"], count: Int[Array, ""], camera: dict, size: int
 ) -> Buffers:
@@ -268,6 +293,5 @@ def trace(
         position[:, ::o, ::o].reshape(3, -1), normal[:, ::o, ::o].reshape(3, -1),
         (part[::o, ::o] > -2).ravel(),
     )  # fmt: skip
-    coarse = coarse.reshape(2, size // o, size // o)
-    light = jnp.repeat(jnp.repeat(coarse, o, axis=1), o, axis=2)
+    light = _refine(coarse.reshape(2, size // o, size // o), part >= 0)
     return Buffers(depth, part, normal, position, light)
