@@ -1,6 +1,88 @@
-"""The keys every config has, and the short string after the colon of a config file."""
+"""What a run is made of: the config files' keys, and the objects they become."""
+
+import dataclasses
+import json
+from typing import Any, get_args
 
 import ml_collections
+
+from sbir_jax.features import TAPS, Recipe, Task
+from sbir_jax.prompts import PromptConfig
+from sbir_jax.train import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One run. The defaults are those of `base()`, on which config files build.
+
+    Attributes:
+      task: "category" or "fine_grained".
+      data: arguments of `data.load`.
+      backbone: "toybox", a folder in the diffusers layout, or a hub id.
+      random_weights: the baseline: a net of the same shape that has learnt nothing.
+      image_size: pixels; 0 for the backbone's native size.
+      embed_batch_size: images at a time at inference.
+      val_classes: seen classes held out of training, for the curve; 0 for none.
+      cutoffs: the k of mAP@k and P@k.
+    """
+
+    task: Task
+    data: dict[str, Any]
+    recipe: Recipe
+    prompt: PromptConfig
+    train: TrainConfig
+    backbone: str = "toybox"
+    random_weights: bool = False
+    image_size: int = 0
+    embed_batch_size: int = 32
+    val_classes: int = 4
+    cutoffs: tuple[int, ...] = (100, 200)
+
+    @classmethod
+    def from_config(cls, config: ml_collections.ConfigDict) -> "Experiment":
+        """Raises ValueError or TypeError naming the key that cannot be."""
+        values = config.to_dict()
+        task = values["task"]
+        if task not in get_args(Task):
+            raise ValueError(f"task is {task!r}; give {' or '.join(TAPS)}")
+        taps = tuple(values["recipe"].pop("taps")) or TAPS[task]
+        values["recipe"] = Recipe(taps, **values["recipe"])
+        values["prompt"] = PromptConfig(**values["prompt"])
+        values["train"] = TrainConfig(**values["train"])
+        values["cutoffs"] = tuple(values["cutoffs"])
+        return cls(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain JSON values."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def base(task: str) -> ml_collections.ConfigDict:
+    """The config that files under `configs/` start from.
+
+    Every field of `Experiment`, `Recipe`, `PromptConfig` and `TrainConfig` can be set
+    from the command line: `--config.train.steps=50`.
+    """
+
+    def defaults(kind) -> dict[str, Any]:
+        return {
+            field.name: field.default
+            for field in dataclasses.fields(kind)
+            if field.default is not dataclasses.MISSING
+        }
+
+    # No taps stands for those of the task.
+    recipe = {"taps": (), **defaults(Recipe)}
+    return ml_collections.ConfigDict(
+        {
+            "task": task,
+            "data": {},
+            "recipe": recipe,
+            "prompt": defaults(PromptConfig),
+            "train": defaults(TrainConfig),
+            **defaults(Experiment),
+        }
+    )
 
 
 def parse_arg(arg: str | None, **defaults):
@@ -19,33 +101,3 @@ def parse_arg(arg: str | None, **defaults):
             )
         values[key] = type(defaults[key])(value)
     return values
-
-
-def base(task: str) -> ml_collections.ConfigDict:
-    """What an experiment is made of; empty sections mean the defaults of their class.
-
-    `recipe`, `prompt` and `train` are the fields of `features.Recipe`,
-    `prompts.PromptConfig` and `train.TrainConfig`.
-    """
-    config = ml_collections.ConfigDict()
-    config.task = task
-    config.backbone = "toybox"  # or a folder in the diffusers layout, or a hub id
-    config.random_weights = False  # the baseline: the same shape, nothing learnt
-    config.image_size = 0  # pixels; 0: the backbone's native size
-    config.embed_batch_size = 32
-    config.val_classes = (
-        4  # seen classes held out of training, for the curve; 0 for none
-    )
-    config.cutoffs = (100, 200)
-    config.data = {}
-    # No taps: those of the task.
-    config.recipe = {"taps": (), "timestep": 273, "copies": 6, "pooling": "max"}
-    config.prompt = {"border": 0, "text": "", "visual_scale": 1.0}
-    config.train = {
-        "steps": 1000,
-        "batch_size": 16,
-        "learning_rate": 1e-2,
-        "margin": 0.3,
-        "seed": 0,
-    }
-    return config

@@ -8,6 +8,7 @@ nearest = (embedder.embed(["cup.png"], "sketch") @ photos.T).argsort()[:, ::-1]
 import dataclasses
 import functools
 import hashlib
+import io
 import json
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
@@ -15,15 +16,27 @@ from collections.abc import Callable, Iterable, Sequence
 import jax
 import numpy as np
 from jaxtyping import Array, Float
+from PIL import Image
 from tqdm.auto import tqdm
 
 from sbir_jax import checkpoint, features, sharding
 from sbir_jax.data import images as images_lib
 from sbir_jax.features import Recipe, Task
-from sbir_jax.prompts import Modality, PromptConfig, init_prompts
+from sbir_jax.prompts import MODALITIES, Modality, PromptConfig, init_prompts
 from sbir_jax.weights import Backbone, load_backbone
 
 PARTS = ("unet", "vae_encoder", "text_encoder")
+
+
+def _source(image):
+    """A path or a file's bytes as they are; pictures in memory as a file's bytes."""
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    if isinstance(image, Image.Image):
+        file = io.BytesIO()
+        image.save(file, format="PNG")
+        return file.getvalue()
+    return image
 
 
 def tokenize(backbone: Backbone, texts: Sequence[str]) -> np.ndarray:
@@ -153,7 +166,7 @@ class Embedder:
     def embed(
         self,
         images: Iterable,
-        modality: Modality,
+        modality: str,
         text: str | Sequence[str] | None = None,
     ) -> Float[np.ndarray, "n d"]:
         """Descriptors of unit length, float32.
@@ -165,9 +178,9 @@ class Embedder:
         Raises: BadImage naming the image that cannot be read, ValueError for another
           modality than "sketch" or "photo".
         """
-        if modality not in ("sketch", "photo"):
-            raise ValueError(f"modality is {modality!r}; give 'sketch' or 'photo'")
-        batch = [images_lib.load(image, self.size, modality) for image in images]
+        if modality not in MODALITIES:
+            raise ValueError(f"modality is {modality!r}; give one of {MODALITIES}")
+        batch = [images_lib.load(_source(i), self.size, modality) for i in images]
         if not batch:
             return np.zeros((0, self.dim), np.float32)
         context = None

@@ -10,7 +10,6 @@ import pathlib
 import time
 
 import jax
-import ml_collections
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,76 +17,40 @@ from absl import logging
 from clu import parameter_overview
 
 from sbir_jax import checkpoint, data, evaluate, metrics, report, weights, writer
+from sbir_jax.config import Experiment
 from sbir_jax.embedder import PARTS, Embedder, text_states
-from sbir_jax.features import TAPS, Recipe
-from sbir_jax.prompts import PromptConfig, init_prompts
-from sbir_jax.train import TrainConfig, train
+from sbir_jax.features import Recipe
+from sbir_jax.prompts import init_prompts
+from sbir_jax.train import train
 
 SHEET = 24  # queries shown in the report
 SHEET_PIXELS = 128
 VAL_LIMIT = 200  # sketches, and photos, of held-out seen classes scored for the curve
 
 
-@dataclasses.dataclass(frozen=True)
-class Setup:
-    """The config made into the objects that consume it; a wrong key raises here."""
-
-    task: str
-    recipe: Recipe
-    prompt: PromptConfig
-    train: TrainConfig
-
-    @classmethod
-    def from_config(cls, config: ml_collections.ConfigDict) -> "Setup":
-        if config.task not in TAPS:
-            raise ValueError(f"task is {config.task!r}; give {' or '.join(TAPS)}")
-        recipe = dict(config.recipe)
-        recipe["taps"] = tuple(recipe["taps"]) or TAPS[config.task]
-        return cls(
-            config.task,
-            Recipe(**recipe),
-            PromptConfig(**config.prompt),
-            TrainConfig(**config.train),
-        )
-
-
-def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict:
+def run(setup: Experiment, workdir: pathlib.Path) -> dict:
     """Does all of it and returns what it wrote to `report.json`.
 
-    Raises: ValueError for a config that cannot work, saying what to change;
+    Raises: ValueError for settings that cannot work, saying what to change;
       FileNotFoundError for data or weights that are not there, saying where to get
       them.
     """
     begin = time.perf_counter()
-    setup = Setup.from_config(config)
-    dataset = data.load(**config.data).hold_out(config.val_classes, setup.train.seed)
+    dataset = data.load(**setup.data).hold_out(setup.val_classes, setup.train.seed)
     backbone = weights.load_backbone(
-        config.backbone, taps=setup.recipe.taps, parts=PARTS
+        setup.backbone, taps=setup.recipe.taps, parts=PARTS
     )
-    if config.random_weights:
+    if setup.random_weights:
         backbone = weights.random_backbone(backbone, seed=setup.train.seed)
-    size = config.image_size or backbone.image_size
-    resolved = {
-        **json.loads(config.to_json_best_effort()),
-        "image_size": size,
-        "recipe": dataclasses.asdict(setup.recipe),
-    }
+    size = setup.image_size or backbone.image_size
+    setup = dataclasses.replace(setup, image_size=size)
+    resolved = setup.to_json()
     workdir.mkdir(parents=True, exist_ok=True)
-    checkpoint.claim(
-        workdir,
-        {
-            "backbone": backbone.fingerprint,
-            "data": dataset.fingerprint,
-            "task": setup.task,
-            "image_size": size,
-            "recipe": {
-                **dataclasses.asdict(setup.recipe),
-                "taps": list(setup.recipe.taps),
-            },
-            "prompt": dataclasses.asdict(setup.prompt),
-            "train": dataclasses.asdict(setup.train),
-        },
-    )
+    # Where the data and the backbone lie may change; what they are may not.
+    moving = ("data", "backbone", "embed_batch_size", "cutoffs")
+    owner = {key: value for key, value in resolved.items() if key not in moving}
+    owner |= {"backbone": backbone.fingerprint, "data": dataset.fingerprint}
+    checkpoint.claim(workdir, owner)
     checkpoint.write_json(workdir / "config.json", resolved)
 
     prompts = init_prompts(
@@ -102,7 +65,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict:
             recipe,
             size,
             setup.prompt.visual_scale,
-            config.embed_batch_size,
+            setup.embed_batch_size,
         )
 
     loaded = time.perf_counter()
@@ -136,7 +99,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict:
     trained = time.perf_counter()
 
     protocol = evaluate.make_protocol(
-        dataset, dataset.unseen, setup.task, tuple(config.cutoffs)
+        dataset, dataset.unseen, setup.task, setup.cutoffs
     )
     results, tops, per_class = [], {}, {}
     models = {"frozen": embedder(prompts), "learned": embedder(learned)}
@@ -159,7 +122,10 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict:
         "protocol": protocol.summary(),
         "primary": protocol.primary,
         "results": results,
-        "definitions": {name: metrics.definition(name) for name in found},
+        "definitions": {
+            **{name: metrics.definition(name) for name in results[0]["metrics"]},
+            "where": metrics.NOTATION,
+        },
         "per_class": per_class,
         "timing": {
             "load_seconds": round(loaded - begin, 2),

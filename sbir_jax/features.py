@@ -44,7 +44,7 @@ class Recipe:
     taps: tuple[str, ...]
     timestep: int = 273
     copies: int = 6
-    pooling: Literal["max", "mean"] = "max"
+    pooling: str = "max"
     noise_seed: int = 0
 
     def __post_init__(self):
@@ -56,7 +56,7 @@ class Recipe:
             raise ValueError("recipe.taps is empty; name at least one layer")
 
 
-def noise_bank(recipe: Recipe, shape: tuple[int, int, int]) -> Float[Array, "k h w c"]:
+def noise_bank(recipe: Recipe, shape: tuple[int, int, int]) -> Float[Array, "k y x c"]:
     """The K noises every image shares: standard normal, the same for K and K + 1."""
     key = jax.random.key(recipe.noise_seed)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(recipe.copies))
@@ -65,7 +65,7 @@ def noise_bank(recipe: Recipe, shape: tuple[int, int, int]) -> Float[Array, "k h
 
 def encode_image(
     backbone: Backbone, params: dict, images: Float[Array, "b h w 3"]
-) -> Float[Array, "b h2 w2 c"]:
+) -> Float[Array, "b y x c"]:
     """Posterior mean times the scaling factor: the latent without sampling noise."""
     mean, _ = backbone.vae.apply({"params": params["vae"]}, images, method="encode")
     return mean * backbone.scaling_factor
@@ -75,7 +75,8 @@ def encode_text(
     backbone: Backbone, params: dict, tokens: Int[Array, "b n"]
 ) -> Float[Array, "b n d"]:
     """Text states for token ids, as the UNet's cross-attention takes them."""
-    return backbone.text_encoder.apply({"params": params["text_encoder"]}, tokens)
+    weights = {"params": params["text_encoder"]}
+    return jnp.asarray(backbone.text_encoder.apply(weights, tokens))
 
 
 def pool(activation: Float[Array, "b h w c"], pooling: str) -> Float[Array, "b c"]:
@@ -94,9 +95,9 @@ def normalise(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
 def describe_latents(
     backbone: Backbone,
     params: dict,
-    latents: Float[Array, "b h w c"],
+    latents: Float[Array, "b y x c"],
     context: Float[Array, "n d"] | Float[Array, "b n d"],
-    noise: Float[Array, "k h w c"],
+    noise: Float[Array, "k y x c"],
     recipe: Recipe,
 ) -> Float[Array, "b e"]:
     """Descriptors of unit length from clean latents.
@@ -132,7 +133,7 @@ def describe(
     prompts: dict,
     images: Float[Array, "b h w 3"],
     modality: Modality,
-    noise: Float[Array, "k h w c"],
+    noise: Float[Array, "k y x c"],
     recipe: Recipe,
     context: Float[Array, "b n d"] | None = None,
     visual_scale: float = 1.0,

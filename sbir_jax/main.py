@@ -27,11 +27,12 @@ def main(argv: list[str]) -> None:
     if not cache:
         cache = str(pathlib.Path.home() / ".cache" / "sbir_jax" / "xla")
         jax.config.update("jax_compilation_cache_dir", cache)
-    from sbir_jax import experiment
+    from sbir_jax import config, experiment
 
     workdir = pathlib.Path(FLAGS.workdir)
     try:
-        summary = experiment.run(FLAGS.config, workdir)
+        setup = config.Experiment.from_config(FLAGS.config)
+        summary = experiment.run(setup, workdir)
     except (ValueError, FileNotFoundError, FloatingPointError, TypeError) as error:
         logging.debug("", exc_info=True)
         if FLAGS.verbosity > 0:

@@ -13,16 +13,20 @@ from jaxtyping import Bool, Float, Num
 Ranked = Bool[np.ndarray, "q n"]
 PerQuery = Float[np.ndarray, " q"]
 
+NOTATION = (
+    "for each query: r_i is 1 where the photo at rank i is right, R how many right "
+    "photos the gallery holds, h_i those among the first i, p(i) = h_i / i"
+)
 DEFINITIONS = {
     "mAP@all": "mean over queries of sum_i p(i) r_i / R, the whole gallery ranked",
     "mAP@all (envelope)": "as mAP@all with p(i) replaced by max of p(j) over j >= i",
-    "mAP@{k}": "mean over queries of sum_(i<=k) p(i) r_i / min(k, R)",
-    "mAP@{k} (over R)": "mean over queries of sum_(i<=k) p(i) r_i / R",
-    "mAP@{k} (over hits)": "mean over queries of sum_(i<=k) p(i) r_i / h_k, 0 if none",
-    "P@{k}": "mean over queries of h_k / k",
-    "P@{k} (capped)": "mean over queries of h_m / m with m = min(k, R)",
-    "Acc@{k}": "share of sketches whose own photo is among the first k of its class",
-    "Acc@{k} (whole gallery)": "share of sketches whose own photo is among the first k",
+    "mAP@{k}": "mean over queries of sum_(i<={k}) p(i) r_i / min({k}, R)",
+    "mAP@{k} (over R)": "mean over queries of sum_(i<={k}) p(i) r_i / R",
+    "mAP@{k} (over hits)": "mean over queries of sum_(i<={k}) p(i) r_i / h_{k}, or 0",
+    "P@{k}": "mean over queries of h_{k} / {k}",
+    "P@{k} (capped)": "mean over queries of h_m / m with m = min({k}, R)",
+    "Acc@{k}": "share of sketches whose own photo is in the first {k} of its class",
+    "Acc@{k} (whole gallery)": "share of sketches whose own photo is in the first {k}",
 }
 
 
@@ -101,7 +105,7 @@ def precision_at(
     Where the gallery is smaller than k, it is k itself that divides, as defined.
     """
     if not capped:
-        return ranked[:, :k].sum(axis=1) / k
+        return np.asarray(ranked[:, :k].sum(axis=1) / k)
     depth = np.minimum(np.minimum(k, relevant), ranked.shape[1])
     hits = np.cumsum(ranked, axis=1)
     return hits[np.arange(len(ranked)), depth - 1] / depth

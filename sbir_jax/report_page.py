@@ -85,7 +85,7 @@ def _headline(report: dict) -> str:
     values = {name: m.get(metric) for name, m in _metrics(report).items()}
     lead = next((n for n in ("learned", "frozen") if n in values), next(iter(values)))
     first, frozen = values.pop(lead), values.get("frozen")
-    found = "the very photo" if _task(report) == "instance" else "the right photos"
+    found = "the very photo" if _task(report) == "fine_grained" else "the right photos"
     figure = f"{text(metric)} <strong>{number(first)}</strong>"
     if lead == "learned" and first is not None and frozen is not None:
         if first <= frozen:

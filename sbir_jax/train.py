@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -68,8 +69,8 @@ class TrainConfig:
 class TrainState:
     """Everything here is trained, saved and donated; nothing else is."""
 
-    step: Array
-    prompts: dict
+    step: Any  # int32 scalar
+    prompts: Any
     opt_state: optax.OptState
 
 
@@ -77,9 +78,9 @@ class TrainState:
 class StepMetrics(clu_metrics.Collection):
     """Averages over the steps since the last line of the log."""
 
-    loss: clu_metrics.Average.from_output("loss")
-    active: clu_metrics.Average.from_output("active")
-    grad_norm: clu_metrics.Average.from_output("grad_norm")
+    loss: clu_metrics.Average.from_output("loss")  # pyright: ignore
+    active: clu_metrics.Average.from_output("active")  # pyright: ignore
+    grad_norm: clu_metrics.Average.from_output("grad_norm")  # pyright: ignore
 
 
 def train_step(
@@ -162,6 +163,8 @@ def train(
             f"train.batch_size is {config.batch_size}, which {devices} devices cannot "
             f"share; give a multiple of {devices}"
         )
+    # A copy: the state is donated at every step, and the caller keeps its prompts.
+    prompts = jax.tree.map(jnp.copy, prompts)
     state = TrainState(
         jnp.zeros((), jnp.int32), prompts, config.optimiser().init(prompts)
     )
@@ -212,7 +215,7 @@ def train(
                         f"({config.learning_rate}) or look for broken images, and "
                         "start again into a new --workdir"
                     )
-                rate = float(config.schedule()(step))
+                rate = np.asarray(config.schedule()(step)).item()
                 writer.write_scalars(step + 1, {**values, "learning_rate": rate})
                 bar.set_postfix(loss=f"{values['loss']:.4f}")
             if (step + 1) % config.score_every == 0 or last:

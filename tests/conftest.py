@@ -32,3 +32,101 @@ def sbir_data():
     if not root or not pathlib.Path(root).is_dir():
         pytest.skip("set SBIR_DATA to a folder with sketchy125/ to run on real images")
     return pathlib.Path(root)
+
+
+TINY = {
+    "vae": {
+        "block_out_channels": [8, 8, 16],
+        "down_block_types": ["DownEncoderBlock2D"] * 3,
+        "up_block_types": ["UpDecoderBlock2D"] * 3,
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "scaling_factor": 0.5,
+    },
+    "unet": {
+        "sample_size": 8,
+        "block_out_channels": [8, 16, 16, 16],
+        "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+        "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "attention_head_dim": 2,
+        "cross_attention_dim": 16,
+    },
+    "text_encoder": {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "hidden_act": "quick_gelu",
+    },
+    "scheduler": {"beta_schedule": "scaled_linear", "beta_end": 0.012},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """A whole diffusion model of a few thousand random weights, for 32 px images."""
+    from transformers import CLIPTokenizer
+
+    from sbir_jax import weights
+    from tools import pretrain_toybox
+
+    root = tmp_path_factory.mktemp("tiny")
+    size = pretrain_toybox.make_tokenizer(root / "tokenizer")
+    text = {
+        "vocab_size": size,
+        "bos_token_id": size - 2,
+        "eos_token_id": size - 1,
+        "pad_token_id": size - 1,
+    }
+    configs = {**TINY, "text_encoder": {**TINY["text_encoder"], **text}}
+    names, networks = ("unet", "vae", "text_encoder"), weights.build_networks(configs)
+    params = {
+        name: weights.init_params(network, jax.random.key(i))
+        for i, (name, network) in enumerate(zip(names, networks, strict=True))
+    }
+    tokenizer = CLIPTokenizer.from_pretrained(root / "tokenizer")
+    weights.save_diffusers(root / "model", configs, params, tokenizer=tokenizer)
+    return root / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder):
+    """The tiny model as every descriptor needs it: no decoder."""
+    from sbir_jax.embedder import PARTS
+    from sbir_jax.weights import load_backbone
+
+    return load_backbone(tiny_folder, parts=PARTS)
+
+
+@pytest.fixture(scope="session")
+def shapes_root(tmp_path_factory):
+    """Six classes of filled polygons as photos and their outlines as sketches."""
+    import math
+
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    root = tmp_path_factory.mktemp("shapes")
+    rng = np.random.default_rng(0)
+    for corners, name in enumerate("lens wedge box tent gem ring".split(), start=2):
+        for i in range(4):
+            turn, radius = rng.uniform(0, 1), rng.uniform(10, 14)
+            points = [
+                (
+                    16 + radius * math.cos(2 * math.pi * k / corners + turn),
+                    16 + radius * math.sin(2 * math.pi * k / corners + turn),
+                )
+                for k in range(corners)
+            ]
+            colours = [tuple(int(c) for c in rng.integers(0, 255, 3)) for _ in "ab"]
+            photo = Image.new("RGB", (32, 32), colours[0])
+            ImageDraw.Draw(photo).polygon(points, fill=colours[1])
+            sketch = Image.new("RGB", (32, 32), "white")
+            ImageDraw.Draw(sketch).polygon(points, outline="black")
+            for modality in ("photo", "sketch"):
+                (root / modality / name).mkdir(parents=True, exist_ok=True)
+            photo.save(root / "photo" / name / f"{name}{i}.png")
+            sketch.save(root / "sketch" / name / f"{name}{i}-1.png")
+    return root

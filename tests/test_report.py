@@ -198,7 +198,7 @@ def test_figures_stand_beside_their_definitions(page):
         ),
         (
             {"frozen": 0.31, "learned": 0.3},
-            "instance",
+            "fine_grained",
             "Learned prompts find the very photo with mAP@all 0.300, "
             "no better than without them; frozen backbone 0.310.",
         ),

@@ -1,0 +1,132 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sbir_jax import evaluate, metrics
+from sbir_jax.data.dataset import Dataset, Items, Records
+
+
+def items(modality, labels, instances):
+    return Items(
+        modality,
+        Records([], np.arange(len(labels))),
+        np.array(labels, np.int32),
+        np.array(instances, np.int32),
+        ids=tuple(map(str, range(len(labels)))),
+        captions=("",) * len(labels),
+    )
+
+
+@pytest.fixture
+def dataset():
+    classes = ("cup", "dog", "car", "hat")
+    return Dataset(
+        name="hand-made",
+        classes=classes,
+        seen=(),
+        unseen=classes,
+        sketches=items("sketch", [0, 0, 1, 1, 2, 3], [10, 11, 20, -1, 30, 40]),
+        photos=items("photo", [0, 0, 0, 1, 1, 2], [10, 11, 12, 20, 21, 30]),
+        skipped=(),
+        fingerprint="",
+    )
+
+
+def test_protocol_takes_only_the_classes_asked_for(dataset):
+    protocol = evaluate.make_protocol(dataset, ("cup", "dog"), "category")
+    np.testing.assert_array_equal(protocol.queries, [0, 1, 2, 3])
+    np.testing.assert_array_equal(protocol.gallery, [0, 1, 2, 3, 4])
+    assert protocol.summary() == {
+        "task": "category",
+        "queries": 4,
+        "gallery": 5,
+        "classes": 2,
+        "left_out": 0,
+    }
+
+
+def test_sketches_with_nothing_to_find_are_left_out_and_counted(dataset):
+    # Class hat has no photo; sketch 3 has no instance.
+    category = evaluate.make_protocol(dataset, ("dog", "hat"), "category")
+    assert (len(category.queries), category.left_out) == (2, 1)
+    fine = evaluate.make_protocol(dataset, ("dog", "hat"), "fine_grained")
+    assert (len(fine.queries), fine.left_out) == (1, 2)
+    with pytest.raises(ValueError, match="none of the 1 sketches"):
+        evaluate.make_protocol(dataset, ("hat",), "category")
+
+
+def test_chunks_do_not_change_the_figures(dataset, monkeypatch):
+    protocol = evaluate.make_protocol(dataset, ("cup", "dog", "car"), "category", (2,))
+    rng = np.random.default_rng(0)
+    queries, gallery = rng.normal(size=(5, 8)), rng.normal(size=(6, 8))
+    scores = evaluate.similarity(queries, gallery)
+    whole = evaluate.score(protocol, scores, top=3)
+    monkeypatch.setattr(evaluate, "CHUNK", 2)
+    parts = evaluate.score(protocol, scores, top=3)
+    assert whole[0] == pytest.approx(parts[0])
+    assert whole[1] == pytest.approx(parts[1])
+    np.testing.assert_array_equal(whole[2], parts[2])
+
+
+def test_category_figures_against_the_full_matrix(dataset):
+    protocol = evaluate.make_protocol(dataset, ("cup", "dog", "car"), "category")
+    rng = np.random.default_rng(1)
+    queries, gallery = rng.normal(size=(5, 8)), rng.normal(size=(6, 8))
+    found, per_class, top = evaluate.score(
+        protocol, evaluate.similarity(queries, gallery), top=6
+    )
+    right = protocol.query_labels[:, None] == protocol.gallery_labels[None]
+    order = np.argsort(-(queries @ gallery.T), axis=1, kind="stable")
+    np.testing.assert_array_equal(top, order)
+    ranked = np.take_along_axis(right, order, axis=1)
+    each = metrics.average_precision(ranked, right.sum(axis=1))
+    assert found["mAP@all"] == pytest.approx(each.mean())
+    assert per_class[1] == pytest.approx(each[protocol.query_labels == 1].mean())
+
+
+def test_fine_grained_ranks_within_the_class(dataset):
+    protocol = evaluate.make_protocol(dataset, ("cup", "dog", "car"), "fine_grained")
+    # Every sketch is nearest to the car's photo and then to its own.
+    own = protocol.right(slice(None)).astype(float)
+    scores = own + 2 * (protocol.gallery_labels == 2)
+    found, _, top = evaluate.score(protocol, lambda rows: scores[rows])
+    assert found["Acc@1"] == 1.0
+    assert found["Acc@1 (whole gallery)"] == pytest.approx(1 / 4)
+    assert found["Acc@5 (whole gallery)"] == 1.0
+    assert protocol.right(slice(0, 1))[0, top[0, 0]]
+
+
+def test_chance_is_what_blind_ranking_expects():
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat(np.arange(10), 20)).astype(np.int32)
+    protocol = evaluate.Protocol(
+        "category",
+        np.arange(200),
+        np.arange(200),
+        labels,
+        labels,
+        labels,
+        labels,
+        0,
+        (50,),
+    )
+    found = evaluate.chance(protocol)
+    # Expected AP of a random order with R of N right, H the N-th harmonic number.
+    n, r = 200, 20
+    h = np.sum(1 / np.arange(1, n + 1))
+    expected = (h + (r - 1) / (n - 1) * (n - h)) / n
+    assert found["mAP@all"] == pytest.approx(expected, rel=0.02)
+    assert found["P@50"] == pytest.approx(0.1, rel=0.05)
+
+
+def test_subsample_keeps_pairs_together(dataset):
+    protocol = evaluate.make_protocol(dataset, ("cup", "dog", "car"), "fine_grained")
+    small = evaluate.subsample(protocol, 2)
+    assert len(small.queries) <= 2
+    assert np.isin(small.query_instances, small.gallery_instances).all()
+    same = evaluate.subsample(protocol, 100)
+    for field in dataclasses.fields(protocol):
+        np.testing.assert_array_equal(
+            getattr(same, field.name), getattr(protocol, field.name)
+        )

@@ -1,0 +1,256 @@
+"""The whole path on a tiny backbone and polygons, as a user starts it."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+
+from sbir_jax import checkpoint, experiment, train, weights
+from sbir_jax.config import Experiment, base
+from sbir_jax.embedder import Embedder
+from sbir_jax.prompts import PromptConfig, init_prompts
+
+if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+
+REPO = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def make_config(tiny_folder, shapes_root, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("prepared")
+
+    def make(task="category", **train):
+        config = base(task)
+        config.backbone = str(tiny_folder)
+        config.val_classes = 1
+        config.cutoffs = (2,)
+        config.recipe.copies = 2
+        config.recipe.taps = ("up.0.out",)  # the earliest exit: the least to compile
+        config.embed_batch_size = 8
+        config.data = {
+            "name": "folder",
+            "root": str(shapes_root),
+            "unseen": "gem,ring",
+            "cache_dir": str(cache),
+        }
+        values = {"steps": 4, "batch_size": 8, "log_every": 1, "save_every": 2}
+        config.train.update(values | {"score_every": 4} | train)
+        return config
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(make_config, tmp_path_factory):
+    """A finished run: its folder, the summary it returned, the backbone it used."""
+    workdir = tmp_path_factory.mktemp("run") / "shapes"
+    used, load = [], weights.load_backbone
+
+    def remember(*args, **kwargs):
+        used.append(load(*args, **kwargs))
+        return used[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "load_backbone", remember)
+        summary = experiment.run(Experiment.from_config(make_config()), workdir)
+    return workdir, summary, used[0]
+
+
+def prompts_of(workdir):
+    with checkpoint.manager(workdir) as manager:
+        state = manager.restore(manager.latest_step())
+    return state["prompts"]
+
+
+def test_report_has_the_documented_layout(finished):
+    workdir, summary, _ = finished
+    report = json.loads((workdir / "report.json").read_text())
+    assert [r["name"] for r in report["results"]] == ["frozen", "learned", "chance"]
+    for result in report["results"]:
+        assert set(result["metrics"]) <= set(report["definitions"])
+        assert 0 <= result["metrics"]["mAP@all"] <= 1
+    assert report["benchmark"] == "folder" and report["primary"] == "mAP@all"
+    assert report["protocol"]["queries"] == 8 and report["protocol"]["gallery"] == 8
+    assert report["timing"]["total_seconds"] > 0
+    assert report["fingerprint"] == summary["fingerprint"]
+    for name in ("report.html", "config.json", "metrics.jsonl", "checkpoints"):
+        assert (workdir / name).exists()
+    assert list(workdir.glob("events.out.tfevents.*"))
+
+
+def test_cached_descriptors_are_float16_with_a_table(finished):
+    import pyarrow.parquet as pq
+
+    workdir, _, _ = finished
+    for modality, name in (("sketch", "learned"), ("photo", "frozen")):
+        found = np.load(workdir / "features" / f"{name}_{modality}.npy")
+        table = pq.read_table(workdir / "features" / f"{name}_{modality}.parquet")
+        assert found.dtype == np.float16 and len(found) == table.num_rows == 8
+        assert set(table.column("class").to_pylist()) == {"gem", "ring"}
+
+
+def test_frozen_weights_stay_and_every_prompt_leaf_moves(finished):
+    workdir, _, used = finished
+    fresh = weights.load_backbone(
+        used.source, taps=("up.0.out",), parts=experiment.PARTS
+    )
+    jax.tree.map(np.testing.assert_array_equal, used.params, fresh.params)
+    start = init_prompts(PromptConfig(), 32, experiment.text_states(fresh, [""])[0])
+    moved = jax.tree.map(
+        lambda a, b: float(np.abs(np.asarray(a) - np.asarray(b)).max()),
+        start,
+        prompts_of(workdir),
+    )
+    assert all(value > 0 for value in jax.tree.leaves(moved)), moved
+
+
+def test_running_again_only_scores_again(finished, make_config, monkeypatch):
+    workdir, summary, _ = finished
+    lines = (workdir / "metrics.jsonl").read_text()
+
+    def never(*args, **kwargs):
+        raise AssertionError("embedded or trained again")
+
+    monkeypatch.setattr(Embedder, "embed_items", never)
+    monkeypatch.setattr(train, "train_step", never)
+    again = experiment.run(Experiment.from_config(make_config()), workdir)
+    assert again["results"] == summary["results"]
+    assert (workdir / "metrics.jsonl").read_text() == lines
+
+
+def test_embedder_from_the_run(finished):
+    workdir, summary, _ = finished
+    embedder = Embedder.from_run(workdir)
+    assert embedder.fingerprint == summary["fingerprint"]
+
+
+def test_another_backbone_is_refused(finished, make_config):
+    workdir, _, _ = finished
+    config = make_config()
+    config.random_weights = True
+    with pytest.raises(ValueError, match="belongs to another run") as error:
+        experiment.run(Experiment.from_config(config), workdir)
+    assert "backbone" in str(error.value) and "--workdir" in str(error.value)
+    with pytest.raises(ValueError, match="trained on backbone"):
+        checkpoint.load_prompts(workdir, "0" * 64)
+
+
+def test_nan_loss_stops_before_it_is_saved(make_config, tmp_path, monkeypatch):
+    whole = train.triplet_loss
+    monkeypatch.setattr(train, "triplet_loss", lambda *a: whole(*a) * float("nan"))
+    with pytest.raises(FloatingPointError, match=r"loss is nan by step 1;.* Lower"):
+        experiment.run(Experiment.from_config(make_config()), tmp_path)
+    assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
+
+
+def test_fine_grained_run(make_config, tmp_path):
+    summary = experiment.run(
+        Experiment.from_config(make_config("fine_grained", steps=1)), tmp_path
+    )
+    metrics = summary["results"][1]["metrics"]
+    assert summary["protocol"]["task"] == "fine_grained"
+    assert set(metrics) >= {"Acc@1", "Acc@5", "Acc@1 (whole gallery)"}
+    assert summary["results"][2]["metrics"]["Acc@1"] == pytest.approx(0.25, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"task": "instance"}, "task is 'instance'; give category or fine_grained"),
+        ({"recipe.pooling": "median"}, "recipe.pooling is 'median'"),
+        ({"train.steps": 0}, "train.steps is 0"),
+    ],
+)
+def test_impossible_configs_are_refused(make_config, change, words):
+    config = make_config()
+    with config.unlocked():
+        for key, value in change.items():
+            config.update_from_flattened_dict({key: value})
+    with pytest.raises(ValueError, match=words):
+        Experiment.from_config(config)
+
+
+def test_misspelt_keys_are_refused(make_config):
+    config = make_config()
+    config.train["learning_rat"] = 0.1
+    with pytest.raises(TypeError, match="learning_rat"):
+        Experiment.from_config(config)
+
+
+def command(workdir, tiny_folder, shapes_root, cache, steps=30):
+    return [
+        sys.executable,
+        "-m",
+        "sbir_jax.main",
+        "--config=configs/folder.py",
+        f"--workdir={workdir}",
+        f"--config.backbone={tiny_folder}",
+        f"--config.data.root={shapes_root}",
+        "--config.data.unseen=gem,ring",
+        f"--config.train.steps={steps}",
+        "--config.train.batch_size=4",
+        "--config.train.save_every=3",
+        "--config.recipe.copies=1",
+        "--config.embed_batch_size=4",
+    ]
+
+
+def environment(cache):
+    return {**os.environ, "SBIR_CACHE": str(cache)}
+
+
+def test_killed_run_ends_with_the_same_prompts(tiny_folder, shapes_root, tmp_path):
+    """SIGKILL at a random step, started again: bitwise what one left alone has."""
+    names, cache = ("alone", "killed"), tmp_path / "cache"
+    commands = {
+        name: command(tmp_path / name, tiny_folder, shapes_root, cache)
+        for name in names
+    }
+    subprocess.run(
+        commands["alone"], cwd=REPO, env=environment(cache), check=True, timeout=300
+    )
+    # Anywhere in the run: the seed of this choice is the time itself.
+    wanted = 3 + time.time_ns() % 24
+    process = subprocess.Popen(commands["killed"], cwd=REPO, env=environment(cache))
+    log, deadline = tmp_path / "killed" / "metrics.jsonl", time.time() + 300
+    while time.time() < deadline and process.poll() is None:
+        if log.exists() and len(log.read_text().splitlines()) * 3 >= wanted:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "report.json").exists(), "killed too late"
+    subprocess.run(
+        commands["killed"], cwd=REPO, env=environment(cache), check=True, timeout=300
+    )
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        *(prompts_of(tmp_path / name) for name in names),
+    )
+    steps = [
+        json.loads(line)["step"]
+        for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert steps == sorted(set(steps))
+
+
+def test_missing_weights_say_where_to_get_them(shapes_root, tmp_path):
+    found = subprocess.run(
+        command(tmp_path / "run", tmp_path / "absent", shapes_root, tmp_path),
+        cwd=REPO,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert found.returncode == 1
+    assert "toybox" in found.stderr and "Traceback" not in found.stderr

@@ -1,0 +1,125 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sbir_jax import diffusion, features
+from sbir_jax.features import TAPS, Recipe
+from sbir_jax.prompts import PromptConfig, init_prompts
+
+RECIPE = Recipe(TAPS["category"], copies=3)
+
+
+@pytest.fixture(scope="module")
+def parts(tiny):
+    """Images, prompts that differ by modality, and the noise bank."""
+    key = jax.random.key(0)
+    images = jax.random.uniform(key, (2, 32, 32, 3), minval=-1.0)
+    prompts = init_prompts(PromptConfig(), 32, jax.random.normal(key, (77, 16)))
+    prompts["visual"]["photo"] = jax.tree.map(
+        lambda x: x + 0.5, prompts["visual"]["photo"]
+    )
+    return images, prompts, features.noise_bank(RECIPE, (8, 8, 4))
+
+
+def describe(tiny, parts, recipe=RECIPE, modality="sketch", context=None):
+    images, prompts, bank = parts
+
+    @jax.jit
+    def run(params, prompts, images, bank, context):
+        return features.describe(
+            tiny, params, prompts, images, modality, bank, recipe, context
+        )
+
+    return run(tiny.params, prompts, images, bank, context)
+
+
+def test_unit_length_and_joined_width(tiny, parts):
+    found = describe(tiny, parts)
+    assert found.shape == (2, 32)  # 16 channels of up.0 and 16 of up.1
+    np.testing.assert_allclose(jnp.linalg.norm(found, axis=1), 1.0, atol=1e-5)
+
+
+def test_noise_bank_is_fixed_and_grows_by_appending():
+    few = features.noise_bank(RECIPE, (8, 8, 4))
+    many = features.noise_bank(dataclasses.replace(RECIPE, copies=5), (8, 8, 4))
+    np.testing.assert_array_equal(few, many[:3])
+    other = features.noise_bank(dataclasses.replace(RECIPE, noise_seed=1), (8, 8, 4))
+    assert not np.array_equal(few, other)
+
+
+def test_steps_by_hand(tiny, parts):
+    """The chain written out slowly, one image and one copy at a time."""
+    images, prompts, bank = parts
+    vae, unet = ({"params": tiny.params[name]} for name in ("vae", "unet"))
+    encode = jax.jit(lambda image: tiny.vae.apply(vae, image[None], method="encode"))
+    run = jax.jit(
+        lambda z, text: tiny.unet.apply(unet, z, 273, text[None], taps=RECIPE.taps)
+    )
+    rows = []
+    for image in images:
+        latent = encode(image)[0] * tiny.scaling_factor
+        copies = []
+        for noise in bank:
+            noised = diffusion.add_noise(tiny.schedule, latent, noise[None], 273)
+            taps, _ = run(noised, prompts["text"])
+            levels = [np.asarray(taps[name][0]).max(axis=(0, 1)) for name in taps]
+            copies.append(
+                np.concatenate([level / np.linalg.norm(level) for level in levels])
+            )
+        mean = np.mean(copies, axis=0)
+        rows.append(mean / np.linalg.norm(mean))
+    np.testing.assert_allclose(describe(tiny, parts), rows, atol=2e-5)
+
+
+def test_modality_chooses_the_frame(tiny, parts):
+    gap = jnp.abs(describe(tiny, parts) - describe(tiny, parts, modality="photo"))
+    assert float(gap.max()) > 1e-4
+
+
+def test_context_replaces_the_text_prompt(tiny, parts):
+    _, prompts, _ = parts
+    same = jnp.stack([prompts["text"]] * 2)
+    np.testing.assert_allclose(
+        describe(tiny, parts, context=same), describe(tiny, parts), atol=1e-6
+    )
+    other = describe(tiny, parts, context=same.at[1].set(0.0))
+    np.testing.assert_allclose(other[0], describe(tiny, parts)[0], atol=1e-6)
+    assert float(jnp.abs(other[1] - describe(tiny, parts)[1]).max()) > 1e-4
+
+
+def test_timestep_and_pooling_count(tiny, parts):
+    for change in ({"timestep": 500}, {"pooling": "mean"}):
+        other = describe(tiny, parts, dataclasses.replace(RECIPE, **change))
+        assert float(jnp.abs(other - describe(tiny, parts)).max()) > 1e-4
+
+
+def test_gradient_reaches_every_prompt_leaf_through_autoencoder_and_unet(tiny, parts):
+    images, prompts, bank = parts
+
+    def total(prompts):
+        sketch, photo = (
+            features.describe(
+                tiny, tiny.params, prompts, images, modality, bank, RECIPE
+            )
+            for modality in ("sketch", "photo")
+        )
+        return jnp.sum(sketch[:, :7]) + jnp.sum(photo[:, 3:9])
+
+    for leaf in jax.tree.leaves(jax.jit(jax.grad(total))(prompts)):
+        assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0
+
+
+@pytest.mark.parametrize(
+    "bad, words",
+    [
+        ({"pooling": "median"}, "recipe.pooling is 'median'; give max or mean"),
+        ({"copies": 0}, "recipe.copies is 0"),
+        ({"taps": ()}, "recipe.taps is empty"),
+    ],
+)
+def test_bad_recipes_are_refused(bad, words):
+    with pytest.raises(ValueError, match=words):
+        Recipe(**{"taps": ("up.0.out",), **bad})
