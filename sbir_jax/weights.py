@@ -9,8 +9,10 @@ import functools
 import hashlib
 import json
 import logging
+import math
 import os
 import pathlib
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -203,28 +205,31 @@ def build_networks(
 
 
 def init_params(network: Network, key: jax.Array) -> dict[str, Any]:
-    """Random float32 parameters for all of a network."""
-    return jax.jit(functools.partial(_init, network))(key)
+    """Random float32 parameters for all of a network, to train it from nothing.
+
+    Kernels and embeddings are normal with variance 1 / inputs, norms start as the
+    identity.
+    """
+    seed = np.asarray(jax.random.key_data(key))
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.asarray(_random(seed, path_keys(path), leaf.shape)),
+        _shapes(network),
+    )
 
 
 def random_backbone(like: Backbone, seed: int) -> Backbone:
     """The same backbone with random weights, of the same parts, type and placement."""
-    networks = {"unet": like.unet, "vae": like.vae, "text_encoder": like.text_encoder}
-    keys = jax.random.split(jax.random.key(seed), len(networks))
-    params = {}
-    for (name, network), key in zip(networks.items(), keys, strict=True):
-        if name in like.params:
-            fresh = init_params(network, key)
-            params[name] = jax.tree_util.tree_map_with_path(
-                lambda path, old, fresh=fresh: jax.device_put(
-                    _at(fresh, path_keys(path)).astype(old.dtype), old.sharding
-                ),
-                like.params[name],
-            )
-    source = f"random weights, seed {seed}, like {like.source}"
+
+    def replace(path, leaf):
+        value = _random(np.array([seed]), path_keys(path), leaf.shape)
+        return jax.device_put(value.astype(leaf.dtype), leaf.sharding)
+
     fingerprint = hashlib.sha256(f"random {seed} {like.fingerprint}".encode())
     return dataclasses.replace(
-        like, source=source, fingerprint=fingerprint.hexdigest(), params=params
+        like,
+        source=f"random weights, seed {seed}, like {like.source}",
+        fingerprint=fingerprint.hexdigest(),
+        params=jax.tree_util.tree_map_with_path(replace, like.params),
     )
 
 
@@ -250,7 +255,8 @@ def save_diffusers(
     """
     NoiseSchedule.from_json(configs["scheduler"])
     tensors = {}
-    for name, network in zip(STEMS, build_networks(configs), strict=True):
+    networks: dict[str, Any] = dict(zip(STEMS, build_networks(configs), strict=True))
+    for name, network in networks.items():
         expected = jax.tree.map(jnp.shape, _shapes(network))
         if jax.tree.map(jnp.shape, params[name]) != expected:
             raise ValueError(f"the {name} parameters do not fit the {name} config")
@@ -264,36 +270,50 @@ def save_diffusers(
     write_folder(folder, configs, tensors, tokenizer)
 
 
-def _init(
+@functools.cache
+def _shapes(
     network: Network,
-    key: jax.Array,
     taps: tuple[str, ...] = ("out",),
     maps: tuple[str, ...] = (),
     methods: tuple[str, ...] = METHODS,
 ) -> dict[str, Any]:
-    """Random parameters of as much of a network as runs for these arguments."""
+    """Shapes of the parameters of as much of a network as runs for these arguments.
+
+    Kept for the next call, since tracing a large UNet takes a second.
+    """
+    key = jax.random.key(0)
     if isinstance(network, UNet):
         c = network.config
         latents = jnp.zeros((1, c.stride, c.stride, c.in_channels))
-        context = jnp.zeros((1, 1, c.cross_attention_dim))
-        return dict(network.init(key, latents, 0, context, taps, maps)["params"])
-    if isinstance(network, CLIPText):
-        return dict(network.init(key, jnp.zeros((1, 1), int))["params"])
-    c = network.config
-    inputs = {
-        "encode": jnp.zeros((1, c.factor, c.factor, c.in_channels)),
-        "decode": jnp.zeros((1, 1, 1, c.latent_channels)),
-    }
+        calls = [
+            ((latents, 0, jnp.zeros((1, 1, c.cross_attention_dim)), taps, maps), {})
+        ]
+    elif isinstance(network, CLIPText):
+        calls = [((jnp.zeros((1, 1), int),), {})]
+    else:
+        c = network.config
+        inputs = {
+            "encode": jnp.zeros((1, c.factor, c.factor, c.in_channels)),
+            "decode": jnp.zeros((1, 1, 1, c.latent_channels)),
+        }
+        calls = [((inputs[method],), {"method": method}) for method in methods]
     params = {}
-    for method in methods:
-        params |= network.init(key, inputs[method], method=method)["params"]
+    for args, kwargs in calls:
+        variables = jax.eval_shape(lambda a=args, k=kwargs: network.init(key, *a, **k))
+        params |= variables["params"]
     return params
 
 
-@functools.cache
-def _shapes(network: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    """Shapes of what `_init` gives. Kept, since tracing a large UNet takes a second."""
-    return jax.eval_shape(lambda: _init(network, jax.random.key(0), *args, **kwargs))
+def _random(seed: np.ndarray, keys: tuple[str, ...], shape: tuple[int, ...]) -> Any:
+    """A parameter that depends on the seed and its own path only.
+
+    Drawn by numpy: compiling Flax's initialisers for a UNet takes a minute.
+    """
+    if keys[-1] in ("bias", "scale"):
+        return np.full(shape, float(keys[-1] == "scale"), np.float32)
+    inputs = shape[-1] if keys[-1] == "embedding" else math.prod(shape[:-1])
+    generator = np.random.default_rng([*seed, zlib.crc32("/".join(keys).encode())])
+    return generator.standard_normal(shape, np.float32) / np.float32(inputs**0.5)
 
 
 def _place(
@@ -317,7 +337,3 @@ def _place(
         return jax.device_put(value, where)
 
     return jax.tree_util.tree_map_with_path(place, expected)
-
-
-def _at(tree: dict[str, Any], keys: tuple[str, ...]) -> Any:
-    return functools.reduce(lambda node, key: node[key], keys, tree)
