@@ -161,11 +161,10 @@ def _blur(x, sigma):
     weights = [2.718281828 ** (-0.5 * (k / sigma) ** 2) for k in taps]
     for axis in (0, 1):
         pad = [(reach, reach) if a == axis else (0, 0) for a in (0, 1)]
-        padded = jnp.pad(x, pad)
-        x = sum(
-            w * lax.slice_in_dim(padded, k, k + x.shape[axis], axis=axis)
-            for k, w in enumerate(weights)
-        )
+        padded, length = jnp.pad(x, pad), x.shape[axis]
+        x = jnp.zeros_like(x)
+        for k, weight in enumerate(weights):
+            x = x + weight * lax.slice_in_dim(padded, k, k + length, axis=axis)
     return x
 
 

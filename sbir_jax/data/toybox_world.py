@@ -115,6 +115,7 @@ def _camera(points, pose, d: Dice) -> dict[str, np.ndarray]:
     axes = np.stack([right, up, -back])
     centre = (points.min(0) + points.max(0)) / 2
     fill, distance = d.u(0.74, 0.88), 7.0
+    eye, low, high = centre, np.zeros(2), np.zeros(2)
     for _ in range(4):
         eye = centre + distance * back
         view = (points - eye) @ axes.T
