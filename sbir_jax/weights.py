@@ -213,7 +213,8 @@ def init_params(network: Network, key: jax.Array) -> dict[str, Any]:
     seed = np.asarray(jax.random.key_data(key))
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: jnp.asarray(_random(seed, path_keys(path), leaf.shape)),
-        _shapes(network),
+        # Flax makes its modules hashable, which pyright does not see.
+        _shapes(network),  # pyright: ignore[reportArgumentType]
     )
 
 

@@ -1,0 +1,171 @@
+"""Schedules, noising and sampling against diffusers' recorded values and algebra."""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sbir_jax import diffusion
+from sbir_jax.diffusion import NoiseSchedule
+
+GOLDEN = pathlib.Path(__file__).resolve().parent / "golden" / "schedules.npz"
+SCALED = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+SCHEDULES = {
+    "scaled": SCALED,
+    "linear": {},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+    "v": {**SCALED, "prediction_type": "v_prediction"},
+    "zero_snr": {
+        **SCALED,
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+    },
+}
+
+
+@functools.cache
+def golden():
+    with np.load(GOLDEN) as recorded:
+        return {name: jnp.asarray(value) for name, value in recorded.items()}
+
+
+def near(ours, theirs, limit=1e-4):
+    assert jnp.abs(ours - theirs).max() <= limit * jnp.abs(theirs).max()
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_levels_and_noising_are_those_of_diffusers(name):
+    schedule = NoiseSchedule.from_json(SCHEDULES[name])
+    recorded = golden()
+    assert schedule.alphas_cumprod.dtype == jnp.float32
+    expected = recorded[f"{name}/alphas_cumprod"]
+    np.testing.assert_allclose(schedule.alphas_cumprod, expected, rtol=5e-5, atol=1e-9)
+    inputs = schedule, recorded["latents"], recorded["noise"], recorded["t"]
+    near(diffusion.add_noise(*inputs), recorded[f"{name}/noised"])
+    near(diffusion.velocity(*inputs), recorded[f"{name}/velocity"])
+
+
+@pytest.mark.parametrize("name", ["scaled", "cosine", "v", "zero_snr"])
+def test_ddim_is_that_of_diffusers(name):
+    """Ten steps of a function that stands in for the UNet."""
+    schedule = NoiseSchedule.from_json(SCHEDULES[name])
+
+    def predict(latents, t):
+        return jnp.tanh(latents + t / 1000)
+
+    sample = jax.jit(lambda x: diffusion.ddim_sample(predict, schedule, x, 10))
+    # Near t = 999 the cosine schedule divides by 5e-5: rounding grows with it.
+    limit = 2e-3 if name == "cosine" else 1e-4
+    near(sample(golden()["noise"]), golden()[f"{name}/sampled"], limit)
+
+
+@pytest.mark.parametrize("name", ["scaled", "v"])
+def test_predictions_lead_back_to_image_and_noise(name):
+    schedule = NoiseSchedule.from_json(SCHEDULES[name])
+    x, noise, t = (golden()[k] for k in ("latents", "noise", "t"))
+    noised = diffusion.add_noise(schedule, x, noise, t)
+    said = noise
+    if name == "v":
+        said = diffusion.velocity(schedule, x, noise, t)
+    near(diffusion.predict_clean(schedule, noised, said, t), x)
+    near(diffusion.predict_noise(schedule, noised, said, t), noise)
+
+
+def test_a_perfect_prediction_is_sampled_exactly(getkey):
+    """Whatever the steps, DDIM returns the image that the predictions point to."""
+    schedule = NoiseSchedule.from_json(SCHEDULES["v"])
+    x = jax.random.normal(getkey(), (1, 2, 2, 4))
+    noise = jax.random.normal(getkey(), x.shape)
+    start = diffusion.add_noise(schedule, x, noise, 999)
+
+    def predict(latents, t):
+        return diffusion.velocity(schedule, x, noise, t)
+
+    for steps in (1, 3, 1000):
+        near(diffusion.ddim_sample(predict, schedule, start, steps), x, 1e-3)
+
+
+def test_one_timestep_or_one_each(getkey):
+    schedule = NoiseSchedule.from_json(SCALED)
+    x, noise = jax.random.normal(getkey(), (2, 3, 2, 2, 4))
+    one = diffusion.add_noise(schedule, x, noise, 261)
+    each = diffusion.add_noise(schedule, x, noise, jnp.array([261, 261, 261]))
+    np.testing.assert_array_equal(one, each)
+    half = x.astype(jnp.bfloat16)
+    assert diffusion.add_noise(schedule, half, noise, 261).dtype == jnp.bfloat16
+
+
+def test_guidance(getkey):
+    x = jax.random.normal(getkey(), (2, 2, 2, 4))
+    context, empty = jax.random.normal(getkey(), (2, 2, 3, 5))
+
+    def predict(latents, t, context):
+        return latents * t + context.mean((1, 2))[:, None, None, None]
+
+    def alone(c):
+        return predict(x, 3, c)
+
+    for scale in (0.0, 1.0, 7.5):
+        expected = alone(empty) + scale * (alone(context) - alone(empty))
+        near(diffusion.guided(predict, context, empty, scale)(x, 3), expected, 1e-5)
+
+
+def test_a_schedule_is_a_pytree():
+    schedule = NoiseSchedule.from_json(SCALED)
+    assert schedule.timesteps == 1000 and len(jax.tree.leaves(schedule)) == 1
+    x = jnp.ones((1, 1, 1, 1))
+    inside = jax.jit(diffusion.add_noise)(schedule, x, x, jnp.int32(500))
+    near(inside, diffusion.add_noise(schedule, x, x, 500), 1e-6)
+
+
+@pytest.mark.parametrize("t", [-1, 1000, jnp.array([0, 1000])])
+def test_a_timestep_outside_of_the_schedule(t):
+    schedule = NoiseSchedule.from_json(SCALED)
+    x = jnp.zeros((2, 1, 1, 1))
+    with pytest.raises(ValueError, match=r"outside of 0\.\.999"):
+        diffusion.add_noise(schedule, x, x, t)
+
+
+def test_wrong_numbers_of_timesteps_and_steps():
+    schedule = NoiseSchedule.from_json(SCALED)
+    x = jnp.zeros((2, 1, 1, 1))
+    with pytest.raises(ValueError, match=r"t has shape \(3,\)"):
+        diffusion.add_noise(schedule, x, x, jnp.zeros(3, int))
+    for steps in (0, 1001):
+        with pytest.raises(ValueError, match=f"steps={steps} is outside"):
+            diffusion.ddim_sample(lambda x, t: x, schedule, x, steps)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"beta_schedule": "sigmoid"}, "beta_schedule='sigmoid' is not supported"),
+        ({"trained_betas": [0.1]}, "trained_betas are not supported"),
+        ({"prediction_type": "sample"}, "prediction_type='sample'"),
+        ({"beta_shedule": "linear"}, "unknown key 'beta_shedule'"),
+        ({"rescale_betas_zero_snr": True}, "needs v_prediction"),
+    ],
+)
+def test_configs_we_cannot_follow(config, message):
+    with pytest.raises(ValueError, match=message):
+        NoiseSchedule.from_json(config)
+
+
+def test_published_configs_load():
+    """The keys of Stable Diffusion 1.5's and 2.1's own files."""
+    sampler = {
+        "_class_name": "PNDMScheduler",
+        "_diffusers_version": "0.10.0.dev0",
+        "clip_sample": False,
+        "num_train_timesteps": 1000,
+        "set_alpha_to_one": False,
+        "skip_prk_steps": True,
+        "steps_offset": 1,
+        "trained_betas": None,
+    }
+    assert NoiseSchedule.from_json(SCALED | sampler).prediction_type == "epsilon"
+    v = SCALED | sampler | {"prediction_type": "v_prediction"}
+    assert NoiseSchedule.from_json(v).prediction_type == "v_prediction"

@@ -1,0 +1,347 @@
+"""The UNet: sizes of the real ones, features by name, early exit, maps, configs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sbir_jax.models.attention import Attention
+from sbir_jax.models.configs import UNetConfig, map_names, tap_names
+from sbir_jax.models.layers import Conv
+from sbir_jax.models.unet import UNet
+from sbir_jax.weights import init_params
+
+# The config.json of Stable Diffusion 1.5 as published, and of 2.1 at 768 pixels.
+SD1 = {
+    "_class_name": "UNet2DConditionModel",
+    "_diffusers_version": "0.6.0",
+    "act_fn": "silu",
+    "attention_head_dim": 8,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "center_input_sample": False,
+    "cross_attention_dim": 768,
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+    "downsample_padding": 1,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "in_channels": 4,
+    "layers_per_block": 2,
+    "mid_block_scale_factor": 1,
+    "norm_eps": 1e-05,
+    "norm_num_groups": 32,
+    "out_channels": 4,
+    "sample_size": 64,
+    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+}
+SD2 = {
+    **SD1,
+    "attention_head_dim": [5, 10, 20, 20],
+    "cross_attention_dim": 1024,
+    "dual_cross_attention": False,
+    "num_class_embeds": None,
+    "only_cross_attention": False,
+    "sample_size": 96,
+    "upcast_attention": True,
+    "use_linear_projection": True,
+}
+SMALL = {
+    "sample_size": 8,
+    "attention_head_dim": [1, 2],
+    "block_out_channels": [8, 16],
+    "cross_attention_dim": 6,
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+}
+
+
+def shapes(config, h, w, taps=("out",), maps=()):
+    """Parameters and results for a batch of 2 with 77 tokens, without computing."""
+    config = UNetConfig.from_json(config)
+    inputs = (
+        jax.ShapeDtypeStruct((2, h, w, config.in_channels), jnp.float32),
+        jax.ShapeDtypeStruct((2,), jnp.int32),
+        jax.ShapeDtypeStruct((2, 77, config.cross_attention_dim), jnp.float32),
+    )
+    results, variables = jax.eval_shape(
+        lambda *inputs: UNet(config).init_with_output(
+            jax.random.key(0), *inputs, taps, maps
+        ),
+        *inputs,
+    )
+    return variables["params"], results
+
+
+def jitted(unet):
+    """The UNet without optimisation: each program here runs once."""
+    options = {
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+    }
+    return jax.jit(unet.apply, static_argnums=(4, 5), compiler_options=options)
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A small UNet, its variables, and inputs twice as wide as they are high."""
+    config = UNetConfig.from_json(SMALL)
+    keys = jax.random.split(jax.random.key(1), 3)
+    latents = jax.random.normal(keys[0], (2, 4, 8, 4))
+    context = jax.random.normal(keys[1], (2, 5, 6))
+    unet = UNet(config)
+    variables = {"params": init_params(unet, keys[2])}
+    return unet, variables, (latents, jnp.array([3, 801]), context)
+
+
+@pytest.fixture(scope="module")
+def everything(small):
+    """All features and maps of the small UNet."""
+    unet, variables, inputs = small
+    run = jitted(unet)
+    names = tap_names(unet.config), map_names(unet.config)
+    return run(variables, *inputs, *names)
+
+
+@pytest.mark.parametrize(
+    ("config", "total"), [(SD1, 859_520_964), (SD2, 865_910_724)], ids=["1.5", "2.1"]
+)
+def test_full_size_parameters(config, total):
+    params, _ = shapes(config, 64, 64)
+    assert count(params) == total
+    width = config["cross_attention_dim"]
+    down = params["down_blocks_0"]
+    attention = down["attentions_1"]["transformer_blocks_0"]["attn2"]
+    assert attention["to_k"]["kernel"].shape == (width, 320)
+    assert attention["to_out_0"]["bias"].shape == (320,)
+    linear = config is SD2
+    projection = (320, 320) if linear else (1, 1, 320, 320)
+    assert down["attentions_0"]["proj_in"]["kernel"].shape == projection
+    shortcut = params["up_blocks_2"]["resnets_0"]["conv_shortcut"]["kernel"]
+    assert shortcut.shape == (1, 1, 1920, 640)
+    assert params["time_embedding"]["linear_1"]["kernel"].shape == (320, 1280)
+    assert "downsamplers_0" not in params["down_blocks_3"]
+    assert "attentions_0" not in params["up_blocks_0"]
+
+
+@pytest.mark.parametrize("config", [SD1, SD2], ids=["1.5", "2.1"])
+@pytest.mark.parametrize(("h", "w"), [(64, 64), (96, 96), (64, 128)])
+def test_full_size_features_and_maps(config, h, w):
+    known = UNetConfig.from_json(config)
+    _, (taps, maps) = shapes(config, h, w, tap_names(known), map_names(known))
+    assert len(taps) == 49 and len(maps) == 16
+    table = {
+        "conv_in": (1, 320),
+        "down.0.attn.1": (1, 320),
+        "down.0.out": (2, 320),
+        "down.2.out": (8, 1280),
+        "down.3.out": (8, 1280),
+        "mid.out": (8, 1280),
+        "up.0.res.2": (8, 1280),
+        "up.0.out": (4, 1280),
+        "up.1.attn.2": (4, 1280),
+        "up.1.out": (2, 1280),
+        "up.2.attn.0": (2, 640),
+        "up.2.out": (1, 640),
+        "up.3.out": (1, 320),
+        "out": (1, 4),
+    }
+    for name, (scale, channels) in table.items():
+        assert taps[name].shape == (2, h // scale, w // scale, channels), name
+    heads = known.heads
+    for name, level in {"down.1.attn.0": 1, "mid.attn.0": 3, "up.1.attn.2": 2}.items():
+        side = (h >> level, w >> level)
+        assert maps[name].shape == (2, heads[level], *side, 77), name
+
+
+def test_names_come_in_execution_order(small):
+    unet, variables, inputs = small
+
+    def order(variables, latents, t, context):
+        bound = unet.bind(variables)
+        return [name for name, *_ in bound._run(latents, t, context)]
+
+    names = []
+    jax.eval_shape(lambda *args: names.extend(order(*args)), variables, *inputs)
+    assert tuple(names) == tap_names(unet.config)
+
+
+@pytest.mark.parametrize(
+    "tap", ["conv_in", "down.0.attn.0", "mid.res.0", "up.1.attn.0"]
+)
+def test_early_exit_is_bitwise_the_full_run(small, everything, tap):
+    unet, variables, inputs = small
+    part = shapes(SMALL, 4, 8, (tap,))[0]
+    assert count(part) < count(variables)
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, _: _get(variables["params"], path), part
+    )
+    run = jitted(unet)
+    found, maps = run({"params": params}, *inputs, (tap,), ())
+    assert list(found) == [tap] and not maps
+    np.testing.assert_array_equal(found[tap], everything[0][tap])
+
+
+def _get(tree, path):
+    for entry in path:
+        tree = tree[entry.key]
+    return tree
+
+
+def test_early_exit_asks_for_no_later_weights():
+    full = shapes(SD1, 64, 64)[0]
+    part = shapes(SD1, 64, 64, ("up.1.out",))[0]
+    assert set(part) == set(full) - {
+        "conv_norm_out",
+        "conv_out",
+        "up_blocks_2",
+        "up_blocks_3",
+    }
+    assert shapes(SD1, 64, 64, ("conv_in",))[0].keys() == {"conv_in"}
+    # A map alone stops the run, too, and does not need what follows it.
+    mapped = shapes(SD1, 64, 64, (), ("up.1.attn.0",))[0]
+    assert set(mapped["up_blocks_1"]) == {"resnets_0", "attentions_0"}
+
+
+def test_maps_are_probabilities_over_tokens(everything):
+    for name, value in everything[1].items():
+        assert value.dtype == jnp.float32 and value.min() >= 0
+        np.testing.assert_allclose(value.sum(-1), 1.0, atol=1e-6, err_msg=name)
+
+
+def test_the_map_is_what_the_layer_used(getkey):
+    """Its product with the values, through the output projection, is the result."""
+    x = jax.random.normal(getkey(), (2, 12, 8))
+    context = jax.random.normal(getkey(), (2, 5, 6))
+    layer = Attention(heads=2)
+    variables = layer.init(getkey(), x, context)
+    y, p = layer.apply(variables, x, context)
+    params = variables["params"]
+    values = (context @ params["to_v"]["kernel"]).reshape(2, 5, 2, 4)
+    joined = jnp.einsum("bhnm,bmhd->bnhd", p, values).reshape(2, 12, 8)
+    out = params["to_out_0"]
+    expected = joined @ out["kernel"] + out["bias"][None, None]
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+def test_maps_have_the_rows_and_columns_of_the_image(small, everything):
+    """A pixel that attends differently shows at its own place in the map."""
+    _, (taps, maps) = shapes(SMALL, 4, 8, (), ("down.0.attn.0",))
+    assert not taps and maps["down.0.attn.0"].shape == (2, 1, 4, 8, 77)
+    unet, variables, (latents, t, context) = small
+    run = jitted(unet)
+    name = "down.0.attn.0"
+    changed = run(variables, latents.at[:, 0, 7].add(9.0), t, context, (), (name,))
+    difference = jnp.abs(changed[1][name] - everything[1][name]).sum((0, 1, 4))
+    assert jnp.unravel_index(difference.argmax(), difference.shape)[1] >= 6
+
+
+def test_one_timestep_serves_the_whole_batch(small):
+    unet, variables, (latents, _, context) = small
+    run = jitted(unet)
+    name = "down.0.res.0"
+    one = run(variables, latents, 261, context, (name,))[0][name]
+    each = run(variables, latents, jnp.array([261, 261]), context, (name,))[0][name]
+    other = run(variables, latents, 300, context, (name,))[0][name]
+    np.testing.assert_allclose(one, each, atol=1e-5)
+    assert jnp.abs(one - other).max() > 1e-3
+
+
+def test_bfloat16_follows_float32(small, everything):
+    unet, variables, inputs = small
+    half = UNet(unet.config, jnp.bfloat16)
+    run = jitted(half)
+    taps, maps = run(variables, *inputs, ("out",), ("mid.attn.0",))
+    assert taps["out"].dtype == jnp.bfloat16
+    assert maps["mid.attn.0"].dtype == jnp.float32
+    expected = everything[0]["out"]
+    error = jnp.abs(taps["out"].astype(jnp.float32) - expected).max()
+    assert error < 0.06 * jnp.abs(expected).max()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", [None, (0, 1)])
+@pytest.mark.parametrize(("h", "w"), [(2, 2), (4, 1), (3, 3), (4, 4)])
+def test_small_convolutions_as_matrix_products(getkey, h, w, stride, padding):
+    x = jax.random.normal(getkey(), (2, h, w, 3))
+    conv = Conv(5, stride=stride, padding=padding)
+    variables = conv.init(getkey(), x)
+    params = variables["params"]
+    pad = padding or (1, 1)
+    expected = jax.lax.conv_general_dilated(
+        x,
+        params["kernel"],
+        (stride, stride),
+        (pad, pad),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    np.testing.assert_allclose(conv.apply(variables, x), expected, atol=1e-5)
+
+
+def test_small_images_use_no_convolution(getkey):
+    conv = Conv(5)
+    variables = conv.init(getkey(), jnp.zeros((1, 2, 2, 3)))
+    small = jax.make_jaxpr(conv.apply)(variables, jnp.zeros((1, 2, 2, 3)))
+    large = jax.make_jaxpr(conv.apply)(variables, jnp.zeros((1, 4, 4, 3)))
+    assert "conv_general" not in str(small) and "conv_general" in str(large)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"taps": ("up.9.out",)}, r"unknown taps \['up.9.out'\].*'mid.attn.0'"),
+        ({"maps": ("mid.res.0",)}, r"unknown maps \['mid.res.0'\].*'mid.attn.0'"),
+        ({"taps": ()}, "no taps and no maps"),
+        ({"latents": (2, 5, 8, 4)}, "5 x 8.*multiples of 2"),
+        ({"latents": (2, 4, 0, 4)}, "4 x 0.*multiples of 2"),
+        ({"latents": (2, 4, 8, 3)}, "3 channels.*takes 4 and 6"),
+        ({"context": (2, 5, 7)}, "context 7.*takes 4 and 6"),
+        ({"t": jnp.zeros(3, int)}, r"t has shape \(3,\).*\(2,\)"),
+    ],
+)
+def test_wrong_inputs(small, change, message):
+    unet, variables, inputs = small
+    arguments = dict(zip(("latents", "t", "context"), inputs, strict=True)) | change
+    for name in ("latents", "context"):
+        if isinstance(arguments[name], tuple):
+            arguments[name] = jnp.zeros(arguments[name])
+    with pytest.raises(ValueError, match=message):
+        unet.apply(variables, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"down_block_types": ["AttnDownBlock2D"] * 2}, "unknown block 'AttnDown"),
+        ({"up_block_types": ["ResnetUpsampleBlock2D"] * 2}, "unknown block 'Resnet"),
+        ({"mid_block_type": "UNetMidBlock2D"}, "mid_block_type='UNetMidBlock2D'"),
+        ({"down_block_types": ["DownBlock2D"]}, "down_block_types has 1 entries"),
+        ({"attention_head_dim": [8, 8, 8]}, "attention_head_dim has 3 entries"),
+        ({"act_fn": "gelu"}, "act_fn='gelu' is not supported, only 'silu'"),
+        ({"class_embed_type": "timestep"}, "class_embed_type='timestep'"),
+        ({"time_embedding_type": "fourier"}, "time_embedding_type='fourier'"),
+        ({"only_cross_attention": True}, "only_cross_attention=True"),
+        ({"dual_cross_attention": True}, "dual_cross_attention=True"),
+        ({"transformer_layers_per_block": [1, 2]}, "transformer_layers_per_block"),
+        ({"addition_embed_type": "text_time"}, "addition_embed_type='text_time'"),
+        ({"num_attention_heads": 4}, "num_attention_heads=4"),
+        ({"chanels": 4}, "unknown key 'chanels'; known are.*block_out_channels"),
+        ({"heads": (1, 2)}, "unknown key 'heads'"),
+        ({"sample_size": None}, "a value for sample_size is needed"),
+    ],
+)
+def test_configs_we_cannot_follow(change, message):
+    with pytest.raises(ValueError, match=message):
+        UNetConfig.from_json({**SMALL, **change})
+
+
+def test_config_reads_the_file_and_fills_in_defaults():
+    config = UNetConfig.from_json({"sample_size": 64, "class_embeddings_concat": None})
+    assert config.block_out_channels == (320, 640, 1280, 1280)
+    assert config.heads == (8, 8, 8, 8) and config.stride == 8
+    assert UNetConfig.from_json(SD2).heads == (5, 10, 20, 20)
+    assert UNetConfig.from_json(SD1).cross_attention_dim == 768
