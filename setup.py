@@ -27,6 +27,7 @@ setup(
         "numpy",
         "Pillow",
         "safetensors",
+        "filelock",
         "huggingface_hub",
         "tqdm",
         "rich",

@@ -5,6 +5,7 @@ photos = embedder.embed(paths, "photo")
 nearest = (embedder.embed(["cup.png"], "sketch") @ photos.T).argsort()[:, ::-1]
 """
 
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -78,7 +79,7 @@ class Embedder:
     ):
         self.backbone, self.recipe, self.size = backbone, recipe, size
         self.visual_scale = visual_scale
-        mesh = sharding.make_mesh()
+        self._mesh = mesh = sharding.make_mesh()
         devices = jax.device_count()
         self.batch_size = -(-batch_size // devices) * devices
         self.prompts = jax.device_put(prompts, sharding.replicated(mesh))
@@ -104,6 +105,13 @@ class Embedder:
 
         self._describe: Callable[..., Array] = describe
         self.dim = self._probe_dim()
+
+    def with_prompts(self, prompts: dict) -> "Embedder":
+        """The same embedder, compiled programs and all, with other prompts."""
+        other = copy.copy(self)
+        other.__dict__.pop("fingerprint", None)
+        other.prompts = jax.device_put(prompts, sharding.replicated(self._mesh))
+        return other
 
     def _probe_dim(self) -> int:
         images = jax.ShapeDtypeStruct((1, self.size, self.size, 3), np.float32)

@@ -28,9 +28,11 @@ SHEET_PIXELS = 128
 VAL_LIMIT = 200  # sketches, and photos, of held-out seen classes scored for the curve
 
 
-def run(setup: Experiment, workdir: pathlib.Path) -> dict:
+def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     """Does all of it and returns what it wrote to `report.json`.
 
+    Args:
+      command: what the user typed, for the report.
     Raises: ValueError for settings that cannot work, saying what to change;
       FileNotFoundError for data or weights that are not there, saying where to get
       them.
@@ -58,19 +60,13 @@ def run(setup: Experiment, workdir: pathlib.Path) -> dict:
     )
     logging.info("prompts:\n%s", parameter_overview.get_parameter_overview(prompts))
 
-    def embedder(prompts: dict, recipe: Recipe = setup.recipe) -> Embedder:
-        return Embedder(
-            backbone,
-            prompts,
-            recipe,
-            size,
-            setup.prompt.visual_scale,
-            setup.embed_batch_size,
-        )
+    def embedder(recipe: Recipe) -> Embedder:
+        scale, batch = setup.prompt.visual_scale, setup.embed_batch_size
+        return Embedder(backbone, prompts, recipe, size, scale, batch)
 
     loaded = time.perf_counter()
     # One copy of the noise: the curve shows the trend, the report the figure.
-    single = dataclasses.replace(setup.recipe, copies=1)
+    quick = embedder(dataclasses.replace(setup.recipe, copies=1))
     validation = None
     if dataset.val:
         validation = evaluate.subsample(
@@ -80,13 +76,13 @@ def run(setup: Experiment, workdir: pathlib.Path) -> dict:
     def validate(prompts: dict) -> dict[str, float]:
         if validation is None:
             return {}
-        found = embed(embedder(prompts, single), dataset, validation)
+        found = embed(quick.with_prompts(prompts), dataset, validation)
         figures, _, _ = evaluate.score(validation, evaluate.similarity(*found))
         return {validation.primary: figures[validation.primary]}
 
     learned = train(
         backbone,
-        dataset.subset(dataset.seen),
+        dataset,
         prompts,
         task=setup.task,
         recipe=setup.recipe,
@@ -102,7 +98,8 @@ def run(setup: Experiment, workdir: pathlib.Path) -> dict:
         dataset, dataset.unseen, setup.task, setup.cutoffs
     )
     results, tops, per_class = [], {}, {}
-    models = {"frozen": embedder(prompts), "learned": embedder(learned)}
+    frozen = embedder(setup.recipe)
+    models = {"frozen": frozen, "learned": frozen.with_prompts(learned)}
     for name, model in models.items():
         queries, gallery = cached_embed(
             model, dataset, protocol, workdir / "features", name
@@ -135,6 +132,7 @@ def run(setup: Experiment, workdir: pathlib.Path) -> dict:
         },
         "fingerprint": models["learned"].fingerprint,
         "hardware": f"{jax.devices()[0].device_kind} x{jax.device_count()}",
+        "command": command or None,
         "skipped": len(dataset.skipped),
         "config": resolved,
         "notes": list(dataset.notes),

@@ -5,6 +5,7 @@ python -m sbir_jax.main --config configs/toybox.py --workdir runs/toybox
 
 import os
 import pathlib
+import shlex
 import sys
 
 import jax
@@ -32,7 +33,8 @@ def main(argv: list[str]) -> None:
     workdir = pathlib.Path(FLAGS.workdir)
     try:
         setup = config.Experiment.from_config(FLAGS.config)
-        summary = experiment.run(setup, workdir)
+        command = shlex.join(["python", "-m", "sbir_jax.main", *sys.argv[1:]])
+        summary = experiment.run(setup, workdir, command)
     except (ValueError, FileNotFoundError, FloatingPointError, TypeError) as error:
         logging.debug("", exc_info=True)
         if FLAGS.verbosity > 0:

@@ -149,7 +149,7 @@ def train(
     """Trains from the last checkpoint of `workdir`, or from `prompts`.
 
     Args:
-      dataset: the SEEN classes only.
+      dataset: triplets are drawn from its seen classes only.
       score: figures of given prompts on held-out seen classes, for the curve.
     Returns: the learned prompts.
     Raises: FloatingPointError at the first loss that is not a number; the last good
@@ -191,7 +191,7 @@ def train(
             seed=config.seed,
             start_step=start,
             steps=config.steps,
-            batch_size=config.batch_size,
+            batch_size=config.batch_size // jax.process_count(),
             task=task,
             size=image_size,
             host=jax.process_index(),
@@ -200,7 +200,11 @@ def train(
         measured = StepMetrics.empty()
         bar = tqdm(batches, desc="train", initial=start, total=config.steps)
         for step, batch in enumerate(bar, start=start):
-            state, new = step_fn(state, params, jax.device_put(batch, split))
+            batch = {
+                name: jax.make_array_from_process_local_data(split, rows)
+                for name, rows in batch.items()
+            }
+            state, new = step_fn(state, params, batch)
             measured = measured.merge(new)
             last = step + 1 == config.steps
             save = (step + 1) % config.save_every == 0 or last

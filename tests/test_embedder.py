@@ -78,11 +78,16 @@ def test_fingerprint_follows_everything_that_counts(tiny, prompts, embedder):
     assert same.fingerprint == embedder.fingerprint
     moved = jax.tree.map(lambda x: x + 1e-3, prompts)
     others = [
-        Embedder(tiny, moved, RECIPE, 32),
+        embedder.with_prompts(moved),
         Embedder(tiny, prompts, Recipe(("up.0.out",), copies=3), 32),
         Embedder(tiny, prompts, RECIPE, 32, visual_scale=2.0),
     ]
     assert len({e.fingerprint for e in [embedder, *others]}) == 4
+    pixels = np.full((1, 32, 32, 3), 0.2, np.float32)
+    rebuilt = Embedder(tiny, moved, RECIPE, 32, batch_size=8)
+    np.testing.assert_array_equal(
+        others[0].embed_arrays(pixels, "photo"), rebuilt.embed_arrays(pixels, "photo")
+    )
 
 
 def test_bad_input_is_named(embedder, tmp_path):

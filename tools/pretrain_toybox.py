@@ -19,6 +19,8 @@ import time
 import flax.struct
 import jax
 import jax.numpy as jnp
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
@@ -26,14 +28,29 @@ from tqdm.auto import tqdm
 
 from sbir_jax import diffusers_files, diffusion, weights
 from sbir_jax.data import toybox_world
+from sbir_jax.generate import generate
 from sbir_jax.models.autoencoder import Autoencoder
 from sbir_jax.models.configs import AutoencoderConfig
 
+matplotlib.use("Agg")
 SIZE = 64  # pixels
 # Twice Stable Diffusion's four: with those the colours of small things are lost here.
 LATENTS = 8
 CONTEXT = 128  # width of the text states
 TOKENS = 77
+
+SAMPLES = (
+    ("red", "mug"),
+    ("blue", "chair"),
+    ("green", "car"),
+    ("orange", "fish"),
+    ("pink", "house"),
+    ("white", "rocket"),
+    ("purple", "hat"),
+    ("brown", "bed"),
+    ("black", "bottle"),
+    ("grey", "elephant"),
+)
 
 CONFIGS = {
     "vae": {
@@ -105,13 +122,11 @@ class Recipe:
     vae_batch: int = 16
     vae_learning_rate: float = 2e-3
     kl_weight: float = 1e-3
-    unet_steps: int = 4000
+    unet_steps: int = 3000
     unet_batch: int = 32
     unet_learning_rate: float = 1e-3
     caption_dropout: float = 0.1
     ema: float = 0.997
-    guidance: float = 3.0
-    sample_steps: int = 40
 
 
 class Log:
@@ -373,6 +388,45 @@ def train_unet(recipe, latents, tokens, empty, configs, schedule, workdir, log):
     return params
 
 
+def with_article(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def samples_sheet(out: pathlib.Path, path: pathlib.Path) -> None:
+    """What the finished folder makes of three prompts about each of ten things."""
+    rows = [
+        [f"a photo of {with_article(colour)} {thing}" for colour, thing in SAMPLES],
+        [
+            f"a photo of {with_article(thing)} with yellow stripes"
+            for _, thing in SAMPLES
+        ],
+        [f"a sketch of {with_article(thing)}" for _, thing in SAMPLES],
+    ]
+    texts = [text for row in rows for text in row]
+    pictures = generate(weights.load_backbone(out), texts)
+    figure, axes = plt.subplots(len(rows), len(SAMPLES), figsize=(15, 5.2))
+    for axis, picture, text in zip(axes.flat, pictures, texts, strict=True):
+        axis.imshow(picture, interpolation="lanczos")
+        axis.set_title(text.removeprefix("a photo of "), fontsize=7)
+        axis.axis("off")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def curves(log: Log, path: pathlib.Path) -> None:
+    """Loss of both stages by step."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.2))
+    for axis, stage in zip(axes, ("vae", "unet"), strict=True):
+        rows = log.read(stage)
+        axis.semilogy([r["step"] for r in rows], [r["loss"] for r in rows])
+        axis.set(title=stage, xlabel="step", ylabel="loss")
+        axis.grid(alpha=0.3, which="both")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--workdir", type=pathlib.Path, default="runs/pretrain")
@@ -381,7 +435,7 @@ def main() -> None:
     args = parser.parse_args()
     recipe = Recipe()
     if args.quick:
-        recipe = Recipe(chunks=1, vae_steps=4, unet_steps=4, sample_steps=4)
+        recipe = Recipe(chunks=1, vae_steps=4, unet_steps=4)
     args.workdir.mkdir(parents=True, exist_ok=True)
     log = Log(args.workdir / "log.jsonl")
 
@@ -430,7 +484,9 @@ def main() -> None:
         dtype=np.float16,
         tokenizer=tokenizer,
     )
-    print(f"wrote {args.out}")
+    curves(log, args.workdir / "curves.png")
+    samples_sheet(args.out, args.workdir / "samples.png")
+    print(f"wrote {args.out}; curves.png and samples.png are in {args.workdir}")
 
 
 if __name__ == "__main__":
