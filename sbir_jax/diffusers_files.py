@@ -64,27 +64,33 @@ def find_folder(source: str | os.PathLike[str]) -> pathlib.Path:
 def _fetch(source: str) -> pathlib.Path:
     # Imported here: local folders do not need it, and it takes a moment.
     import huggingface_hub
-    from huggingface_hub import constants
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub import constants, errors
 
     repo, _, revision = source.partition("@")
     revision = revision or None
-    try:
-        if constants.is_offline_mode():
-            patterns = None
-        else:
+    failure = None
+    if not constants.HF_HUB_OFFLINE:
+        try:
             files = huggingface_hub.HfApi().list_repo_files(repo, revision=revision)
+        except Exception as error:
+            # Of a kind that depends on the hub's HTTP library. What was fetched while
+            # there was a network, or before the repository was deleted, still loads.
+            failure = error
+        else:
             patterns = needed_files(files)
+            folder = huggingface_hub.snapshot_download(
+                repo, revision=revision, allow_patterns=patterns
+            )
+            return pathlib.Path(folder)
+    try:
         folder = huggingface_hub.snapshot_download(
-            repo,
-            revision=revision,
-            allow_patterns=patterns,
-            local_files_only=patterns is None,
+            repo, revision=revision, local_files_only=True
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except errors.LocalEntryNotFoundError as error:
+        reason = failure or "offline mode is on (HF_HUB_OFFLINE)"
         raise FileNotFoundError(
-            f"{source} is no local folder and could not be fetched from the hub: "
-            f"{error}\n{WHERE}"
+            f"{source} is no local folder, is not in the hub's cache and could not be "
+            f"fetched: {reason}\n{WHERE}"
         ) from error
     return pathlib.Path(folder)
 

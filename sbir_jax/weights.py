@@ -159,14 +159,14 @@ def load_backbone(
     networks = {"unet": unet, "vae": vae, "text_encoder": text_encoder}
     for name, network in networks.items():
         tensors = TensorFolder(folder / name, STEMS[name], renamer(name))
-        check_tensors(name, tensors, _shapes(network))
+        check_tensors(name, tensors, _shapes(type(network), network.config))
         fingerprint.update(tensors.digest().encode())
         wanted = {}
         if name in parts:
-            wanted = _shapes(network, taps, maps)
+            wanted = _shapes(type(network), network.config, taps, maps)
         elif name == "vae":
             methods = tuple(m for m in METHODS if f"vae_{m}r" in parts)
-            wanted = _shapes(network, methods=methods)
+            wanted = _shapes(type(network), network.config, methods=methods)
         if wanted:
             params[name] = _place(name, tensors, wanted, dtype, sharding)
     return Backbone(
@@ -213,8 +213,7 @@ def init_params(network: Network, key: jax.Array) -> dict[str, Any]:
     seed = np.asarray(jax.random.key_data(key))
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: jnp.asarray(_random(seed, path_keys(path), leaf.shape)),
-        # Flax makes its modules hashable, which pyright does not see.
-        _shapes(network),  # pyright: ignore[reportArgumentType]
+        _shapes(type(network), network.config),
     )
 
 
@@ -258,7 +257,7 @@ def save_diffusers(
     tensors = {}
     networks: dict[str, Any] = dict(zip(STEMS, build_networks(configs), strict=True))
     for name, network in networks.items():
-        expected = jax.tree.map(jnp.shape, _shapes(network))
+        expected = jax.tree.map(jnp.shape, _shapes(type(network), network.config))
         if jax.tree.map(jnp.shape, params[name]) != expected:
             raise ValueError(f"the {name} parameters do not fit the {name} config")
         prefix = "text_model." if name == "text_encoder" else ""
@@ -273,7 +272,8 @@ def save_diffusers(
 
 @functools.cache
 def _shapes(
-    network: Network,
+    kind: Any,
+    config: UNetConfig | AutoencoderConfig | CLIPTextConfig,
     taps: tuple[str, ...] = ("out",),
     maps: tuple[str, ...] = (),
     methods: tuple[str, ...] = METHODS,
@@ -282,20 +282,17 @@ def _shapes(
 
     Kept for the next call, since tracing a large UNet takes a second.
     """
-    key = jax.random.key(0)
-    if isinstance(network, UNet):
-        c = network.config
-        latents = jnp.zeros((1, c.stride, c.stride, c.in_channels))
-        calls = [
-            ((latents, 0, jnp.zeros((1, 1, c.cross_attention_dim)), taps, maps), {})
-        ]
-    elif isinstance(network, CLIPText):
+    key, network = jax.random.key(0), kind(config)
+    if isinstance(config, UNetConfig):
+        latents = jnp.zeros((1, config.stride, config.stride, config.in_channels))
+        context = jnp.zeros((1, 1, config.cross_attention_dim))
+        calls = [((latents, 0, context, taps, maps), {})]
+    elif isinstance(config, CLIPTextConfig):
         calls = [((jnp.zeros((1, 1), int),), {})]
     else:
-        c = network.config
         inputs = {
-            "encode": jnp.zeros((1, c.factor, c.factor, c.in_channels)),
-            "decode": jnp.zeros((1, 1, 1, c.latent_channels)),
+            "encode": jnp.zeros((1, config.factor, config.factor, config.in_channels)),
+            "decode": jnp.zeros((1, 1, 1, config.latent_channels)),
         }
         calls = [((inputs[method],), {"method": method}) for method in methods]
     params = {}
