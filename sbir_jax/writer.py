@@ -14,13 +14,13 @@ from tensorboardX import SummaryWriter
 class MetricWriter:
     """Writes scalars to `metrics.jsonl` and to event files for TensorBoard.
 
-    Rows from `start_step` on, which a killed run wrote and the resumed one will write
-    again, are dropped first, so that no step stands there twice.
+    Rows after `start_step`, the step of the checkpoint that a killed run resumes from,
+    are dropped first: they will be written again, and no step stands there twice.
     """
 
     def __init__(self, workdir: pathlib.Path, start_step: int = 0):
         self.path = pathlib.Path(workdir) / "metrics.jsonl"
-        rows = [row for row in read(workdir) if row["step"] < start_step]
+        rows = [row for row in read(workdir) if row["step"] <= start_step]
         partial = self.path.with_suffix(".part")
         partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
         os.replace(partial, self.path)

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+from transformers import CLIPTokenizer
+
+from sbir_jax.data import toybox_world
+from tools import pretrain_toybox
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    size = pretrain_toybox.make_tokenizer(folder)
+    made = CLIPTokenizer.from_pretrained(folder)
+    assert len(made) == size
+    return made
+
+
+def test_every_toybox_word_is_one_token(tokenizer):
+    for word in toybox_world.VOCABULARY:
+        ids = tokenizer(word)["input_ids"]
+        assert len(ids) == 3, (word, tokenizer.convert_ids_to_tokens(ids))
+
+
+def test_any_other_text_can_be_read_and_comes_back(tokenizer):
+    for text in ("zeppelin", "42 cats!", "größe"):
+        ids = tokenizer(text)["input_ids"]
+        assert tokenizer.unk_token_id not in ids[1:-1]
+        decoded = tokenizer.decode(ids, skip_special_tokens=True)
+        assert decoded.replace(" ", "") == text.replace(" ", "")
+
+
+def test_short_texts_are_padded_to_77(tokenizer):
+    ids = tokenizer(
+        "a red mug", padding="max_length", max_length=tokenizer.model_max_length
+    )["input_ids"]
+    assert len(ids) == 77
+    assert ids[0] == tokenizer.bos_token_id and ids[4] == tokenizer.eos_token_id
+
+
+def test_images_keep_their_range():
+    pixels = np.array([0, 255], np.uint8)
+    np.testing.assert_allclose(pretrain_toybox.to_float(pixels), [-1.0, 1.0])
