@@ -1,5 +1,7 @@
 """The UNet: sizes of the real ones, features by name, early exit, maps, configs."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,13 +80,14 @@ def normal(*shape):
     return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
 
 
-def jitted(unet):
+def jitted(unet, **kwargs):
     """The UNet without optimisation: each program here runs once."""
     options = {
         "xla_backend_optimization_level": 0,
         "xla_llvm_disable_expensive_passes": True,
     }
-    return jax.jit(unet.apply, static_argnums=(4, 5), compiler_options=options)
+    run = functools.partial(unet.apply, **kwargs)
+    return jax.jit(run, static_argnums=(4, 5), compiler_options=options)
 
 
 def count(tree):
@@ -265,6 +268,39 @@ def test_bfloat16_follows_float32(small, everything):
     expected = everything[0]["mid.out"]
     error = jnp.abs(taps["mid.out"].astype(jnp.float32) - expected).max()
     assert error < 0.06 * jnp.abs(expected).max()
+
+
+def test_each_norm_has_its_own_epsilon(small):
+    """The config's in residual layers, 1e-6 in transformers, seen on tiny inputs."""
+    _, variables, inputs = small
+    unet = UNet(UNetConfig.from_json({**SMALL, "norm_eps": 1e-4}))
+    params = dict(variables["params"])
+    for path in (("conv_in",), ("down_blocks_0", "resnets_0", "conv2")):
+        params = _scaled(params, path, 1e-3)
+    run = jitted(
+        unet, capture_intermediates=lambda module, _: module.name in ("norm", "norm1")
+    )
+    names = ("conv_in", "down.0.res.0", "down.0.attn.0")
+    taps, state = run({"params": params}, *inputs, names, ())
+    found = state["intermediates"]["down_blocks_0"]
+    for x, layer, norm, eps in (
+        (taps[0]["conv_in"], "resnets_0", "norm1", 1e-4),
+        (taps[0]["down.0.res.0"], "attentions_0", "norm", 1e-6),
+    ):
+        groups = np.asarray(x, np.float64).reshape(2, 32, 4, 2)
+        mean, variance = (
+            f(groups, axis=(1, 3), keepdims=True) for f in (np.mean, np.var)
+        )
+        expected = ((groups - mean) / np.sqrt(variance + eps)).reshape(x.shape)
+        y = found[layer][norm]["__call__"][0]
+        np.testing.assert_allclose(y, expected, atol=1e-4)
+
+
+def _scaled(tree, path, factor):
+    """A tree with everything under `path` multiplied."""
+    if not path:
+        return jax.tree.map(lambda leaf: leaf * factor, tree)
+    return {**tree, path[0]: _scaled(tree[path[0]], path[1:], factor)}
 
 
 @pytest.mark.parametrize("stride", [1, 2])
