@@ -251,7 +251,7 @@ def write_folder(
     folder: str | os.PathLike[str],
     configs: dict[str, dict[str, Any]],
     tensors: dict[str, dict[str, np.ndarray]],
-    tokenizer: Any = None,
+    tokenizer: str | os.PathLike[str] | None = None,
 ) -> None:
     """Write a pipeline folder that diffusers can load; it appears all at once.
 
@@ -259,7 +259,7 @@ def write_folder(
       folder: replaced if it exists.
       configs: contents of each network's config.json, and "scheduler".
       tensors: under published names, for each network.
-      tokenizer: a transformers tokenizer to put beside, or None.
+      tokenizer: a folder with the files of a tokenizer, copied, or None.
     """
     classes = {
         "unet": ("diffusers", "UNet2DConditionModel"),
@@ -293,7 +293,7 @@ def write_folder(
             path = aside / part / f"{STEMS[part]}.safetensors"
             save_file(values, path, metadata={"format": "pt"})
         if tokenizer is not None:
-            tokenizer.save_pretrained(aside / "tokenizer")
+            shutil.copytree(tokenizer, aside / "tokenizer")
         index = {"_class_name": "StableDiffusionPipeline", **classes}
         index |= {"safety_checker": (None, None), "feature_extractor": (None, None)}
         _write_json(

@@ -238,7 +238,7 @@ def save_diffusers(
     configs: dict[str, dict[str, Any]],
     params: dict[str, Any],
     dtype: Any = jnp.float32,
-    tokenizer: Any = None,
+    tokenizer: str | os.PathLike[str] | None = None,
 ) -> None:
     """Write a folder that `load_backbone` and diffusers load; it appears at once.
 
@@ -248,7 +248,7 @@ def save_diffusers(
         "scheduler".
       params: complete parameter trees of the three networks.
       dtype: floating type of the tensors in the files.
-      tokenizer: a transformers tokenizer to put beside, or None.
+      tokenizer: a folder with the files of a tokenizer, copied, or None.
 
     Raises:
       ValueError: the parameters are not those that the configs ask for.

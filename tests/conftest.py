@@ -67,13 +67,11 @@ TINY = {
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """A whole diffusion model of a few thousand random weights, for 32 px images."""
-    from transformers import CLIPTokenizer
-
     from sbir_jax import weights
-    from tools import pretrain_toybox
+    from tools.toybox_tokenizer import make_tokenizer
 
     root = tmp_path_factory.mktemp("tiny")
-    size = pretrain_toybox.make_tokenizer(root / "tokenizer")
+    size = make_tokenizer(root / "tokenizer")
     text = {
         "vocab_size": size,
         "bos_token_id": size - 2,
@@ -86,8 +84,9 @@ def tiny_folder(tmp_path_factory):
         name: weights.init_params(network, jax.random.key(i))
         for i, (name, network) in enumerate(zip(names, networks, strict=True))
     }
-    tokenizer = CLIPTokenizer.from_pretrained(root / "tokenizer")
-    weights.save_diffusers(root / "model", configs, params, tokenizer=tokenizer)
+    weights.save_diffusers(
+        root / "model", configs, params, tokenizer=root / "tokenizer"
+    )
     return root / "model"
 
 

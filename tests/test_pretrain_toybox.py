@@ -3,13 +3,13 @@ import pytest
 from transformers import CLIPTokenizer
 
 from sbir_jax.data import toybox_world
-from tools import pretrain_toybox
+from tools import pretrain_toybox, toybox_tokenizer
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
-    size = pretrain_toybox.make_tokenizer(folder)
+    size = toybox_tokenizer.make_tokenizer(folder)
     made = CLIPTokenizer.from_pretrained(folder)
     assert len(made) == size
     return made

@@ -1,6 +1,6 @@
 """Makes `sbir_jax/assets/toybox_sd` again from nothing: a small Stable Diffusion.
 
-    python tools/pretrain_toybox.py --workdir runs/pretrain
+    python -m tools.pretrain_toybox --workdir runs/pretrain
 
 Renders captioned photos and sketches of the Toybox world, builds a CLIP tokenizer from
 its words, trains the autoencoder, then the UNet together with the text encoder, and
@@ -12,45 +12,27 @@ it was stopped. The recipe of sizes and steps is `Recipe`; all of it is ours.
 import argparse
 import dataclasses
 import functools
-import json
 import pathlib
-import time
 
-import flax.struct
 import jax
 import jax.numpy as jnp
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
-import optax
-import orbax.checkpoint as ocp
 from tqdm.auto import tqdm
 
-from sbir_jax import diffusers_files, diffusion, weights
+from sbir_jax import diffusers_files, diffusion, features, weights
 from sbir_jax.data import toybox_world
-from sbir_jax.generate import generate
 from sbir_jax.models.autoencoder import Autoencoder
 from sbir_jax.models.configs import AutoencoderConfig
+from tools.fit import Log, fit
+from tools.toybox_sheets import curves, samples_sheet
+from tools.toybox_tokenizer import TOKENS, make_tokenizer
 
-matplotlib.use("Agg")
 SIZE = 64  # pixels
 # Twice Stable Diffusion's four: with those the colours of small things are lost here.
 LATENTS = 8
 CONTEXT = 128  # width of the text states
-TOKENS = 77
-
-SAMPLES = (
-    ("red", "mug"),
-    ("blue", "chair"),
-    ("green", "car"),
-    ("orange", "fish"),
-    ("pink", "house"),
-    ("white", "rocket"),
-    ("purple", "hat"),
-    ("brown", "bed"),
-    ("black", "bottle"),
-    ("grey", "elephant"),
-)
+# Decoder layers that learn to tell the caption's words, with their channels.
+WORD_TAPS = {"up.0.out": 192, "up.1.out": 144}
 
 CONFIGS = {
     "vae": {
@@ -122,28 +104,14 @@ class Recipe:
     vae_batch: int = 16
     vae_learning_rate: float = 2e-3
     kl_weight: float = 1e-3
-    unet_steps: int = 3000
+    unet_steps: int = 1500
+    words_steps: int = 1000
     unet_batch: int = 32
     unet_learning_rate: float = 1e-3
     caption_dropout: float = 0.1
+    words_dropout: float = 0.5
+    words_weight: float = 0.1
     ema: float = 0.997
-
-
-class Log:
-    """Appends one JSON line a call; `curves.png` and the summary are made of it."""
-
-    def __init__(self, path: pathlib.Path):
-        self.path = path
-
-    def __call__(self, **values) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(values) + "\n")
-
-    def read(self, stage: str) -> list[dict]:
-        if not self.path.exists():
-            return []
-        rows = map(json.loads, self.path.read_text().splitlines())
-        return [row for row in rows if row["stage"] == stage]
 
 
 def make_data(recipe: Recipe, workdir: pathlib.Path) -> dict[str, np.ndarray]:
@@ -162,126 +130,9 @@ def make_data(recipe: Recipe, workdir: pathlib.Path) -> dict[str, np.ndarray]:
         return {name: data[name] for name in ("images", "captions")}
 
 
-def make_tokenizer(folder: pathlib.Path) -> int:
-    """A byte-level BPE in CLIP's two files in which every Toybox word is one token.
-
-    Any other word falls apart into characters, so any text can be given.
-    Returns: the number of tokens.
-    """
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.BpeTrainer(
-        vocab_size=100_000, min_frequency=1, end_of_word_suffix="</w>"
-    )
-    learner.train_from_iterator([" ".join(toybox_world.VOCABULARY)], trainer)
-    merges = [
-        " ".join(pair) if isinstance(pair, list) else pair
-        for pair in json.loads(learner.to_str())["model"]["merges"]
-    ]
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = alphabet + [letter + "</w>" for letter in alphabet]
-    tokens += ["".join(merge.split()) for merge in merges]
-    tokens = [*dict.fromkeys(tokens), "<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(
-        json.dumps({token: i for i, token in enumerate(tokens)}, ensure_ascii=False)
-    )
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
-    config = {
-        "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": TOKENS,
-        "bos_token": "<|startoftext|>",
-        "eos_token": "<|endoftext|>",
-        "unk_token": "<|endoftext|>",
-        "pad_token": "<|endoftext|>",
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
-    return len(tokens)
-
-
 def to_float(images: np.ndarray) -> jax.Array:
     """uint8 [0, 255] to float32 [-1, 1]."""
     return jnp.asarray(images, jnp.float32) / 127.5 - 1.0
-
-
-@flax.struct.dataclass
-class State:
-    """All that a stage trains; `ema` is what it leaves behind."""
-
-    step: jax.Array
-    params: dict
-    ema: dict
-    opt_state: optax.OptState
-
-
-def fit(
-    name: str,
-    loss_fn,
-    params: dict,
-    batches,
-    *,
-    steps: int,
-    learning_rate: float,
-    ema: float,
-    workdir: pathlib.Path,
-    log: Log,
-    save_every: int = 500,
-) -> dict:
-    """AdamW with warm-up and cosine on `loss_fn(params, key, batch)`; returns the EMA.
-
-    `batches(step)` is a pure function, so a stopped stage goes on from its last save.
-    """
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, learning_rate, min(200, steps // 10), steps, learning_rate / 50
-    )
-    tx = optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.adamw(schedule, b2=0.99, weight_decay=0.01),
-    )
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def update(state: State, batch):
-        key = jax.random.fold_in(jax.random.key(17), state.step)
-        loss, grads = jax.value_and_grad(loss_fn)(state.params, key, batch)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        # A short memory at first, so that the start does not linger in the average.
-        rate = jnp.minimum(ema, (1 + state.step) / (10 + state.step))
-        average = jax.tree.map(
-            lambda a, b: rate * a + (1 - rate) * b, state.ema, params
-        )
-        return State(state.step + 1, params, average, opt_state), loss
-
-    state = State(
-        jnp.zeros((), jnp.int32),
-        params,
-        jax.tree.map(jnp.copy, params),
-        tx.init(params),
-    )
-    with ocp.CheckpointManager(
-        (workdir / name).resolve(), options=ocp.CheckpointManagerOptions(max_to_keep=1)
-    ) as manager:
-        if manager.latest_step() is not None:
-            state = manager.restore(
-                manager.latest_step(), args=ocp.args.StandardRestore(state)
-            )
-        begin, losses = int(state.step), []
-        bar = tqdm(range(begin, steps), desc=name, initial=begin, total=steps)
-        for step in bar:
-            state, loss = update(state, batches(step))
-            losses.append(loss)
-            if (step + 1) % 50 == 0 or step + 1 == steps:
-                mean = float(np.mean(jax.device_get(losses)))
-                losses = []
-                bar.set_postfix(loss=f"{mean:.4f}")
-                log(stage=name, step=step + 1, loss=mean, time=time.time())
-                if not np.isfinite(mean):
-                    raise FloatingPointError(f"{name}: loss is {mean} at step {step}")
-            if (step + 1) % save_every == 0 or step + 1 == steps:
-                manager.save(step + 1, args=ocp.args.StandardSave(state))
-    return state.ema
 
 
 def train_vae(recipe, data, workdir, log):
@@ -343,88 +194,74 @@ def encode_all(vae, params, images, workdir):
     return np.load(path)
 
 
-def train_unet(recipe, latents, tokens, empty, configs, schedule, workdir, log):
-    """UNet and text encoder together on the schedule's own target."""
-    unet, _, text = weights.build_networks(configs)
-    keys = jax.random.split(jax.random.key(1))
-    params = {
-        "unet": weights.init_params(unet, keys[0]),
-        "text_encoder": weights.init_params(text, keys[1]),
-    }
+def train_unet(
+    name, params, recipe, latents, tokens, empty, networks, schedule, workdir, log
+):
+    """UNet and text encoder together on the schedule's own target.
+
+    The stage "words" asks in addition that the decoder's coarse features, made with no
+    caption to read from, tell the words of the caption by one linear map. Diffusion
+    alone comes to that too, but after far more pictures than a small machine can show
+    it: see `docs/toybox_sd.md`.
+    """
+    unet, _, text = networks
+    words = name == "words"
+    steps, dropout = recipe.unet_steps, recipe.caption_dropout
+    if words:
+        steps, dropout = recipe.words_steps, recipe.words_dropout
+        size = text.config.vocab_size
+        params["words"] = {
+            tap: 0.01 * jax.random.normal(jax.random.key(3), (channels, size))
+            for tap, channels in WORD_TAPS.items()
+        }
 
     def batches(step):
-        rng = np.random.default_rng((2, step))
+        rng = np.random.default_rng((4 if words else 2, step))
         pick = rng.integers(len(latents), size=recipe.unet_batch)
-        ids = tokens[pick].copy()
-        ids[rng.random(recipe.unet_batch) < recipe.caption_dropout] = empty
-        return latents[pick], ids
+        dropped = rng.random(recipe.unet_batch) < dropout
+        return latents[pick], tokens[pick], dropped
 
     def loss_fn(params, key, batch):
-        clean, ids = batch[0].astype(jnp.float32), batch[1]
+        clean, ids, dropped = batch
+        clean = clean.astype(jnp.float32)
         key_t, key_n = jax.random.split(key)
         # One timestep from each of b equal intervals: every batch sees all levels.
         b = len(clean)
         t = jnp.arange(b) + jax.random.uniform(key_t, (b,))
-        t = t * (schedule.timesteps / b)
-        t = t.astype(jnp.int32)
+        t = (t * (schedule.timesteps / b)).astype(jnp.int32)
         noise = jax.random.normal(key_n, clean.shape)
         noised = diffusion.add_noise(schedule, clean, noise, t)
-        states = text.apply({"params": params["text_encoder"]}, ids)
-        taps, _ = unet.apply({"params": params["unet"]}, noised, t, states)
+        read = jnp.where(dropped[:, None], empty[None], ids)
+        states = text.apply({"params": params["text_encoder"]}, read)
+        asked = ("out", *WORD_TAPS) if words else ("out",)
+        taps, _ = unet.apply({"params": params["unet"]}, noised, t, states, taps=asked)
         target = diffusion.velocity(schedule, clean, noise, t)
-        return jnp.square(taps["out"] - target).mean()
+        loss = jnp.square(taps["out"] - target).mean()
+        if not words:
+            return loss
+        said = jax.nn.one_hot(ids, text.config.vocab_size).max(axis=1)
+        # Start, end and padding are in every caption.
+        said = said * (1 - jax.nn.one_hot(empty, said.shape[1]).max(axis=0))[None]
+        # What noise hides cannot be named.
+        weight = dropped * schedule.alphas_cumprod[t]
+        for tap, matrix in params["words"].items():
+            vector = features.pool(taps[tap], "max") * matrix.shape[0] ** 0.5
+            likely = jax.nn.log_softmax(vector @ matrix)
+            missed = -jnp.sum(likely * said, axis=1) / jnp.sum(said, axis=1)
+            loss += recipe.words_weight * jnp.sum(weight * missed) / b
+        return loss
 
-    params = fit(
-        "unet",
+    return fit(
+        name,
         loss_fn,
         params,
         batches,
-        steps=recipe.unet_steps,
+        steps=steps,
         learning_rate=recipe.unet_learning_rate,
         ema=recipe.ema,
         workdir=workdir,
         log=log,
     )
-    return params
-
-
-def with_article(words: str) -> str:
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
-
-
-def samples_sheet(out: pathlib.Path, path: pathlib.Path) -> None:
-    """What the finished folder makes of three prompts about each of ten things."""
-    rows = [
-        [f"a photo of {with_article(colour)} {thing}" for colour, thing in SAMPLES],
-        [
-            f"a photo of {with_article(thing)} with yellow stripes"
-            for _, thing in SAMPLES
-        ],
-        [f"a sketch of {with_article(thing)}" for _, thing in SAMPLES],
-    ]
-    texts = [text for row in rows for text in row]
-    pictures = generate(weights.load_backbone(out), texts)
-    figure, axes = plt.subplots(len(rows), len(SAMPLES), figsize=(15, 5.2))
-    for axis, picture, text in zip(axes.flat, pictures, texts, strict=True):
-        axis.imshow(picture, interpolation="lanczos")
-        axis.set_title(text.removeprefix("a photo of "), fontsize=7)
-        axis.axis("off")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def curves(log: Log, path: pathlib.Path) -> None:
-    """Loss of both stages by step."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.2))
-    for axis, stage in zip(axes, ("vae", "unet"), strict=True):
-        rows = log.read(stage)
-        axis.semilogy([r["step"] for r in rows], [r["loss"] for r in rows])
-        axis.set(title=stage, xlabel="step", ylabel="loss")
-        axis.grid(alpha=0.3, which="both")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def main() -> None:
@@ -435,7 +272,7 @@ def main() -> None:
     args = parser.parse_args()
     recipe = Recipe()
     if args.quick:
-        recipe = Recipe(chunks=1, vae_steps=4, unet_steps=4)
+        recipe = Recipe(chunks=1, vae_steps=4, unet_steps=4, words_steps=4)
     args.workdir.mkdir(parents=True, exist_ok=True)
     log = Log(args.workdir / "log.jsonl")
 
@@ -453,7 +290,7 @@ def main() -> None:
     )
     distinct, inverse = np.unique(data["captions"], return_inverse=True)
     tokens = np.asarray(ids([str(c) for c in distinct])["input_ids"], np.int32)[inverse]
-    empty = np.asarray(ids([""])["input_ids"], np.int32)
+    empty = np.asarray(ids("")["input_ids"], np.int32)
     end = tokenizer.eos_token_id
     configs = {
         **CONFIGS,
@@ -467,22 +304,31 @@ def main() -> None:
         },
     }
     schedule = diffusion.NoiseSchedule.from_json(configs["scheduler"])
-    params = train_unet(
-        recipe,
-        latents * np.float16(factor),
-        tokens,
-        empty[0],
-        configs,
-        schedule,
-        args.workdir,
-        log,
-    )
+    networks = weights.build_networks(configs)
+    params = {
+        "unet": weights.init_params(networks[0], jax.random.key(1)),
+        "text_encoder": weights.init_params(networks[2], jax.random.key(2)),
+    }
+    for name in ("unet", "words"):
+        params = train_unet(
+            name,
+            params,
+            recipe,
+            latents * np.float16(factor),
+            tokens,
+            empty,
+            networks,
+            schedule,
+            args.workdir,
+            log,
+        )
+    del params["words"]
     weights.save_diffusers(
         args.out,
         configs,
         {**params, "vae": vae_params},
         dtype=np.float16,
-        tokenizer=tokenizer,
+        tokenizer=args.workdir / "tokenizer",
     )
     curves(log, args.workdir / "curves.png")
     samples_sheet(args.out, args.workdir / "samples.png")

@@ -1,6 +1,6 @@
 """The README's Toybox table: both tasks, three seeds, against random weights.
 
-    python tools/toybox_table.py --workdir runs/table
+    python -m tools.toybox_table --workdir runs/table
 
 Each cell is a run folder of its own and is not run again, so the command can be
 stopped and started. Prints the table and writes `table.json` beside the runs.
