@@ -7,9 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sbir_jax.models.attention import Attention
 from sbir_jax.models.configs import UNetConfig, map_names, tap_names
-from sbir_jax.models.layers import Conv
 from sbir_jax.models.unet import UNet
 from sbir_jax.weights import init_params
 
@@ -220,21 +218,6 @@ def test_maps_are_probabilities_over_tokens(everything):
         np.testing.assert_allclose(value.sum(-1), 1.0, atol=1e-6, err_msg=name)
 
 
-def test_the_map_is_what_the_layer_used():
-    """Its product with the values, through the output projection, is the result."""
-    context = normal(2, 5, 6)
-    params = {name: {"kernel": normal(6, 8)} for name in ("to_k", "to_v")}
-    params["to_q"] = {"kernel": normal(8, 8)}
-    params["to_out_0"] = {"kernel": normal(8, 8), "bias": normal(8)}
-    run = jax.jit(Attention(heads=2).apply)
-    y, p = run({"params": params}, normal(2, 12, 8), context)
-    values = np.asarray(context @ params["to_v"]["kernel"]).reshape(2, 5, 2, 4)
-    joined = np.einsum("bhnm,bmhd->bnhd", p, values).reshape(2, 12, 8)
-    out = params["to_out_0"]
-    expected = joined @ np.asarray(out["kernel"]) + np.asarray(out["bias"])
-    np.testing.assert_allclose(y, expected, atol=1e-4)
-
-
 def test_maps_have_the_rows_and_columns_of_the_image(small, everything):
     """A pixel that attends differently shows at its own place in the map."""
     _, (taps, maps) = shapes(SMALL, 4, 8, (), ("down.0.attn.0",))
@@ -301,34 +284,6 @@ def _scaled(tree, path, factor):
     if not path:
         return jax.tree.map(lambda leaf: leaf * factor, tree)
     return {**tree, path[0]: _scaled(tree[path[0]], path[1:], factor)}
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("padding", [None, (0, 1)])
-@pytest.mark.parametrize(("h", "w"), [(2, 2), (4, 1), (3, 3), (4, 4)])
-def test_small_convolutions_as_matrix_products(h, w, stride, padding):
-    x = normal(2, h, w, 3)
-    conv = Conv(5, stride=stride, padding=padding)
-    params = {"kernel": normal(3, 3, 3, 5), "bias": normal(5)}
-    pad = padding or (1, 1)
-    expected = jax.lax.conv_general_dilated(
-        x,
-        params["kernel"],
-        (stride, stride),
-        (pad, pad),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-    expected += params["bias"][None, None, None]
-    y = jax.jit(conv.apply)({"params": params}, x)
-    np.testing.assert_allclose(y, expected, atol=1e-4)
-
-
-def test_small_images_use_no_convolution():
-    conv = Conv(5)
-    variables = {"params": {"kernel": normal(3, 3, 3, 5), "bias": normal(5)}}
-    small = jax.make_jaxpr(conv.apply)(variables, jnp.zeros((1, 2, 2, 3)))
-    large = jax.make_jaxpr(conv.apply)(variables, jnp.zeros((1, 4, 4, 3)))
-    assert "conv_general" not in str(small) and "conv_general" in str(large)
 
 
 @pytest.mark.parametrize(
