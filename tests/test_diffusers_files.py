@@ -1,4 +1,4 @@
-"""Folders and files: what is not there, what is no weight file, what the hub is asked."""
+"""Folders and files: what is absent, what is no weight file, what the hub gives."""
 
 import json
 import pathlib
