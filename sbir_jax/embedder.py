@@ -24,7 +24,7 @@ from sbir_jax import checkpoint, features, sharding
 from sbir_jax.data import images as images_lib
 from sbir_jax.features import Recipe, Task
 from sbir_jax.prompts import MODALITIES, Modality, PromptConfig, init_prompts
-from sbir_jax.weights import Backbone, load_backbone
+from sbir_jax.weights import Backbone, load_backbone, random_backbone
 
 PARTS = ("unet", "vae_encoder", "text_encoder")
 
@@ -157,6 +157,8 @@ class Embedder:
         config = json.loads(path.read_text())
         recipe = Recipe(**{**config["recipe"], "taps": tuple(config["recipe"]["taps"])})
         backbone = load_backbone(config["backbone"], taps=recipe.taps, parts=PARTS)
+        if config["random_weights"]:
+            backbone = random_backbone(backbone, seed=config["train"]["seed"])
         prompts = checkpoint.load_prompts(workdir, backbone.fingerprint)
         scale = PromptConfig(**config["prompt"]).visual_scale
         return cls(backbone, prompts, recipe, config["image_size"], scale)

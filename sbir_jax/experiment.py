@@ -8,6 +8,7 @@ import dataclasses
 import json
 import pathlib
 import time
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -26,6 +27,14 @@ from sbir_jax.train import train
 SHEET = 24  # queries shown in the report
 SHEET_PIXELS = 128
 VAL_LIMIT = 200  # sketches, and photos, of held-out seen classes scored for the curve
+
+
+class Ranked(NamedTuple):
+    """Descriptors of queries and gallery, and each query's first gallery positions."""
+
+    queries: np.ndarray
+    gallery: np.ndarray
+    top: np.ndarray
 
 
 def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
@@ -52,6 +61,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     moving = ("data", "backbone", "embed_batch_size", "cutoffs")
     owner = {key: value for key, value in resolved.items() if key not in moving}
     owner |= {"backbone": backbone.fingerprint, "data": dataset.fingerprint}
+    owner |= {"unseen": list(dataset.unseen)}
     checkpoint.claim(workdir, owner)
     checkpoint.write_json(workdir / "config.json", resolved)
 
@@ -97,7 +107,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     protocol = evaluate.make_protocol(
         dataset, dataset.unseen, setup.task, setup.cutoffs
     )
-    results, tops, per_class = [], {}, {}
+    results, rankings, per_class = [], {}, {}
     frozen = embedder(setup.recipe)
     models = {"frozen": frozen, "learned": frozen.with_prompts(learned)}
     for name, model in models.items():
@@ -109,7 +119,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         )
         results.append({"name": name, "metrics": found})
         per_class[name] = {dataset.classes[i]: v for i, v in classes.items()}
-        tops[name] = (top, np.take_along_axis(queries @ gallery.T, top, axis=1))
+        rankings[name] = Ranked(queries, gallery, top)
     results.append({"name": "chance", "metrics": evaluate.chance(protocol)})
     scored = time.perf_counter()
 
@@ -137,8 +147,8 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         "config": resolved,
         "notes": list(dataset.notes),
     }
-    rankings = sheet(dataset, protocol, tops)
-    report.write_report(workdir, summary, rankings, writer.read(workdir))
+    shown = sheet(dataset, protocol, rankings)
+    report.write_report(workdir, summary, shown, writer.read(workdir))
     return summary
 
 
@@ -192,29 +202,29 @@ def cached_embed(
 def sheet(
     dataset: data.Dataset,
     protocol: evaluate.Protocol,
-    tops: dict[str, tuple[np.ndarray, np.ndarray]],
+    rankings: dict[str, Ranked],
 ) -> list[report.Ranking]:
     """Queries for the report, as many of each class as fit, with their first photos."""
     order = np.lexsort((np.arange(len(protocol.queries)), protocol.query_labels))
     picks = order[np.linspace(0, len(order) - 1, min(SHEET, len(order))).astype(int)]
     queries = dataset.sketches.pixels(protocol.queries[picks], SHEET_PIXELS)
-    right = {int(i): protocol.right(slice(i, i + 1))[0] for i in picks}
-    rankings = []
+    shown = []
     for query, image in zip(picks, queries, strict=True):
+        right = protocol.right(slice(query, query + 1))[0]
         hits = {}
-        for name, (top, scores) in tops.items():
-            photos = dataset.photos.pixels(protocol.gallery[top[query]], SHEET_PIXELS)
+        for name, ranked in rankings.items():
+            top = ranked.top[query]
+            scores = ranked.gallery[top] @ ranked.queries[query]
+            photos = dataset.photos.pixels(protocol.gallery[top], SHEET_PIXELS)
             hits[name] = [
                 report.Hit(
                     photo,
                     dataset.classes[protocol.gallery_labels[position]],
-                    bool(right[int(query)][position]),
-                    float(value),
+                    bool(right[position]),
+                    float(score),
                 )
-                for photo, position, value in zip(
-                    photos, top[query], scores[query], strict=True
-                )
+                for photo, position, score in zip(photos, top, scores, strict=True)
             ]
         label = dataset.classes[protocol.query_labels[query]]
-        rankings.append(report.Ranking(image, label, hits))
-    return rankings
+        shown.append(report.Ranking(image, label, hits))
+    return shown
