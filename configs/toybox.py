@@ -8,5 +8,5 @@ def get_config(arg=None):
     args = parse_arg(arg, task="category")
     config = base(args["task"])
     config.data = {"name": "toybox", "root": ""}
-    config.train.steps = 300
+    config.train.steps = 100
     return config

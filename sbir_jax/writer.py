@@ -30,7 +30,8 @@ class MetricWriter:
         with self.path.open("a") as file:
             file.write(json.dumps({"step": step, **scalars}) + "\n")
         for name, value in scalars.items():
-            self._events.add_scalar(name, value, step)
+            # Event files allow no "@" in a name.
+            self._events.add_scalar(name.replace("@", "_at_"), value, step)
 
     def flush(self) -> None:
         self._events.flush()
