@@ -28,9 +28,7 @@ def test_average_precision_equals_scikit_learn(seed):
     ours = metrics.average_precision(ranked, relevant)
     # scikit-learn pools ties; give it the order that our rule for ties makes.
     untied = -np.argsort(order, axis=1).astype(float)
-    theirs = [
-        average_precision_score(r, s) for r, s in zip(right, untied, strict=True)
-    ]
+    theirs = [average_precision_score(r, s) for r, s in zip(right, untied, strict=True)]
     np.testing.assert_allclose(ours, theirs, atol=1e-12)
 
 
