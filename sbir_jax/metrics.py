@@ -94,7 +94,7 @@ def average_precision(
     # With no cut-off, min(k, R) is R: the gallery holds every relevant photo.
     limit = relevant if k is None else np.minimum(k, relevant)
     divisor = {"min": limit, "R": relevant, "hits": np.maximum(hits, 1)}[over]
-    return total / divisor
+    return np.asarray(total / divisor)
 
 
 def precision_at(
