@@ -108,7 +108,7 @@ def precision_at(
         return np.asarray(ranked[:, :k].sum(axis=1) / k)
     depth = np.minimum(np.minimum(k, relevant), ranked.shape[1])
     hits = np.cumsum(ranked, axis=1)
-    return hits[np.arange(len(ranked)), depth - 1] / depth
+    return np.asarray(hits[np.arange(len(ranked)), depth - 1] / depth)
 
 
 def accuracy_at(ranked: Ranked, k: int) -> PerQuery:
