@@ -113,7 +113,7 @@ def precision_at(
 
 def accuracy_at(ranked: Ranked, k: int) -> PerQuery:
     """1 where a relevant photo is among the first k, else 0."""
-    return ranked[:, :k].any(axis=1).astype(np.float64)
+    return np.asarray(ranked[:, :k].any(axis=1), np.float64)
 
 
 def category_metrics(cutoffs: tuple[int, ...]) -> dict[str, Callable]:
