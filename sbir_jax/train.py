@@ -224,9 +224,9 @@ def train(
                 bar.set_postfix(loss=f"{values['loss']:.4f}")
             if (step + 1) % config.score_every == 0 or last:
                 found = score(state.prompts)
-                writer.write_scalars(
-                    step + 1, {f"val/{name}": value for name, value in found.items()}
-                )
+                if found:
+                    row = {f"val/{name}": value for name, value in found.items()}
+                    writer.write_scalars(step + 1, row)
             if save:
                 checkpoint.save(manager, step + 1, state)
         manager.wait_until_finished()
