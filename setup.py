@@ -5,6 +5,10 @@ from setuptools import find_packages, setup
 TEST = ["pytest>=8", "beartype", "scikit-learn", "ir-measures", "ruff", "pyright"]
 # The oracle: the models' PyTorch originals. Nothing in the package imports them.
 PARITY = ["torch", "diffusers", "accelerate"]
+SERVE = ["fastapi", "uvicorn", "python-multipart"]
+FAISS = ["faiss-cpu"]
+MILVUS = ["pymilvus", "milvus-lite"]
+HEIC = ["pillow-heif"]
 
 setup(
     name="sbir_jax",
@@ -41,5 +45,13 @@ setup(
         "tensorboardX",
         "matplotlib",
     ],
-    extras_require={"test": TEST, "parity": PARITY},
+    extras_require={
+        "test": TEST,
+        "parity": PARITY,
+        "serve": SERVE,
+        "faiss": FAISS,
+        "milvus": MILVUS,
+        "heic": HEIC,
+    },
+    entry_points={"console_scripts": ["sbir = sbir_jax.search.cli:main"]},
 )

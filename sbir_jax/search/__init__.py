@@ -1,0 +1,1 @@
+"""Search your own photos: an index of descriptors, its shell and its page."""
