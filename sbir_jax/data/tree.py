@@ -10,7 +10,7 @@ import os
 import pathlib
 import stat
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from sbir_jax.data.images import EXTENSIONS
@@ -167,7 +167,24 @@ def read_tree(
     return Tree(root, classes, tuple(files[0]), tuple(files[1]), tuple(sorted(skipped)))
 
 
-def _walk(folder, root, label, seen, found, skipped) -> None:
+def read_images(
+    folder: pathlib.Path, excluded: Callable[[str], bool]
+) -> tuple[list[File], list[Skipped]]:
+    """All images below one folder, whatever its layout, sorted by id.
+
+    Args:
+      excluded: told the path of every file and folder; those it is true for are passed
+        over without a word. Links and clutter are as in `read_tree`.
+    """
+    found: list[File] = []
+    skipped: list[Skipped] = []
+    _walk(str(folder), folder, 0, set(), found, skipped, excluded)
+    return sorted(found, key=lambda f: f.id), sorted(skipped)
+
+
+def _walk(
+    folder, root, label, seen, found, skipped, excluded=lambda path: False
+) -> None:
     real = os.path.realpath(folder)
     if real in seen:
         reason = "a link back to a folder that is read already"
@@ -175,6 +192,8 @@ def _walk(folder, root, label, seen, found, skipped) -> None:
         return
     seen.add(real)
     for entry in _entries(folder, root, skipped):
+        if excluded(entry.path):
+            continue
         name = _id(entry.path, root)
         try:
             info = entry.stat()
@@ -183,7 +202,7 @@ def _walk(folder, root, label, seen, found, skipped) -> None:
             continue
         stem, extension = os.path.splitext(entry.name)
         if stat.S_ISDIR(info.st_mode):
-            _walk(entry.path, root, label, seen, found, skipped)
+            _walk(entry.path, root, label, seen, found, skipped, excluded)
         elif not stat.S_ISREG(info.st_mode):
             # Opening a pipe would wait for ever.
             skipped.append(Skipped(name, "not a regular file"))
