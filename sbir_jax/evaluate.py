@@ -6,7 +6,7 @@ queries and the gallery are of classes the prompts were not trained on.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,6 +18,7 @@ from sbir_jax.features import Task
 # Given a slice of queries, their scores [q, g] against the whole gallery.
 ScoreRows = Callable[[slice], np.ndarray]
 CHUNK = 256  # queries ranked at a time
+WHOLE = " (whole gallery)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,23 +117,19 @@ def similarity(
 
 
 def score(
-    protocol: Protocol, score_rows: ScoreRows, top: int = 10
-) -> tuple[dict[str, float], dict[int, float], Int[np.ndarray, "q t"]]:
-    """Ranks and scores.
+    protocol: Protocol, score_rows: ScoreRows
+) -> tuple[dict[str, float], dict[int, float]]:
+    """Ranks and scores, a chunk of queries at a time.
 
     Returns:
       the metrics by name, means over all queries with equal weight;
-      the primary metric's mean for each class index;
-      the `top` first gallery positions of each query.
+      the primary metric's mean for each class index.
     """
     values: dict[str, list[np.ndarray]] = {}
-    tops = []
     for start in range(0, len(protocol.queries), CHUNK):
         rows = slice(start, min(start + CHUNK, len(protocol.queries)))
-        found, order = _score_chunk(protocol, score_rows(rows), rows)
-        for name, value in found.items():
+        for name, value in _score_chunk(protocol, score_rows(rows), rows).items():
             values.setdefault(name, []).append(value)
-        tops.append(order[:, :top])
     joined = {name: np.concatenate(parts) for name, parts in values.items()}
     primary = joined[protocol.primary]
     per_class = {
@@ -140,28 +137,43 @@ def score(
         for label in np.unique(protocol.query_labels)
     }
     means = {name: float(value.mean()) for name, value in joined.items()}
-    return means, per_class, np.concatenate(tops)
+    return means, per_class
 
 
 def _score_chunk(
     protocol: Protocol, scores: np.ndarray, rows: slice
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Each metric's value per query, and the order the primary one is read from."""
+) -> dict[str, np.ndarray]:
+    """Each metric's value per query."""
     right = protocol.right(rows)
     if protocol.task == "category":
-        order = metrics.rank(scores)
-        ranked = np.take_along_axis(right, order, axis=1)
+        ranks = metrics.relevant_ranks(scores, right)
         table = metrics.category_metrics(protocol.cutoffs)
-        relevant = right.sum(axis=1)
-        return {name: metric(ranked, relevant) for name, metric in table.items()}, order
-    # Within its class: photos of other classes are ranked behind all of its own.
-    within = metrics.rank(np.where(protocol.same_class(rows), scores, -np.inf))
+        return {name: metric(ranks) for name, metric in table.items()}
     found = {}
-    for order, suffix in ((within, ""), (metrics.rank(scores), " (whole gallery)")):
-        ranked = np.take_along_axis(right, order, axis=1)
+    for shown, suffix in ((within(protocol, scores, rows), ""), (scores, WHOLE)):
+        ranks = metrics.relevant_ranks(shown, right)
         for k in (1, 5, 10):
-            found[f"Acc@{k}{suffix}"] = metrics.accuracy_at(ranked, k)
-    return found, within
+            found[f"Acc@{k}{suffix}"] = metrics.accuracy_at(ranks, k)
+    return found
+
+
+def within(protocol: Protocol, scores: np.ndarray, rows: slice) -> np.ndarray:
+    """Scores with the photos of other classes behind all of the query's own."""
+    return np.where(protocol.same_class(rows), scores, -np.inf)
+
+
+def top(
+    protocol: Protocol, score_rows: ScoreRows, queries: Iterable[int], k: int
+) -> Int[np.ndarray, "p k"]:
+    """First gallery positions of some queries, in the order the primary metric has."""
+    found = []
+    for query in queries:
+        rows = slice(query, query + 1)
+        scores = score_rows(rows)
+        if protocol.task == "fine_grained":
+            scores = within(protocol, scores, rows)
+        found.append(metrics.rank(scores, k)[0])
+    return np.array(found)
 
 
 def chance(protocol: Protocol, draws: int = 10) -> dict[str, float]:
@@ -173,7 +185,7 @@ def chance(protocol: Protocol, draws: int = 10) -> dict[str, float]:
             shape = (rows.stop - rows.start, len(protocol.gallery))
             return np.random.default_rng((draw, rows.start)).random(shape, np.float32)
 
-        found, _, _ = score(protocol, random_rows)
+        found, _ = score(protocol, random_rows)
         for name, value in found.items():
             totals[name] = totals.get(name, 0.0) + value / draws
     return totals

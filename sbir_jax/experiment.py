@@ -8,7 +8,6 @@ import dataclasses
 import json
 import pathlib
 import time
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -26,15 +25,8 @@ from sbir_jax.train import train
 
 SHEET = 24  # queries shown in the report
 SHEET_PIXELS = 128
+SHOWN = 10  # photos a query
 VAL_LIMIT = 200  # sketches, and photos, of held-out seen classes scored for the curve
-
-
-class Ranked(NamedTuple):
-    """Descriptors of queries and gallery, and each query's first gallery positions."""
-
-    queries: np.ndarray
-    gallery: np.ndarray
-    top: np.ndarray
 
 
 def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
@@ -87,7 +79,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         if validation is None:
             return {}
         found = embed(quick.with_prompts(prompts), dataset, validation)
-        figures, _, _ = evaluate.score(validation, evaluate.similarity(*found))
+        figures, _ = evaluate.score(validation, evaluate.similarity(*found))
         return {validation.primary: figures[validation.primary]}
 
     learned = train(
@@ -114,12 +106,10 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         queries, gallery = cached_embed(
             model, dataset, protocol, workdir / "features", name
         )
-        found, classes, top = evaluate.score(
-            protocol, evaluate.similarity(queries, gallery)
-        )
+        rankings[name] = evaluate.similarity(queries, gallery)
+        found, classes = evaluate.score(protocol, rankings[name])
         results.append({"name": name, "metrics": found})
         per_class[name] = {dataset.classes[i]: v for i, v in classes.items()}
-        rankings[name] = Ranked(queries, gallery, top)
     results.append({"name": "chance", "metrics": evaluate.chance(protocol)})
     scored = time.perf_counter()
 
@@ -202,19 +192,23 @@ def cached_embed(
 def sheet(
     dataset: data.Dataset,
     protocol: evaluate.Protocol,
-    rankings: dict[str, Ranked],
+    rankings: dict[str, evaluate.ScoreRows],
 ) -> list[report.Ranking]:
     """Queries for the report, as many of each class as fit, with their first photos."""
     order = np.lexsort((np.arange(len(protocol.queries)), protocol.query_labels))
     picks = order[np.linspace(0, len(order) - 1, min(SHEET, len(order))).astype(int)]
     queries = dataset.sketches.pixels(protocol.queries[picks], SHEET_PIXELS)
+    tops = {
+        name: evaluate.top(protocol, score_rows, picks, SHOWN)
+        for name, score_rows in rankings.items()
+    }
     shown = []
-    for query, image in zip(picks, queries, strict=True):
+    for i, (query, image) in enumerate(zip(picks, queries, strict=True)):
         right = protocol.right(slice(query, query + 1))[0]
         hits = {}
-        for name, ranked in rankings.items():
-            top = ranked.top[query]
-            scores = ranked.gallery[top] @ ranked.queries[query]
+        for name, score_rows in rankings.items():
+            top = tops[name][i]
+            scores = score_rows(slice(query, query + 1))[0, top]
             photos = dataset.photos.pixels(protocol.gallery[top], SHEET_PIXELS)
             hits[name] = [
                 report.Hit(
