@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint golden clean
+.PHONY: demo test clean
 
 demo: $(READY)
 	$(BIN)/python -m sbir_jax.main --config configs/toybox.py --workdir runs/toybox

@@ -1,6 +1,6 @@
 """Record what PyTorch computes on small random networks, as the tests' golden values.
 
-    python tools/make_golden.py [folder]          (tests/golden by default)
+    python -m tools.make_golden [folder]          (tests/golden by default)
 
 Needs the `parity` extra. Writes two checkpoints in the diffusers layout, of the kinds
 of Stable Diffusion 1.x and 2.x, and beside each an .npz of inputs, every feature,
