@@ -66,6 +66,8 @@ class Embedder:
       dim: length of a descriptor.
       fingerprint: sha256 hex over everything that changes a descriptor; caches and
         indexes carry it and refuse to mix.
+      source: how to make it again, in plain JSON values; None where it was put together
+        by hand.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Embedder:
         batch_size: int = 32,
     ):
         self.backbone, self.recipe, self.size = backbone, recipe, size
+        self.source: dict[str, str] | None = None
         self.visual_scale = visual_scale
         self._mesh = mesh = sharding.make_mesh()
         devices = jax.device_count()
@@ -109,7 +112,8 @@ class Embedder:
     def with_prompts(self, prompts: dict) -> "Embedder":
         """The same embedder, compiled programs and all, with other prompts."""
         other = copy.copy(self)
-        other.__dict__.pop("fingerprint", None)
+        other.__dict__.pop("_fingerprint", None)
+        other.source = None
         other.prompts = jax.device_put(prompts, sharding.replicated(self._mesh))
         return other
 
@@ -123,13 +127,18 @@ class Embedder:
 
     @classmethod
     def from_pretrained(
-        cls, source: str = "toybox", task: Task = "category", text: str = ""
+        cls,
+        source: str = "toybox",
+        task: Task = "category",
+        text: str = "",
+        batch_size: int = 32,
     ) -> "Embedder":
         """The frozen backbone with prompts that change nothing.
 
         Args:
           source: "toybox", a folder in the diffusers layout, or a hub id.
           text: words in place of a learned text prompt, shared by all images.
+          batch_size: images at a time; for single drawings 1 is the fastest.
         """
         taps = features.TAPS[task]
         backbone = load_backbone(source, taps=taps, parts=PARTS)
@@ -137,10 +146,20 @@ class Embedder:
         prompts = init_prompts(
             config, backbone.image_size, text_states(backbone, [text])[0]
         )
-        return cls(backbone, prompts, Recipe(taps), backbone.image_size)
+        size = backbone.image_size
+        embedder = cls(backbone, prompts, Recipe(taps), size, batch_size=batch_size)
+        local = source != "toybox" and pathlib.Path(source).expanduser().exists()
+        where = str(backbone.folder.resolve()) if local else str(source)
+        embedder.source = {
+            "kind": "pretrained",
+            "source": where,
+            "task": task,
+            "text": text,
+        }
+        return embedder
 
     @classmethod
-    def from_run(cls, workdir: str | pathlib.Path) -> "Embedder":
+    def from_run(cls, workdir: str | pathlib.Path, batch_size: int = 32) -> "Embedder":
         """The learned prompts of a run folder, on the backbone they were trained on.
 
         Raises: FileNotFoundError without a run there, ValueError where the backbone
@@ -161,10 +180,21 @@ class Embedder:
             backbone = random_backbone(backbone, seed=config["train"]["seed"])
         prompts = checkpoint.load_prompts(workdir, backbone.fingerprint)
         scale = PromptConfig(**config["prompt"]).visual_scale
-        return cls(backbone, prompts, recipe, config["image_size"], scale)
+        size = config["image_size"]
+        embedder = cls(backbone, prompts, recipe, size, scale, batch_size)
+        embedder.source = {
+            "kind": "run",
+            "source": str(workdir.resolve()),
+            "task": config["task"],
+        }
+        return embedder
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
 
     @functools.cached_property
-    def fingerprint(self) -> str:
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         recipe = dataclasses.asdict(self.recipe)
         head = [self.backbone.fingerprint, recipe, self.size, self.visual_scale]

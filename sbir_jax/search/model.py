@@ -1,0 +1,40 @@
+"""Which model an index is made with, and how to make it again."""
+
+import pathlib
+from typing import Any
+
+from sbir_jax.embedder import Embedder
+from sbir_jax.features import Task
+
+RUN, PROMPTS = "config.json", "prompts.safetensors"
+
+
+def open_model(model: str, task: Task = "category") -> Embedder:
+    """The embedder of a run folder, of shared prompts, or of a frozen backbone.
+
+    Args:
+      model: a run folder, a folder in the diffusers layout, a hub id, or "toybox".
+      task: which layers to read, where the model itself does not say.
+    Raises: FileNotFoundError, ValueError; see `Embedder`.
+    """
+    folder = pathlib.Path(model).expanduser()
+    if (folder / RUN).is_file() and '"recipe"' in (folder / RUN).read_text():
+        return Embedder.from_run(folder)
+    return Embedder.from_pretrained(model, task=task)
+
+
+def make_embedder(source: dict[str, Any] | None, index: str) -> Embedder:
+    """The embedder that `Embedder.source` describes, for single drawings.
+
+    Raises: ValueError where the index does not say; what loading it raises.
+    """
+    if source is None:
+        raise ValueError(
+            f"{index} does not say how to make its embedder (it was put together by "
+            "hand): open it with Index.open(path, embedder)"
+        )
+    if source["kind"] == "run":
+        return Embedder.from_run(source["source"], batch_size=1)
+    return Embedder.from_pretrained(
+        source["source"], task=source["task"], text=source["text"], batch_size=1
+    )

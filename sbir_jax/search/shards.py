@@ -1,0 +1,447 @@
+"""The index on disk: descriptors as `.npy`, photos as parquet, in shards.
+
+    INDEX/index.json             {"format", "id", "fingerprint", "dim", "shard_rows",
+                                  "embedder": how to make the embedder again, or null}
+    INDEX/shards/000000.npy      float16 [n, dim], rows of unit length
+    INDEX/shards/000000.parquet  n rows: path (absolute), hash (BLAKE2b of the file's
+                                 bytes, 32 hex digits), size (bytes), mtime_ns
+    INDEX/removed.npy            int64, sorted: rows that no longer count
+    INDEX/skipped.csv            path, reason: files that could not be used
+    INDEX/lock, writer.json      held by the one process that may write
+
+Row i of a `.npy` belongs to row i of the parquet beside it, and rows count on through
+the shards. This is also the export: `np.load` and any parquet reader open it, as they
+do the embedding folders that other retrieval tools write.
+
+Rules. Every shard but the last holds `shard_rows` rows. A file appears or changes by
+rename, the parquet after its `.npy`, so a shard is whole once it has a parquet. The
+last shard is replaced by longer ones that start alike, so a `.npy` may for a moment
+be longer than its parquet, which is what counts. Rows are never deleted or reordered:
+they are named in removed.npy. Of rows with the same path that are not, the last counts.
+A reader therefore needs no lock, and a writer that was killed leaves a whole index.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import re
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, BinaryIO
+
+import filelock
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Float, Float16, Int
+
+from sbir_jax.data.tree import Skipped
+
+FORMAT = 1
+SHARD_ROWS = 8192
+SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("hash", pa.string()),
+        ("size", pa.int64()),
+        ("mtime_ns", pa.int64()),
+    ]
+)
+
+
+class IndexBusy(RuntimeError):
+    """Another process is writing into the index."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """What index.json says.
+
+    Attributes:
+      id: random, given at creation; what is derived from an index carries it.
+      fingerprint: of the embedder that made the descriptors.
+      embedder: `Embedder.source`, or None where it was put together by hand.
+    """
+
+    fingerprint: str
+    dim: int
+    embedder: dict[str, Any] | None
+    id: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
+    shard_rows: int = SHARD_ROWS
+    format: int = FORMAT
+
+    def check(self, fingerprint: str, what: str) -> None:
+        """Raises: ValueError naming both where `fingerprint` is not the index's."""
+        if fingerprint != self.fingerprint:
+            raise ValueError(
+                f"{what} was made by the embedder with fingerprint "
+                f"{self.fingerprint[:12]} and this one is {fingerprint[:12]}: their "
+                "descriptors do not compare. Use the model it was made with, or make "
+                "a new index."
+            )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Snapshot:
+    """An index as it was at one moment.
+
+    Attributes:
+      descriptors: memory-mapped, one array per shard.
+      table: the columns of the parquet files, over all shards.
+      alive: rows that count.
+    """
+
+    head: Head
+    descriptors: tuple[Float16[np.ndarray, "n d"], ...]
+    table: pa.Table
+    alive: Bool[np.ndarray, " rows"]
+    signature: tuple
+    shards: tuple[pa.Table, ...]
+
+    def descriptor(self, row: int) -> Float16[np.ndarray, " d"]:
+        shard, inside = divmod(row, self.head.shard_rows)
+        return np.asarray(self.descriptors[shard][inside])
+
+
+def read_head(folder: str | os.PathLike) -> Head:
+    """Raises: FileNotFoundError without an index there, ValueError for another format
+    or a file that is not ours."""
+    path = pathlib.Path(folder) / "index.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        head = Head(**values) if isinstance(values, dict) else None
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"no index in {os.fspath(folder)} (there is no {path.name}). Make one: "
+            f"sbir index PHOTOS --out {os.fspath(folder)}"
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not an index of sbir: {error}") from error
+    if head is None or head.format != FORMAT:
+        raise ValueError(
+            f"{path} has format {getattr(head, 'format', None)} and this version of "
+            f"sbir_jax reads {FORMAT}; update sbir_jax, or make the index again"
+        )
+    return head
+
+
+def read(folder: str | os.PathLike, before: Snapshot | None = None) -> Snapshot:
+    """The index as it is now.
+
+    Args:
+      before: an earlier snapshot of the same folder; its shards are taken over where
+        their files are the same, and it is returned itself where nothing changed.
+    Raises: FileNotFoundError, ValueError for an index that is not whole, saying which
+      file.
+    """
+    folder = pathlib.Path(folder)
+    head = read_head(folder)
+    if before is not None and before.head != head:
+        before = None
+    marks: list[tuple | None] = []
+    descriptors: list[np.ndarray] = []
+    tables: list[pa.Table] = []
+    for number in _numbers(folder, head):
+        path = folder / "shards" / f"{number:06d}.parquet"
+        mark = _mark(path)
+        if before is not None and before.signature[number : number + 1] == (mark,):
+            table, array = before.shards[number], before.descriptors[number]
+        else:
+            # In this order: a longer .npy beside an older parquet is all right.
+            table = _read_table(path)
+            array = _map(path.with_suffix(".npy"), len(table), head)
+        marks.append(mark)
+        descriptors.append(array)
+        tables.append(table)
+    for table in tables[:-1]:
+        if len(table) != head.shard_rows:
+            raise ValueError(
+                f"a shard in {folder} has {len(table)} rows and is not the last; all "
+                f"but the last have {head.shard_rows}. The index is damaged: make it "
+                "again."
+            )
+    # Last: rows are only ever added here, so it is never older than the shards.
+    removed = _mark(folder / "removed.npy")
+    signature = (*marks, removed)
+    if before is not None and before.signature == signature:
+        return before
+    table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    alive = _alive(table, _load_removed(folder))
+    return Snapshot(head, tuple(descriptors), table, alive, signature, tuple(tables))
+
+
+def read_skipped(folder: str | os.PathLike) -> list[Skipped]:
+    """What skipped.csv says; nothing where there is none."""
+    path = pathlib.Path(folder) / "skipped.csv"
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return [Skipped(row["path"], row["reason"]) for row in csv.DictReader(file)]
+
+
+class Writer:
+    """The one process that may change an index; a context manager.
+
+    Leaving it normally or by an error writes what was appended so far.
+    """
+
+    def __init__(self, folder: str | os.PathLike, new: Head | None = None):
+        """Locks the index, and makes it if it is not there.
+
+        Args:
+          new: what a new index is to be, and what an old one must agree with.
+        Raises: IndexBusy naming the process that holds it; FileNotFoundError without
+          an index and without `new`; ValueError where the two fingerprints differ, or
+          where the folder holds something else.
+        """
+        self.folder = pathlib.Path(folder)
+        if new is None:
+            read_head(self.folder)
+        elif self.folder.is_dir() and not (self.folder / "index.json").exists():
+            others = {p.name for p in self.folder.iterdir()}
+            others -= {"lock", "writer.json", "shards"}
+            others = {name for name in others if not name.endswith(".part")}
+            if others:
+                raise ValueError(
+                    f"{self.folder} is no index and holds other things "
+                    f"({sorted(others)[0]}); give a new folder for the index"
+                )
+        (self.folder / "shards").mkdir(parents=True, exist_ok=True)
+        self._lock = filelock.FileLock(self.folder / "lock")
+        try:
+            self._lock.acquire(blocking=False)
+        except filelock.Timeout:
+            raise IndexBusy(
+                f"{self.folder} is being written by {self._holder()}; wait for it, or "
+                "stop it"
+            ) from None
+        try:
+            self._open(new)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open(self, new: Head | None) -> None:
+        owner = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
+        _write_json(self.folder / "writer.json", owner)
+        path = self.folder / "index.json"
+        if new is not None and not path.exists():
+            _write_json(path, dataclasses.asdict(new))
+        self.head = read_head(self.folder)
+        if new is not None:
+            self.head.check(new.fingerprint, str(self.folder))
+        snapshot = read(self.folder)
+        columns = snapshot.table.to_pydict()
+        self.paths: list[str] = columns["path"]
+        self.hashes: list[str] = columns["hash"]
+        self.sizes: list[int] = columns["size"]
+        self.mtimes: list[int] = columns["mtime_ns"]
+        self.alive: list[bool] = snapshot.alive.tolist()
+        self._snapshot = snapshot
+        # The rows of an unfinished last shard, which is written again with more.
+        rows = len(self.paths)
+        self._start = rows - rows % self.head.shard_rows
+        self._tail = [snapshot.descriptor(row) for row in range(self._start, rows)]
+        self._written = rows
+        self._changed: set[int] = set()
+        self._buried = len(_load_removed(self.folder))
+        self.flush()  # names the rows that were replaced when a writer was killed
+
+    def _holder(self) -> str:
+        try:
+            owner = json.loads((self.folder / "writer.json").read_text())
+            return "process {pid} on {host} since {since}".format(**owner)
+        except (OSError, ValueError, KeyError):
+            return "another process"
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            self.flush()
+        finally:
+            (self.folder / "writer.json").unlink(missing_ok=True)
+            self._lock.release()
+
+    def descriptor(self, row: int) -> Float16[np.ndarray, " d"]:
+        if row >= self._start:
+            return self._tail[row - self._start]
+        shard, inside = divmod(row, self.head.shard_rows)
+        if shard < len(self._snapshot.descriptors):
+            return np.asarray(self._snapshot.descriptors[shard][inside])
+        return np.load(self._shard(shard).with_suffix(".npy"), mmap_mode="r")[inside]
+
+    def append(
+        self,
+        path: str,
+        hash: str,
+        size: int,
+        mtime_ns: int,
+        descriptor: Float[np.ndarray, " d"],
+    ) -> int:
+        """Adds a photo and returns its row; on disk after `flush`."""
+        if descriptor.shape != (self.head.dim,):
+            raise ValueError(
+                f"descriptor of {path} has shape {descriptor.shape}; this index takes "
+                f"({self.head.dim},)"
+            )
+        if not np.isfinite(descriptor).all():
+            raise ValueError(f"the descriptor of {path} is not finite; check the model")
+        self.paths.append(path)
+        self.hashes.append(hash)
+        self.sizes.append(size)
+        self.mtimes.append(mtime_ns)
+        self.alive.append(True)
+        self._tail.append(np.asarray(descriptor, np.float16))
+        if len(self._tail) == self.head.shard_rows:
+            self.flush()
+        return len(self.paths) - 1
+
+    def restamp(self, row: int, path: str, size: int, mtime_ns: int) -> None:
+        """The photo of this row, unchanged, now has this path, size and time."""
+        stamp = (self.paths[row], self.sizes[row], self.mtimes[row])
+        if stamp != (path, size, mtime_ns):
+            self.paths[row], self.sizes[row], self.mtimes[row] = path, size, mtime_ns
+            self._changed.add(row // self.head.shard_rows)
+
+    def bury(self, rows: Iterable[int]) -> None:
+        """These rows no longer count."""
+        for row in rows:
+            self.alive[row] = False
+
+    def flush(self) -> None:
+        """Puts everything on disk."""
+        if self._written < len(self.paths):
+            shard = self._start // self.head.shard_rows
+            tail = np.stack(self._tail)
+            _replace(self._shard(shard).with_suffix(".npy"), lambda f: np.save(f, tail))
+            self._changed.add(shard)
+        for shard in sorted(self._changed):
+            rows = slice(
+                shard * self.head.shard_rows, (shard + 1) * self.head.shard_rows
+            )
+            columns = (self.paths, self.hashes, self.sizes, self.mtimes)
+            values = dict(
+                zip(SCHEMA.names, (column[rows] for column in columns), strict=True)
+            )
+            table = pa.table(values, SCHEMA)
+            _replace(
+                self._shard(shard),
+                lambda f, table=table: pq.write_table(table, f, compression="zstd"),
+            )
+        self._changed.clear()
+        self._written = len(self.paths)
+        if len(self._tail) == self.head.shard_rows:
+            self._start, self._tail = self._written, []
+        buried = np.flatnonzero(~np.asarray(self.alive, bool))
+        if len(buried) and len(buried) != self._buried:
+            _replace(self.folder / "removed.npy", lambda f: np.save(f, buried))
+        self._buried = len(buried)
+
+    def write_skipped(self, skipped: Sequence[Skipped]) -> None:
+        """Replaces skipped.csv."""
+
+        text = io.StringIO(newline="")
+        rows = csv.writer(text)
+        rows.writerow(Skipped._fields)
+        rows.writerows(sorted(skipped))
+        content = text.getvalue().encode("utf-8", "replace")
+        _replace(self.folder / "skipped.csv", lambda file: file.write(content))
+
+    def _shard(self, number: int) -> pathlib.Path:
+        return self.folder / "shards" / f"{number:06d}.parquet"
+
+
+def _replace(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Writes aside, waits for the disk, renames."""
+    aside = path.with_name(path.name + ".part")
+    with open(aside, "wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def _write_json(path: pathlib.Path, value: dict) -> None:
+    text = json.dumps(value, indent=2) + "\n"
+    _replace(path, lambda file: file.write(text.encode()))
+
+
+def _numbers(folder: pathlib.Path, head: Head) -> range:
+    """The numbers of the whole shards. Raises: ValueError where one is missing."""
+    found = sorted(
+        int(name[:6])
+        for name in os.listdir(folder / "shards")
+        if re.fullmatch(r"\d{6}\.parquet", name)
+    )
+    if found != list(range(len(found))):
+        lost = next(i for i, number in enumerate(found) if i != number)
+        raise ValueError(
+            f"{folder} lacks shards/{lost:06d}.parquet though there are later ones: "
+            "copy it back, or make the index again"
+        )
+    return range(len(found))
+
+
+def _mark(path: pathlib.Path) -> tuple | None:
+    """Changes when a file is replaced; None where there is none."""
+    try:
+        info = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return info.st_mtime_ns, info.st_size, info.st_ino
+
+
+def _read_table(path: pathlib.Path) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read().cast(SCHEMA)
+    except (pa.ArrowException, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _map(path: pathlib.Path, rows: int, head: Head) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is damaged or missing: {error}") from error
+    if array.dtype != np.float16 or array.shape[1:] != (head.dim,):
+        raise ValueError(
+            f"{path} is {array.dtype} {list(array.shape)}; this index holds float16 "
+            f"[n, {head.dim}]"
+        )
+    if len(array) < rows:
+        raise ValueError(f"{path} has {len(array)} rows and its parquet {rows}")
+    return array[:rows]
+
+
+def _load_removed(folder: pathlib.Path) -> Int[np.ndarray, " r"]:
+    try:
+        return np.load(folder / "removed.npy")
+    except FileNotFoundError:
+        return np.zeros(0, np.int64)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{folder / 'removed.npy'} is damaged: {error}") from error
+
+
+def _alive(
+    table: pa.Table, removed: Int[np.ndarray, " r"]
+) -> Bool[np.ndarray, " rows"]:
+    """Of the rows that are not removed, the last of each path."""
+    kept = np.ones(len(table), bool)
+    kept[removed[removed < len(table)]] = False
+    rows = np.flatnonzero(kept)
+    pairs = pa.table({"path": table["path"].take(rows), "row": rows})
+    last = pairs.group_by("path").aggregate([("row", "max")])["row_max"]
+    alive = np.zeros(len(table), bool)
+    alive[last.to_numpy()] = True
+    return alive
