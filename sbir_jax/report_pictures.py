@@ -136,21 +136,21 @@ def sheet_png(rankings: list[Ranking]) -> bytes | None:
     columns = max(len(hits) for r in rankings for hits in r.hits.values())
     size = (left + columns * (tile + gap) + gap, rows * step + len(rankings) * gap)
     sheet = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(sheet), _font(15)
+    draw, font = ImageDraw.Draw(sheet), sheet_font(15)
     y = gap
     for ranking in rankings:
-        _paste(sheet, ranking.query, gap, y + top, 156)
-        write = _clipped(ranking.label, _font(18), left - 2 * gap)
-        draw.text((gap, y + top + 162), write, INK, _font(18))
+        paste_tile(sheet, ranking.query, gap, y + top, 156)
+        write = clipped(ranking.label, sheet_font(18), left - 2 * gap)
+        draw.text((gap, y + top + 162), write, INK, sheet_font(18))
         for name in ranking.names():
-            title = _clipped(NAMES.get(name, name), font, size[0] - left)
+            title = clipped(NAMES.get(name, name), font, size[0] - left)
             draw.text((left, y), title, SOFT, font)
             for i, hit in enumerate(ranking.hits[name]):
                 x, down = left + i * (tile + gap), y + top
-                _paste(sheet, hit.image, x, down, tile)
+                paste_tile(sheet, hit.image, x, down, tile)
                 if hit.right:
                     _tick(draw, x, down, tile)
-                write = _clipped(hit.label, font, tile)
+                write = clipped(hit.label, font, tile)
                 draw.text(
                     (x, down + tile + 4), write, RIGHT if hit.right else SOFT, font
                 )
@@ -160,12 +160,13 @@ def sheet_png(rankings: list[Ranking]) -> bytes | None:
     return _bytes(sheet, "PNG", optimize=True)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def sheet_font(size: int) -> ImageFont.FreeTypeFont:
     # matplotlib ships this font, so the sheet looks alike on every machine.
     return ImageFont.truetype(findfont("DejaVu Sans"), size)
 
 
-def _clipped(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def clipped(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """As much of `text` as fits in `width` pixels on one line."""
     text = " ".join(printable(text).split())
     if font.getlength(text) <= width:
         return text
@@ -174,7 +175,8 @@ def _clipped(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     return text + "…"
 
 
-def _paste(sheet: Image.Image, image: Picture, x: int, y: int, edge: int) -> None:
+def paste_tile(sheet: Image.Image, image: Picture, x: int, y: int, edge: int) -> None:
+    """`image` in the middle of an outlined square of `edge` pixels, corner at x, y."""
     picture = fit(image, edge, smallest=edge)
     dx, dy = (edge - picture.width) // 2, (edge - picture.height) // 2
     sheet.paste(picture, (x + dx, y + dy))

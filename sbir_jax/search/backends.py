@@ -68,14 +68,19 @@ def open_backend(name: str, folder: pathlib.Path, snapshot: Snapshot) -> Backend
         backend = Exact(snapshot.head.dim, snapshot.head.shard_rows)
         fill(backend, snapshot)
         return backend
-    if name == "faiss":
-        from sbir_jax.search import faiss_backend
+    try:
+        if name == "faiss":
+            from sbir_jax.search import faiss_backend
 
-        return faiss_backend.open_faiss(folder, snapshot)
-    if kind == "milvus" and address:
-        from sbir_jax.search import milvus_backend
+            return faiss_backend.open_faiss(folder, snapshot)
+        if kind == "milvus" and address:
+            from sbir_jax.search import milvus_backend
 
-        return milvus_backend.open_milvus(address, snapshot)
+            return milvus_backend.open_milvus(address, snapshot)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"backend {name!r} needs {error.name}: pip install 'sbir_jax[{kind}]'"
+        ) from error
     raise ValueError(
         f"backend is {name!r}; give exact, faiss, or milvus:URI with the address of a "
         "Milvus server or a local file (milvus:./photos.db)"

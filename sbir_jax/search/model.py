@@ -9,7 +9,7 @@ from sbir_jax.features import Task
 RUN, PROMPTS = "config.json", "prompts.safetensors"
 
 
-def open_model(model: str, task: Task = "category") -> Embedder:
+def open_model(model: str, task: Task = "category", batch_size: int = 32) -> Embedder:
     """The embedder of a run folder, of shared prompts, or of a frozen backbone.
 
     Args:
@@ -19,13 +19,17 @@ def open_model(model: str, task: Task = "category") -> Embedder:
     """
     folder = pathlib.Path(model).expanduser()
     if (folder / RUN).is_file() and '"recipe"' in (folder / RUN).read_text():
-        return Embedder.from_run(folder)
-    return Embedder.from_pretrained(model, task=task)
+        return Embedder.from_run(folder, batch_size)
+    return Embedder.from_pretrained(model, task, batch_size=batch_size)
 
 
-def make_embedder(source: dict[str, Any] | None, index: str) -> Embedder:
-    """The embedder that `Embedder.source` describes, for single drawings.
+def make_embedder(
+    source: dict[str, Any] | None, index: str, batch_size: int = 1
+) -> Embedder:
+    """The embedder that `Embedder.source` describes, by default for single drawings.
 
+    Args:
+      index: where `source` was found, for errors.
     Raises: ValueError where the index does not say; what loading it raises.
     """
     if source is None:
@@ -34,7 +38,7 @@ def make_embedder(source: dict[str, Any] | None, index: str) -> Embedder:
             "hand): open it with Index.open(path, embedder)"
         )
     if source["kind"] == "run":
-        return Embedder.from_run(source["source"], batch_size=1)
+        return Embedder.from_run(source["source"], batch_size)
     return Embedder.from_pretrained(
-        source["source"], task=source["task"], text=source["text"], batch_size=1
+        source["source"], source["task"], source["text"], batch_size
     )
