@@ -238,7 +238,7 @@ class Embedder:
         images: Float[np.ndarray, "n h w 3"],
         modality: Modality,
         context: Float[np.ndarray, "n t d"] | None = None,
-    ) -> Float[np.ndarray, "n d"]:
+    ) -> Float[np.ndarray, "n e"]:
         """As `embed` for images that are already of `size` pixels, in [-1, 1]."""
         out = []
         for start in range(0, len(images), self.batch_size):

@@ -92,20 +92,21 @@ def normalise(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     return x * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
 
 
-def describe_latents(
+def decoder_maps(
     backbone: Backbone,
     params: dict,
     latents: Float[Array, "b y x c"],
     context: Float[Array, "n d"] | Float[Array, "b n d"],
     noise: Float[Array, "k y x c"],
     recipe: Recipe,
-) -> Float[Array, "b e"]:
-    """Descriptors of unit length from clean latents.
+) -> dict[str, Float[Array, "bk _ _ _"]]:
+    """The decoder's activations under noise, before any pooling.
 
     Args:
       context: text states, one for all images or one each.
       noise: the copies to average over; `noise_bank` at inference.
-    Returns: e = sum of the taps' channels.
+    Returns: [b * k, height, width, channels] for each tap: all copies of the first
+      image, then of the second, and so on.
     """
     b, k = len(latents), len(noise)
     noised = diffusion.add_noise(
@@ -122,9 +123,38 @@ def describe_latents(
     taps, _ = backbone.unet.apply(
         {"params": params["unet"]}, noised, recipe.timestep, context, taps=recipe.taps
     )
-    levels = [pool(taps[name], recipe.pooling) for name in recipe.taps]
+    return taps
+
+
+def describe_latents(
+    backbone: Backbone,
+    params: dict,
+    latents: Float[Array, "b y x c"],
+    context: Float[Array, "n d"] | Float[Array, "b n d"],
+    noise: Float[Array, "k y x c"],
+    recipe: Recipe,
+) -> Float[Array, "b e"]:
+    """Descriptors of unit length from clean latents; arguments as `decoder_maps`.
+
+    Returns: e = sum of the taps' channels.
+    """
+    maps = decoder_maps(backbone, params, latents, context, noise, recipe)
+    levels = [pool(maps[name], recipe.pooling) for name in recipe.taps]
     joined = jnp.concatenate(levels, axis=-1)
-    return normalise(joined.reshape(b, k, -1).mean(axis=1))
+    return normalise(joined.reshape(len(latents), len(noise), -1).mean(axis=1))
+
+
+def encode_prompted(
+    backbone: Backbone,
+    params: dict,
+    prompts: dict,
+    images: Float[Array, "b h w 3"],
+    modality: Modality,
+    visual_scale: float = 1.0,
+) -> Float[Array, "b y x c"]:
+    """Latents of images in [-1, 1] with the modality's frame around them."""
+    framed = add_frame(images, prompts["visual"][modality], visual_scale)
+    return encode_image(backbone, params, framed)
 
 
 def describe(
@@ -146,7 +176,6 @@ def describe(
       prompts: the pytree of `prompts.py`.
       context: text states that replace the text prompt, one for each image.
     """
-    framed = add_frame(images, prompts["visual"][modality], visual_scale)
-    latents = encode_image(backbone, params, framed)
+    latents = encode_prompted(backbone, params, prompts, images, modality, visual_scale)
     context = prompts["text"] if context is None else context
     return describe_latents(backbone, params, latents, context, noise, recipe)

@@ -1,0 +1,310 @@
+"""Why this photo: which places of the drawing and of the photo make the score.
+
+A descriptor is linear in its pooled values once their lengths are known, and with max
+pooling each pooled value comes from one place. So the cosine score is a sum over
+channels of products, and each product has one place in the drawing and one in the photo
+to be credited to. The two heat maps are those credits: exact, not an approximation, and
+each sums to the score. (Mean pooling credits all places by their share.)
+"""
+
+import functools
+import io
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw
+
+from sbir_jax import features
+from sbir_jax.data import images
+from sbir_jax.embedder import Embedder, text_states
+from sbir_jax.prompts import MODALITIES
+
+# Little heat to much heat; readable on white paper and on photos.
+RAMP = np.array([[255, 217, 112], [244, 128, 48], [196, 26, 84]], np.float32)
+EDGE = 384  # side of an overlay, in pixels
+MATCHES = 6
+INK, LINE = "#1c1b19", "#3346c4"
+
+Point = tuple[float, float]
+
+
+class Match(NamedTuple):
+    """Two places that are nearest to each other: (x, y) in [0, 1], from top left."""
+
+    sketch: Point
+    photo: Point
+    similarity: float
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What made the score of one photo for one drawing.
+
+    Attributes:
+      score: cosine similarity of the two descriptors.
+      sketch, photo: the pictures as the network saw them: square, padded or cropped.
+      sketch_heat, photo_heat: credit of each place; each map sums to the score.
+      matches: nearest places of both, best first.
+    """
+
+    score: float
+    sketch: UInt8[np.ndarray, "s s 3"]
+    photo: UInt8[np.ndarray, "s s 3"]
+    sketch_heat: Float[np.ndarray, "h w"]
+    photo_heat: Float[np.ndarray, "h w"]
+    matches: list[Match]
+
+
+def explain(
+    embedder: Embedder,
+    sketch: images.Source,
+    photo: images.Source,
+    text: str | None = None,
+) -> Explanation:
+    """Credits the score of `photo` for `sketch` to places in both.
+
+    Args:
+      sketch, photo: a path, the bytes of a file, a PIL image, or a uint8 RGB array.
+      text: words beside the drawing, as in `Embedder.embed`.
+    Raises: BadImage naming the image that cannot be read.
+    """
+    seen = [
+        images.decode(source, embedder.size, images.FIT[modality], modality)
+        for source, modality in zip((sketch, photo), MODALITIES, strict=True)
+    ]
+    levels = _maps(embedder, images.to_float(np.stack(seen)), text)
+    pooling = embedder.recipe.pooling
+    vectors = [
+        _unit(np.concatenate([pooled(m[i], pooling).mean(0) for m in levels]))
+        for i in range(2)
+    ]
+    heats = [heat([m[i] for m in levels], vectors[1 - i], pooling) for i in range(2)]
+    return Explanation(
+        float(vectors[0] @ vectors[1]),
+        *seen,
+        *heats,
+        matches([m[0] for m in levels], [m[1] for m in levels], heats[0], heats[1]),
+    )
+
+
+def pooled(
+    maps: Float[np.ndarray, "k h w c"], pooling: str
+) -> Float[np.ndarray, "k c"]:
+    """One unit vector per copy: `features.pool` outside of JAX."""
+    reduce = np.max if pooling == "max" else np.mean
+    return _unit(reduce(maps, axis=(1, 2)))
+
+
+def heat(
+    levels: Sequence[Float[np.ndarray, "k _ _ _"]],
+    other: Float[np.ndarray, " e"],
+    pooling: str,
+) -> Float[np.ndarray, "h w"]:
+    """Credit of each place for the cosine with `other`, on the finest level's grid.
+
+    Args:
+      levels: the decoder's maps of one image, a level each.
+      other: the other image's descriptor, of unit length.
+    Returns: a map that sums to the cosine; places that speak against it are negative.
+    """
+    joined = np.concatenate([pooled(maps, pooling).mean(0) for maps in levels])
+    length = np.linalg.norm(joined)
+    grid = max(maps.shape[1] for maps in levels)
+    parts = np.split(other, np.cumsum([maps.shape[-1] for maps in levels])[:-1])
+    total = np.zeros((grid, grid))
+    for maps, towards in zip(levels, parts, strict=True):
+        copies, height, width, channels = maps.shape
+        flat = maps.reshape(copies, height * width, channels)
+        values = flat.max(1) if pooling == "max" else flat.mean(1)
+        scale = np.linalg.norm(values, axis=1, keepdims=True) * copies * length
+        gain = towards / scale  # [k, c]: what one unit of a pooled value is worth
+        if pooling == "max":
+            credit = np.bincount(
+                flat.argmax(1).ravel(), (values * gain).ravel(), height * width
+            )
+        else:
+            credit = np.einsum("kpc,kc->p", flat, gain) / (height * width)
+        total += _spread(credit.reshape(height, width), grid)
+    return total
+
+
+def matches(
+    sketch: Sequence[Float[np.ndarray, "k _ _ _"]],
+    photo: Sequence[Float[np.ndarray, "k _ _ _"]],
+    sketch_heat: Float[np.ndarray, "h w"],
+    photo_heat: Float[np.ndarray, "h w"],
+    count: int = MATCHES,
+) -> list[Match]:
+    """Mutual nearest neighbours among places that have credit, best first.
+
+    Best is similarity times the credits' geometric mean: two blank corners resemble
+    each other perfectly and say nothing. No two matches touch, so that the lines tell
+    of different parts.
+    """
+    near = _places(sketch) @ _places(photo).T
+    there, back = near.argmax(1), near.argmax(0)
+    own = np.arange(len(near))
+    similar = near[own, there]
+    credit = (
+        np.maximum(sketch_heat.ravel(), 0) * np.maximum(photo_heat.ravel(), 0)[there]
+    )
+    weight = np.where(back[there] == own, similar * np.sqrt(credit), 0.0)
+    grid = len(sketch_heat)
+    found: list[Match] = []
+    for place in np.argsort(-weight, kind="stable"):
+        if weight[place] <= 0 or len(found) == count:
+            break
+        match = Match(
+            _middle(int(place), grid),
+            _middle(int(there[place]), grid),
+            float(similar[place]),
+        )
+        if all(
+            _apart(match.sketch, m.sketch, grid) and _apart(match.photo, m.photo, grid)
+            for m in found
+        ):
+            found.append(match)
+    return found
+
+
+def overlay(
+    picture: UInt8[np.ndarray, "s s 3"], credit: Float[np.ndarray, "h w"]
+) -> bytes:
+    """`picture` under its heat, as a PNG of EDGE pixels; negative credit stays cold."""
+    return _png(_overlaid(picture, credit))
+
+
+def save_sheet(explanation: Explanation, path: str | os.PathLike) -> None:
+    """Both overlays side by side, with a line for each match, as one PNG file.
+
+    The file appears whole or not at all.
+    """
+    gap, foot = 24, 36
+    sheet = Image.new("RGB", (2 * EDGE + 3 * gap, EDGE + gap + foot), "white")
+    draw = ImageDraw.Draw(sheet)
+    corners = (gap, gap), (2 * gap + EDGE, gap)
+    sheet.paste(_overlaid(explanation.sketch, explanation.sketch_heat), corners[0])
+    sheet.paste(_overlaid(explanation.photo, explanation.photo_heat), corners[1])
+    for match in explanation.matches:
+        ends = [
+            (left + x * EDGE, top + y * EDGE)
+            for (left, top), (x, y) in zip(corners, match[:2], strict=True)
+        ]
+        draw.line(ends, "white", 4)
+        draw.line(ends, LINE, 2)
+        for x, y in ends:
+            draw.ellipse((x - 5, y - 5, x + 5, y + 5), LINE, "white", 2)
+    note = (
+        f"score {explanation.score:.3f}; warm places made it, lines join places alike"
+    )
+    draw.text((gap, EDGE + gap + 10), note, INK, font_size=14)
+    path = pathlib.Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(_png(sheet))
+    partial.replace(path)
+
+
+@functools.lru_cache(maxsize=1)
+def _program(embedder: Embedder) -> Callable:
+    """Drawing and photo through the network in one compiled call."""
+    backbone, recipe = embedder.backbone, embedder.recipe
+
+    @jax.jit
+    def run(params, prompts, noise, pair, context):
+        latents = [
+            features.encode_prompted(
+                backbone,
+                params,
+                prompts,
+                pair[i : i + 1],
+                modality,
+                embedder.visual_scale,
+            )
+            for i, modality in enumerate(MODALITIES)
+        ]
+        maps = features.decoder_maps(
+            backbone, params, jnp.concatenate(latents), context, noise, recipe
+        )
+        return [
+            maps[name].astype(jnp.float32).reshape(2, len(noise), *maps[name].shape[1:])
+            for name in recipe.taps
+        ]
+
+    return run
+
+
+def _maps(
+    embedder: Embedder, pair: Float[np.ndarray, "2 s s 3"], text: str | None
+) -> list[Float[np.ndarray, "2 k _ _ _"]]:
+    backbone = embedder.backbone
+    # The embedder's own copies are spread over a mesh; this runs on one device.
+    prompts = jax.tree.map(np.asarray, embedder.prompts)
+    learned = prompts["text"]
+    words = learned if text is None else np.asarray(text_states(backbone, [text]))[0]
+    side = embedder.size // backbone.vae_factor
+    shape = (side, side, backbone.unet.config.in_channels)
+    noise = features.noise_bank(embedder.recipe, shape)
+    run = _program(embedder)
+    found = run(backbone.params, prompts, noise, pair, np.stack([words, learned]))
+    return [np.asarray(level, np.float64) for level in found]
+
+
+def _unit(rows: Float[np.ndarray, "*b d"]) -> Float[np.ndarray, "*b d"]:
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-6)
+
+
+def _spread(coarse: Float[np.ndarray, "h h"], grid: int) -> Float[np.ndarray, "g g"]:
+    """A coarse map on a finer grid: each cell's credit shared out evenly."""
+    times = grid // len(coarse)
+    return np.kron(coarse, np.full((times, times), 1 / times**2))
+
+
+def _places(levels: Sequence[np.ndarray]) -> Float[np.ndarray, "hw e"]:
+    """One unit vector for each place of the finest grid, all levels joined."""
+    grid = max(maps.shape[1] for maps in levels)
+    rows = []
+    for maps in levels:
+        level = _unit(maps.mean(0))
+        times = grid // len(level)
+        rows.append(level.repeat(times, 0).repeat(times, 1).reshape(grid * grid, -1))
+    return _unit(np.concatenate(rows, axis=-1))
+
+
+def _middle(place: int, grid: int) -> Point:
+    y, x = divmod(place, grid)
+    return (x + 0.5) / grid, (y + 0.5) / grid
+
+
+def _apart(one: Point, other: Point, grid: int) -> bool:
+    return max(abs(one[0] - other[0]), abs(one[1] - other[1])) * grid > 1.5
+
+
+def _overlaid(
+    picture: UInt8[np.ndarray, "s s 3"], credit: Float[np.ndarray, "h w"]
+) -> Image.Image:
+    warm = np.maximum(credit, 0) / max(credit.max(), 1e-12)
+    smooth = Image.fromarray(warm.astype(np.float32)).resize(
+        (EDGE, EDGE), Image.Resampling.BICUBIC
+    )
+    level = np.clip(np.asarray(smooth), 0, 1)[..., None]
+    place = level[..., 0] * (len(RAMP) - 1)
+    ramp = [np.interp(place, np.arange(len(RAMP)), RAMP[:, i]) for i in range(3)]
+    base = Image.fromarray(picture).resize((EDGE, EDGE), Image.Resampling.LANCZOS)
+    # Softer colours below, so that only heat is vivid; full heat still shows the lines.
+    pale = 0.75 * np.asarray(base, np.float32) + 0.25 * 255
+    strength = 0.72 * np.sqrt(level)
+    blend = pale * (1 - strength) + np.stack(ramp, -1) * strength
+    return Image.fromarray(np.rint(blend).astype(np.uint8))
+
+
+def _png(picture: Image.Image) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()

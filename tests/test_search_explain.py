@@ -1,0 +1,118 @@
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from sbir_jax.data import BadImage
+from sbir_jax.embedder import Embedder, text_states
+from sbir_jax.features import TAPS, Recipe
+from sbir_jax.prompts import PromptConfig, init_prompts
+from sbir_jax.search import explain as lib
+
+RNG = np.random.default_rng(0)
+SKETCH, PHOTO = RNG.integers(0, 256, (2, 40, 32, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module", params=["max", "mean"])
+def embedder(tiny, request):
+    prompts = init_prompts(PromptConfig(), 32, text_states(tiny, [""])[0])
+    prompts["visual"]["photo"] = jax.tree.map(
+        lambda x: x + 0.3, prompts["visual"]["photo"]
+    )
+    recipe = Recipe(TAPS["category"], copies=3, pooling=request.param)
+    return Embedder(tiny, prompts, recipe, 32, visual_scale=2.0, batch_size=8)
+
+
+def test_both_heat_maps_sum_to_the_score(embedder):
+    for text in (None, "a red cup"):
+        sketch = embedder.embed([SKETCH], "sketch", text)[0]
+        score = float(sketch @ embedder.embed([PHOTO], "photo")[0])
+        found = lib.explain(embedder, SKETCH, PHOTO, text)
+        assert found.sketch_heat.shape == found.photo_heat.shape == (4, 4)
+        assert found.score == pytest.approx(score, abs=1e-5)
+        assert found.sketch_heat.sum() == pytest.approx(score, abs=1e-5)
+        assert found.photo_heat.sum() == pytest.approx(score, abs=1e-5)
+        assert not np.allclose(found.sketch_heat, found.photo_heat)
+
+
+@pytest.mark.parametrize("pooling", ["max", "mean"])
+def test_credit_is_value_times_gradient_at_fixed_lengths(pooling):
+    """Autodiff knows which place each pooled value came from."""
+    levels = [RNG.normal(size=(3, 2, 2, 5)), RNG.normal(size=(3, 4, 4, 7))]
+    other = RNG.normal(size=12).astype(np.float32)
+    reduce = jnp.max if pooling == "max" else jnp.mean
+
+    def score(levels):
+        rows = []
+        for maps in levels:
+            values = reduce(maps, axis=(1, 2))
+            length = jnp.linalg.norm(values, axis=1)[:, None]
+            rows.append(values / jax.lax.stop_gradient(length))
+        joined = jnp.concatenate(rows, axis=1).mean(0)
+        return joined @ other / jax.lax.stop_gradient(jnp.linalg.norm(joined))
+
+    slopes = jax.grad(score)([jnp.asarray(maps, jnp.float32) for maps in levels])
+    credit = [
+        (maps * np.asarray(slope)).sum((0, 3))
+        for maps, slope in zip(levels, slopes, strict=True)
+    ]
+    expected = credit[1] + np.repeat(np.repeat(credit[0], 2, 0), 2, 1) / 4
+    np.testing.assert_allclose(lib.heat(levels, other, pooling), expected, atol=1e-6)
+
+
+def test_matches_follow_a_shifted_pattern():
+    """The photo is the sketch moved one cell right: every line has that slope."""
+    sketch = RNG.normal(size=(2, 6, 6, 16))
+    photo = np.roll(sketch, 1, axis=2)
+    even = np.ones((6, 6))
+    found = lib.matches([sketch], [photo], even, even)
+    assert len(found) == lib.MATCHES
+    for match in found:
+        x, y = match.sketch
+        assert match.photo == pytest.approx(((x + 1 / 6) % 1, y))
+        assert match.similarity == pytest.approx(1.0)
+    cells = np.array([match.sketch for match in found]) * 6
+    gaps = np.abs(cells[:, None] - cells[None]).max(-1) + 9 * np.eye(len(found))
+    assert gaps.min() > 1.5
+
+
+def test_places_without_credit_are_not_matched():
+    maps = RNG.normal(size=(2, 4, 4, 16))
+    credit = np.zeros((4, 4))
+    credit[1, 2] = 1.0
+    [match] = lib.matches([maps], [maps], credit, np.ones((4, 4)))
+    assert match.sketch == match.photo == (2.5 / 4, 1.5 / 4)
+
+
+def test_overlay_is_warm_where_the_credit_is():
+    white, credit = np.full((8, 8, 3), 255, np.uint8), np.full((4, 4), -1.0)
+    credit[0, 3] = 2.0
+    picture = Image.open(io.BytesIO(lib.overlay(white, credit)))
+    assert picture.format == "PNG" and picture.size == (lib.EDGE, lib.EDGE)
+    pixels = np.asarray(picture).astype(int)
+    redness = pixels[..., 0] - pixels[..., 2]
+    assert redness[10, -10] > 60 and redness[-10, 10] == 0
+
+
+def test_sheet_is_written_whole(tmp_path):
+    heat = np.zeros((4, 4))
+    heat[1, 1] = 1.0
+    pictures = np.full((2, 8, 8, 3), 255, np.uint8)
+    match = lib.Match((0.1, 0.5), (0.9, 0.5), 1.0)
+    lib.save_sheet(
+        lib.Explanation(0.5, *pictures, heat, heat, [match]), tmp_path / "why.png"
+    )
+    assert [file.name for file in tmp_path.iterdir()] == ["why.png"]
+    pixels = np.asarray(Image.open(tmp_path / "why.png"))
+    middle = pixels[:, pixels.shape[1] // 2].astype(int)
+    assert (middle[:, 2] - middle[:, 0]).max() > 100  # the line crosses the gap
+
+
+def test_bad_images_are_named(embedder):
+    with pytest.raises(BadImage, match="sketch: not an image file"):
+        lib.explain(embedder, b"no picture", PHOTO)
+    with pytest.raises(BadImage, match="photo: empty file"):
+        lib.explain(embedder, SKETCH, b"")
