@@ -4,22 +4,54 @@ Which triplet comes at which step is in `triplets`, decoding in `images`.
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from sbir_jax.data import prepare, sketchy, toybox
+from sbir_jax.data import (
+    layouts,
+    prepare,
+    published,
+    qmul,
+    quickdraw,
+    sketchy,
+    toybox,
+    tuberlin,
+)
+from sbir_jax.data.builders import PairedFolders
 from sbir_jax.data.dataset import Dataset, Items, draw, open_prepared
 from sbir_jax.data.folder import Folder, read_folder
 from sbir_jax.data.images import BadImage
-from sbir_jax.data.tree import DataError, Skipped, find_names, read_names
+from sbir_jax.data.tree import DataError, Skipped, Tree, find_names, read_names
 
 __all__ = ["BadImage", "DataError", "Dataset", "Items", "Skipped", "load"]
 
-NAMES = ("toybox", "sketchy", "folder")
+BUILDERS: dict[str, type[PairedFolders]] = {
+    "sketchy": sketchy.Sketchy,
+    "tuberlin": tuberlin.Tuberlin,
+    "quickdraw": quickdraw.Quickdraw,
+    "chairv2": qmul.Chairv2,
+    "shoev2": qmul.Shoev2,
+    "folder": Folder,
+}
+READERS: dict[str, Callable[[pathlib.Path], Tree]] = {
+    "tuberlin": tuberlin.read_tuberlin,
+    "quickdraw": quickdraw.read_quickdraw,
+    "chairv2": functools.partial(qmul.read_qmul, kind="chair"),
+    "shoev2": functools.partial(qmul.read_qmul, kind="shoe"),
+    "folder": read_folder,
+}
+NAMES = ("toybox", *BUILDERS)
+TOPS = {
+    "sketchy": sketchy.TOPS,
+    "tuberlin": tuberlin.TOPS,
+    "quickdraw": quickdraw.TOPS,
+}
 
 
 def load(
@@ -28,6 +60,7 @@ def load(
     split: str | None = None,
     *,
     unseen: str | os.PathLike | Sequence[str] | None = None,
+    share: float = 1.0,
     seed: int = 0,
     cache_dir: str | os.PathLike | None = None,
     **options,
@@ -35,18 +68,24 @@ def load(
     """Opens a data set, preparing it on first use.
 
     Args:
-      name: "toybox" (rendered here, no root), "sketchy" or "folder".
+      name: "toybox" (rendered here, no root), "sketchy", "tuberlin", "quickdraw",
+        "chairv2", "shoev2" or "folder".
       root: the user's files.
-      split: sketchy only: "21" (the default: Yelamarthi et al.) or "25" (SAKE).
+      split: a published one, see `published.SPLITS`: sketchy "21" (the default), "25"
+        or "25-sempcyc"; tuberlin "sake" (the default) or "sempcyc"; quickdraw "30".
       unseen: classes of your own choice in place of a split: a list of names (empty:
         none), one text of names with commas, or the path of a text file with a name a
-        line. Without it toybox has its own, and of a folder a fifth of the classes with
-        sketches is drawn by `seed` (ours, no paper's), none where there is but one.
+        line. Without it toybox has its own; chairv2 and shoev2 have their official
+        division, as classes `chair/train` and `chair/test`; and of a folder a fifth of
+        the classes with sketches is drawn by `seed` (ours, no paper's), none where
+        there is but one.
+      share: how much of every seen class to keep, see `Dataset.share`; drawn by `seed`.
       cache_dir: where prepared copies go: $SBIR_CACHE or ~/.cache/sbir_jax/data.
       options: sketchy: `photos` ("basic", "extended", "both"; by default basic without
         the extended folder; with it "both" for split 25 and "extended" otherwise, as in
         the papers that use these splits; fine-grained work wants "basic"). toybox: the
         fields of `toybox.ToyboxConfig`.
+    Returns: the data set; `notes` says how a copy differs from what was published.
     Raises: DataError, whose message says what was found, the rule, and the remedy.
     """
     # In configs and on command lines an empty text stands for None.
@@ -54,21 +93,25 @@ def load(
     unseen = None if unseen == "" else unseen
     if name not in NAMES:
         raise DataError(f"data set {name!r}; known are {', '.join(NAMES)}.")
-    if split is not None and (name != "sketchy" or unseen is not None):
+    if split is not None and (name not in published.SPLITS or unseen is not None):
+        known = published.SPLITS.items()
+        those = "; ".join(f"{n}: {', '.join(splits)}" for n, splits in known)
         raise DataError(
-            f"split={split!r} for {name} with unseen={unseen!r}: a split is Sketchy's "
-            "21 or 25, instead of unseen. Give one of the two."
+            f"split={split!r} for {name} with unseen={unseen!r}: a split is a "
+            f"published one ({those}), instead of unseen. Give one of the two."
         )
+    if name in published.SPLITS and unseen is None:
+        split = published.split(name, split or next(iter(published.SPLITS[name]))).name
     if name == "toybox":
         data, groups = _toybox(root, cache_dir, options)
-    elif name == "sketchy":
-        data, groups = _sketchy(_root(name, root), split or "21", cache_dir, options)
     else:
-        data, groups = _folder(_root(name, root), seed, cache_dir, options)
+        data, groups = _files(name, root, split, seed, cache_dir, options)
     if unseen is not None:
         data = _with_unseen(data, listed(unseen), "unseen")
+        data = _with_match(data, name)
     else:
         data = _with_unseen(data, **groups())
+    data = data.share(share, seed)
     for note in data.notes:
         logging.warning("%s: %s", name, note)
     if data.skipped:
@@ -100,50 +143,87 @@ def _toybox(root, cache_dir, options):
     return data, groups
 
 
-def _sketchy(root, split, cache_dir, options):
-    if split not in ("21", "25"):
-        raise DataError(
-            f"Sketchy has no split {split!r}; known are 21 and 25. For classes of your "
-            "own choice give unseen=."
-        )
-    if "photos" not in options:
-        basic = sketchy.extended_folder(root) is None
-        wanted = "both" if split == "25" else "extended"
-        options = options | {"photos": "basic" if basic else wanted}
-    config = _config(sketchy.SketchyConfig, options["photos"], options)
-    tree = sketchy.read_sketchy(root, config.photos)
+def _files(name, root, split, seed, cache_dir, options):
+    root = _root(name, root)
+    kind, gallery = BUILDERS[name], ""
+    if name == "sketchy":
+        config = _sketchy_config(root, split, options)
+        gallery = config.photos
+        tree = sketchy.read_sketchy(root, gallery)
+        extra = {"config": config.name}
+    elif options:
+        raise DataError(f"{name} takes no option {', '.join(options)}.")
+    else:
+        tree, extra = READERS[name](root), {}
 
     def make(folder):
-        return sketchy.Sketchy(data_dir=folder, config=config.name, tree=tree)
+        return kind(data_dir=folder, tree=tree, **extra)
 
-    key = tree.fingerprint("sketchy", config.photos, prepare.FORMAT)
-    data = _open("sketchy", key, make, root, cache_dir)
-
-    def groups():
-        names = sketchy.split_names(split)
-        return {"unseen": names, "where": f"Sketchy's split {split}"}
-
-    return data, groups
-
-
-def _folder(root, seed, cache_dir, options):
-    if options:
-        raise DataError(f"folder takes no option {', '.join(options)}.")
-    tree = read_folder(root)
-
-    def make(folder):
-        return Folder(data_dir=folder, tree=tree)
-
-    data = _open(
-        "folder", tree.fingerprint("folder", prepare.FORMAT), make, root, cache_dir
-    )
+    key = tree.fingerprint(name, *filter(None, [gallery]), prepare.FORMAT)
+    data = _open(name, key, make, root, cache_dir)
+    if name != "folder":
+        notes = _notes(data, tree, split, gallery)
+        data = dataclasses.replace(data, notes=(*data.notes, *notes))
 
     def groups():
+        if split:
+            found = published.split(name, split)
+            return {"unseen": found.unseen, "where": found.title}
+        if name in ("chairv2", "shoev2"):
+            test = [c for c in data.classes if c.endswith("/test")]
+            return {"unseen": test, "where": f"{name}'s division"}
         able = [c for c in data.classes if c in data.drawn]
         count = max(1, round(len(able) / 5)) if len(able) > 1 else 0
         return {"unseen": draw(able, count, seed), "where": "the draw"}
 
     return data, groups
+
+
+def _sketchy_config(root, split, options) -> sketchy.SketchyConfig:
+    if "photos" not in options:
+        basic = sketchy.extended_folder(root) is None
+        wanted = "both" if split == "25" else "extended"
+        options = options | {"photos": "basic" if basic else wanted}
+    return _config(sketchy.SketchyConfig, options["photos"], options)
+
+
+def _notes(data: Dataset, tree: Tree, split: str | None, gallery: str) -> list[str]:
+    """How this copy of a benchmark differs from what was published of it."""
+    counts = [
+        np.bincount(items.labels, minlength=len(data.classes)).tolist()
+        for items in (data.sketches, data.photos)
+    ]
+    found = dict(zip(data.classes, zip(*counts, strict=True), strict=True))
+    there = {c: n for c, n in found.items() if any(n)}
+    notes = published.differences(data.name, there, split, gallery, len(data.skipped))
+    if data.name in TOPS:
+        tops = TOPS[data.name]
+        notes += layouts.list_notes(tree.root, tops, data.name, tree, gallery)
+    else:
+        train, test = (
+            next(n for c, (n, _) in found.items() if c.endswith(part))
+            for part in ("/train", "/test")
+        )
+        kind = data.classes[0].partition("/")[0]
+        notes.append(qmul.division_note(kind, train, test))
+    photos = data.photos.instances[data.photos.instances >= 0]
+    twice = int(np.sum(np.unique(photos, return_counts=True)[1] > 1))
+    if twice:
+        why = ", as in the lists of SAKE and ZSE-SBIR" if gallery == "both" else ""
+        notes.append(f"{twice:,} photo(s) are in the gallery more than once{why}")
+    return notes
+
+
+def _with_match(data: Dataset, name: str) -> Dataset:
+    """Notes which published split the unseen classes are, or come near to."""
+    benchmark = name if name in published.SPLITS else None
+    if not data.unseen or name not in (*published.SPLITS, "folder"):
+        return data
+    match = published.nearest(data.unseen, benchmark)
+    if benchmark is None and match.overlap < 0.5:
+        return data  # anybody's own classes
+    note = f"the {len(data.unseen)} unseen classes are {match}"
+    return dataclasses.replace(data, notes=(*data.notes, note))
 
 
 def listed(unseen: str | os.PathLike | Sequence[str]) -> list[str]:
@@ -173,11 +253,7 @@ def _with_unseen(data: Dataset, unseen, where: str, novel=()) -> Dataset:
 
 def _root(name: str, root) -> pathlib.Path:
     if root is None:
-        how = (
-            sketchy.INSTRUCTIONS
-            if name == "sketchy"
-            else Folder.MANUAL_DOWNLOAD_INSTRUCTIONS
-        )
+        how = BUILDERS[name].MANUAL_DOWNLOAD_INSTRUCTIONS
         raise DataError(f"{name} needs root, the folder of your files. {how}")
     return pathlib.Path(root).expanduser()
 

@@ -69,8 +69,12 @@ class PairedFolders(PairBuilder, skip_registration=True):
     """A builder over folders of files; subclasses say which folders.
 
     `tree` may be set to a listing made beforehand; otherwise `manual_dir` is listed.
-    After preparation `skipped` names every file that was left out.
+    After preparation `skipped` names every file that was left out. `marks` are what may
+    stand between a photo's name and the number of a sketch of it; none: sketches are of
+    a class, not of a photo.
     """
+
+    marks = "-_"
 
     def __init__(self, *, tree: Tree | None = None, **kwargs):
         super().__init__(**kwargs)
@@ -80,6 +84,10 @@ class PairedFolders(PairBuilder, skip_registration=True):
     @abc.abstractmethod
     def read(self, root: pathlib.Path) -> Tree:
         """Lists the folders of this layout under `root`, or raises DataError."""
+
+    def content(self, file: File) -> bytes:
+        """The bytes of an image file. Raises: BadImage."""
+        return images.checked_bytes(file.path)
 
     def _split_generators(self, dl_manager):
         if self.tree is None:
@@ -97,7 +105,7 @@ class PairedFolders(PairBuilder, skip_registration=True):
             return instances[file.label, file.stem]
 
         def sketch_instance(file: File) -> int:
-            for stem in photo_stems(file.stem):
+            for stem in photo_stems(file.stem, self.marks):
                 if (file.label, stem) in readable:
                     return instances[file.label, stem]
             return -1
@@ -113,7 +121,7 @@ class PairedFolders(PairBuilder, skip_registration=True):
 
     def _examples(self, modality, files, instance_of) -> Iterator[dict]:
         good, before = 0, len(self.skipped)
-        read = images.threaded(lambda file: images.checked_bytes(file.path), files)
+        read = images.threaded(self.content, files)
         bar = tqdm(read, f"{self.name}: {modality}", len(files), unit=" images")
         for file, data in zip(files, bar, strict=True):
             if isinstance(data, images.BadImage):
@@ -139,13 +147,13 @@ class PairedFolders(PairBuilder, skip_registration=True):
             )
 
 
-def photo_stems(sketch_stem: str) -> Iterator[str]:
+def photo_stems(sketch_stem: str, marks: str = "-_") -> Iterator[str]:
     """The photo names that a sketch's name can refer to, likeliest first.
 
     `<photo>-<n>`, cut at the last hyphen as in Sketchy, else `<photo>_<n>`, cut at the
     last underscore as in QMUL's sets.
     """
-    for mark in "-_":
+    for mark in marks:
         stem, found, number = sketch_stem.rpartition(mark)
         if found and stem and number:
             yield stem

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import math
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -143,6 +144,64 @@ class Dataset:
         seen = tuple(c for c in self.seen if c not in val)
         return dataclasses.replace(self, seen=seen, val=self.val + val)
 
+    def share(self, fraction: float, seed: int = 0) -> "Dataset":
+        """A seeded share of every seen class, for training on little data.
+
+        Photos that were drawn are kept with all their sketches; photos without sketches
+        and sketches without a photo are each drawn by themselves. Of each of these
+        kinds ceil(fraction * n) are kept, so at least one. With the same seed a larger
+        share holds every smaller one. Other classes stay whole.
+
+        Args:
+          fraction: above 0, at most 1; 1 changes nothing.
+        Raises: DataError for another fraction.
+        """
+        if not 0 < fraction <= 1:
+            raise DataError(
+                f"share is {fraction!r}; give a fraction above 0 and at most 1, for "
+                "example 0.1 for a tenth of each seen class."
+            )
+        if fraction == 1:
+            return self
+        keep_sketch = np.ones(len(self.sketches), bool)
+        keep_photo = np.ones(len(self.photos), bool)
+
+        def some(items: Items, rows: Int[np.ndarray, " k"]) -> Int[np.ndarray, " m"]:
+            """The kept ones of these rows, whole instances where they have one."""
+            numbers = items.instances[rows]
+            alone = np.where(numbers < 0, -1 - np.arange(len(rows)), numbers)
+            units, first = np.unique(alone, return_index=True)
+            names = [items.ids[rows[i]] for i in first]
+            return rows[np.isin(alone, units[_first(names, fraction, seed)])]
+
+        for name in self.seen:
+            label = self.classes.index(name)
+            sketches = np.flatnonzero(self.sketches.labels == label)
+            photos = np.flatnonzero(self.photos.labels == label)
+            of_photo = np.isin(
+                self.sketches.instances[sketches], _numbers(self.photos, photos)
+            )
+            is_drawn = np.isin(
+                self.photos.instances[photos], _numbers(self.sketches, sketches)
+            )
+            chosen = some(self.photos, photos[is_drawn])
+            keep_photo[photos] = keep_sketch[sketches] = False
+            keep_photo[chosen] = True
+            keep_photo[some(self.photos, photos[~is_drawn])] = True
+            kept = np.isin(
+                self.sketches.instances[sketches], _numbers(self.photos, chosen)
+            )
+            keep_sketch[sketches[kept]] = True
+            keep_sketch[some(self.sketches, sketches[~of_photo])] = True
+        text = "\0".join([self.fingerprint, repr(fraction), str(seed), *self.seen])
+        return dataclasses.replace(
+            self,
+            sketches=self.sketches.only(np.flatnonzero(keep_sketch)),
+            photos=self.photos.only(np.flatnonzero(keep_photo)),
+            fingerprint=hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
+            notes=(*self.notes, f"trained on {fraction:g} of each seen class"),
+        )
+
     @functools.cached_property
     def drawn(self) -> frozenset[str]:
         """Classes that have sketches, and photos to find with them."""
@@ -162,6 +221,23 @@ def draw(classes: Sequence[str], count: int, seed: int) -> tuple[str, ...]:
 
     chosen = set(sorted(classes, key=rank)[:count])
     return tuple(c for c in classes if c in chosen)
+
+
+def _numbers(items: Items, rows: Int[np.ndarray, " k"]) -> Int[np.ndarray, " m"]:
+    numbers = items.instances[rows]
+    return numbers[numbers >= 0]
+
+
+def _first(names: Sequence[str], fraction: float, seed: int) -> list[int]:
+    """The share that comes first in a seeded order of file names."""
+
+    def rank(i: int) -> bytes:
+        # The place of the folder may change; the file's own name does not.
+        text = f"{seed}:{pathlib.PurePosixPath(names[i]).stem}"
+        return hashlib.blake2b(text.encode(), digest_size=8).digest()
+
+    count = math.ceil(fraction * len(names) - 1e-9)  # 0.7 * 10 is a little over 7
+    return sorted(range(len(names)), key=rank)[:count]
 
 
 def open_prepared(

@@ -6,18 +6,24 @@ repeats the 12,500 under their own names.
 """
 
 import dataclasses
-import importlib.resources
+import functools
 import pathlib
 
 import tensorflow_datasets as tfds
 
+from sbir_jax.data import published
 from sbir_jax.data.builders import PairedFolders, pair_info
 from sbir_jax.data.folder import LAYOUT, NO_DATA, found
+from sbir_jax.data.layouts import find_pair, inside, places
 from sbir_jax.data.tree import DataError, Tree, child, read_tree, subfolders
 
 # Photos stretched, sketches placed as the photo was: the rendering the literature uses.
 RENDERINGS = ("tx_000000000000", "tx_000000000000_ready")
 PHOTOS = ("basic", "extended", "both")
+TOPS = ("Sketchy", "rendered_256x256", "256x256")
+EXTENDED = ("EXTEND_image_sketchy", "EXTEND_image_sketchy_ready", "extended_photo")
+# A photo of the extended archive that lost its name.
+MISNAMED = {("camel", "c"): "n02437136_5405"}
 
 INSTRUCTIONS = f"""\
 Sketchy comes from https://sketchy.eye.gatech.edu (archive rendered_256x256.7z) and is
@@ -25,7 +31,9 @@ for research use. Unpack it, and give the folder that holds 256x256/, or that on
   <root>/256x256/sketch/tx_000000000000/<class>/<photo>-<n>.png
   <root>/256x256/photo/tx_000000000000/<class>/<photo>.jpg
   <root>/EXTEND_image_sketchy/<class>/*.jpg        (optional: extended photos)
-A flat copy is read too:
+The trees of SEM-PCYC (sketch/tx_.., photo/tx_.., extended_photo/), of SAKE and ZSE-SBIR
+(the same with names in _ready, and list files in zeroshot0/ and zeroshot1/) and of
+ClipPrompt (train/ and val/, each with sketch/ and photo/) are read, and a flat copy:
 {LAYOUT}
 Where a link is dead: the site's page and the repositories of later papers (ZSE-SBIR,
 janesjanes/sketchy, issue 9) name newer copies, of the extended photos above all.
@@ -69,72 +77,38 @@ class Sketchy(PairedFolders):
 
 def read_sketchy(root: pathlib.Path, photos: str = "basic") -> Tree:
     """Lists a copy of Sketchy in any layout of `INSTRUCTIONS`. Raises: DataError."""
-    base = _base(root)
-    sketch = _rendering(base / _name(base, "sketch"))
-    photo = _rendering(base / _name(base, "photo"))
+    pair = find_pair(root, ("sketch", "sketches"), ("photo", "photos"), TOPS)
+    if pair is None:
+        raise DataError(f"{found(root)} It is no copy of Sketchy.\n{INSTRUCTIONS}")
+    sketch = [_rendering(folder) for folder in pair.sketches]
+    photo = [_rendering(folder) for folder in pair.photos]
     extended = extended_folder(root)
-    if photos != "basic" and extended is None:
+    if photos == "basic":
+        gallery = photo
+    elif extended is None:
         raise DataError(
             f"photos={photos!r} needs the extended photos, and there is no "
             f"EXTEND_image_sketchy/ in {root} or beside 256x256/. Put it there, or use "
             "photos='basic'. Newer copies are named in the README of ZSE-SBIR."
         )
-    gallery = {
-        "basic": [photo],
-        "extended": [extended],
-        "both": [photo, extended],
-    }[photos]
-    return read_tree(root, [sketch], [p for p in gallery if p is not None])
+    else:
+        gallery = [extended] if photos == "extended" else [*photo, extended]
+    spelling = functools.partial(published.spelling, benchmark="sketchy")
+    tree = read_tree(root, sketch, gallery, spelling)
+    renamed = (
+        f._replace(stem=MISNAMED.get((tree.classes[f.label], f.stem), f.stem))
+        for f in tree.photos
+    )
+    return dataclasses.replace(tree, photos=tuple(renamed))
 
 
 def extended_folder(root: pathlib.Path) -> pathlib.Path | None:
     """Where the extended photos lie under `root`, if they do."""
-    names = ("EXTEND_image_sketchy", "EXTEND_image_sketchy_ready", "extended_photo")
-    beside = root.absolute().parent if root.name == "256x256" else None
-    for place in (root, child(root, "Sketchy"), _pair(root), beside):
-        if place is not None and (folder := child(place, *names)) is not None:
-            # The archive unpacks to a folder of its own name inside itself.
-            return child(folder, *names) or folder
+    beside = [root.absolute().parent] if root.name == "256x256" else []
+    for place in [*places(root, TOPS), *beside]:
+        if (folder := inside(place, EXTENDED)) is not None:
+            return folder
     return None
-
-
-def split_names(name: str) -> list[str]:
-    """The unseen classes of a published split, or all classes for "125".
-
-    "25": SAKE's draw, also ZSE-SBIR's. "21": Yelamarthi et al., chosen to be absent
-    from ImageNet's 1000 classes.
-    """
-    files = {
-        "21": "sketchy_unseen_21.txt",
-        "25": "sketchy_unseen_25.txt",
-        "125": "sketchy_classes_125.txt",
-    }
-    text = importlib.resources.files("sbir_jax.data").joinpath("splits", files[name])
-    return text.read_text(encoding="utf-8").split()
-
-
-def _base(root: pathlib.Path) -> pathlib.Path:
-    base = _pair(root)
-    if base is None:
-        raise DataError(f"{found(root)} It is no copy of Sketchy.\n{INSTRUCTIONS}")
-    return base
-
-
-def _pair(root: pathlib.Path) -> pathlib.Path | None:
-    """The folder that holds sketch/ and photo/."""
-    places = [root]
-    for names in (("Sketchy",), ("rendered_256x256",), ("256x256",)):
-        places += [p for q in places if (p := child(q, *names)) is not None]
-    for place in places:
-        if child(place, "sketch", "sketches") and child(place, "photo", "photos"):
-            return place
-    return None
-
-
-def _name(base: pathlib.Path, modality: str) -> str:
-    folder = child(base, modality, modality + "s")
-    assert folder is not None
-    return folder.name
 
 
 def _rendering(folder: pathlib.Path) -> pathlib.Path:

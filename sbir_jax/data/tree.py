@@ -98,7 +98,7 @@ def find_names(wanted: Iterable[str], classes: Sequence[str], where: str) -> lis
 
 
 def read_names(path: str | os.PathLike) -> list[str]:
-    """Class names from a text file, one a line; blank lines and # lines are skipped."""
+    """Class names from a text file, as `parse_names` has them. Raises: DataError."""
     try:
         text = pathlib.Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -106,8 +106,23 @@ def read_names(path: str | os.PathLike) -> list[str]:
             f"split {str(path)!r} cannot be read as a list of classes ({error}). Give "
             "a text file with one class name a line, or a list of names."
         ) from error
-    lines = (line.strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+    return parse_names(text)
+
+
+def parse_names(text: str) -> list[str]:
+    """One name a line; blank lines and # lines are skipped.
+
+    Where the lines end in the numbers from 0 to n - 1 behind n different names, as in
+    the `cname_cid` files of SAKE and ZSE-SBIR, these are ids and no part of the names.
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    split = [line.rpartition(" ") for line in lines]
+    names = dict.fromkeys(name.strip() for name, _, _ in split)
+    numbers = sorted(int(n) for _, _, n in split if n.isascii() and n.isdecimal())
+    if numbers == list(range(len(lines))) and len(names) == len(lines):
+        return list(names)
+    return lines
 
 
 def subfolders(folder: str | os.PathLike) -> list[str]:
@@ -132,12 +147,16 @@ def read_tree(
     root: pathlib.Path,
     sketch_folders: Sequence[pathlib.Path],
     photo_folders: Sequence[pathlib.Path],
+    spelling: Callable[[str], str] = str,
 ) -> Tree:
     """Lists `<folder>/<class>/**` of the given folders, all inside root.
 
     Folders whose names differ only in case, space, hyphen and underscore are one class,
     under the name found first, sketches before photos. Links to folders are followed,
     except back to a folder they lie in or one that was already read for that class.
+
+    Args:
+      spelling: from a folder's name to that of its class; the same by default.
     """
     names: dict[str, str] = {}
     homes: dict[str, list[tuple[int, str]]] = {}
@@ -145,8 +164,9 @@ def read_tree(
     for kind, folders in enumerate((sketch_folders, photo_folders)):
         for folder in folders:
             for name in subfolders(folder):
-                key = normal_name(name)
-                names.setdefault(key, name)
+                spelt = spelling(name)
+                key = normal_name(spelt)
+                names.setdefault(key, spelt)
                 homes.setdefault(key, []).append((kind, os.path.join(folder, name)))
             for entry in _entries(str(folder), root, skipped):
                 if not entry.is_dir():
@@ -165,6 +185,17 @@ def read_tree(
             files[kind].extend(sorted(found, key=lambda f: f.id))
     classes = tuple(_utf8(names[key]) for key in keys)
     return Tree(root, classes, tuple(files[0]), tuple(files[1]), tuple(sorted(skipped)))
+
+
+def list_files(
+    folder: pathlib.Path, root: pathlib.Path
+) -> tuple[list[File], list[Skipped]]:
+    """Lists `<folder>/**` as files of class 0, sorted, and what was left out."""
+    found: list[File] = []
+    skipped: list[Skipped] = []
+    above = {os.path.realpath(root)} - {os.path.realpath(folder)}
+    _walk(str(folder), root, 0, above, found, skipped)
+    return sorted(found, key=lambda f: f.id), skipped
 
 
 def read_images(

@@ -1,0 +1,112 @@
+"""Where the folders of a benchmark lie in the copies that people have."""
+
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from sbir_jax.data import published
+from sbir_jax.data.tree import Tree, child, read_names
+
+PARTS = ("train", "val", "test")  # copies cut up beforehand, as ClipPrompt's
+LIST_FOLDERS = ("zeroshot", "zeroshot0", "zeroshot1")  # of SAKE and ZSE-SBIR
+
+
+class Pair(NamedTuple):
+    """Folders that hold class folders."""
+
+    sketches: list[pathlib.Path]
+    photos: list[pathlib.Path]
+
+
+def places(root: pathlib.Path, tops: Sequence[str]) -> list[pathlib.Path]:
+    """`root`, and the folders of these names in it or in one another."""
+    found = [root]
+    for top in tops:
+        found += [p for q in found if (p := child(q, top)) is not None]
+    return found
+
+
+def find_pair(
+    root: pathlib.Path,
+    sketch_names: Sequence[str],
+    photo_names: Sequence[str],
+    tops: Sequence[str] = (),
+) -> Pair | None:
+    """The folders of sketches and of photos, at the first place that has both.
+
+    A place may be cut up into `train`, `val` and `test`, each with both; these are then
+    read as one, and which class is unseen is for the split to say.
+    """
+    for place in places(root, tops):
+        parts = [p for n in PARTS if (p := child(place, n)) is not None]
+        for homes in ([place], parts):
+            sketches = [f for p in homes if (f := inside(p, sketch_names))]
+            photos = [f for p in homes if (f := inside(p, photo_names))]
+            if sketches and photos:
+                return Pair(sketches, photos)
+    return None
+
+
+def inside(place: pathlib.Path, names: Sequence[str]) -> pathlib.Path | None:
+    """The first of these folders; an archive may unpack to its own name once more."""
+    folder = child(place, *names)
+    return folder and (child(folder, *names) or folder)
+
+
+def list_notes(
+    root: pathlib.Path, tops: Sequence[str], benchmark: str, tree: Tree, gallery: str
+) -> list[str]:
+    """What the list files of SAKE and ZSE-SBIR beside the images say, a sentence each.
+
+    Which split `cname_cid_zero.txt` is, and which images are listed but not there. The
+    lists choose nothing: the split does, and every readable image is used.
+
+    Args:
+      gallery: "basic" passes over listed photos of Sketchy's extended archive.
+    """
+    there = {
+        (name, os.path.splitext(os.path.basename(f.path))[0].casefold())
+        for files in (tree.sketches, tree.photos)
+        for f in files
+        for name in [published.key(tree.classes[f.label], benchmark)]
+    }
+    notes = []
+    for path in (p for place in places(root, tops) for p in _lists(place)):
+        where = path.relative_to(root).as_posix()
+        if path.name == "cname_cid_zero.txt":
+            match = published.nearest(read_names(path), benchmark)
+            notes.append(f"{where}: {match}")
+        elif not path.name.startswith("cname_cid"):
+            listed = list(_paths(path))
+            if gallery == "basic":
+                listed = [p for p in listed if not p.startswith("EXTEND")]
+            lost = [p for p in listed if _identity(p, benchmark) not in there]
+            if lost:
+                notes.append(
+                    f"{where}: {len(lost)} of {len(listed)} images listed are not "
+                    f"there: {published.some(lost, 2)}"
+                )
+    return notes
+
+
+def _lists(root: pathlib.Path) -> Iterator[pathlib.Path]:
+    for name in LIST_FOLDERS:
+        if (folder := child(root, name)) is not None:
+            yield from sorted(p for p in folder.glob("*.txt") if p.is_file())
+
+
+def _paths(file: pathlib.Path) -> Iterable[str]:
+    """The paths of a list: a path, a space and a class id a line; paths have spaces."""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    for line in text.splitlines():
+        path, space, number = line.strip().rpartition(" ")
+        if space and number.isdecimal():
+            yield path
+
+
+def _identity(path: str, benchmark: str) -> tuple[str, str]:
+    parts = path.replace("\\", "/").split("/")
+    name = parts[-2] if len(parts) > 1 else ""
+    stem = os.path.splitext(parts[-1])[0]
+    return published.key(name, benchmark), stem.casefold()
