@@ -42,20 +42,20 @@ class Listing:
       skipped: what was passed over and why, with absolute paths, sorted.
       folders: folders that were read whole.
       named: files that were named one by one, there or not.
-      bases: folders below which globs were matched.
+      globs: absolute, as they were matched.
     """
 
     photos: tuple[Photo, ...]
     skipped: tuple[Skipped, ...]
     folders: tuple[str, ...]
     named: frozenset[str]
-    bases: tuple[str, ...]
+    globs: tuple[str, ...]
 
     def covers(self, path: str) -> bool:
         """Whether this listing decides about `path`: not listed then means gone."""
         if path in self.named or _below(path, self.folders):
             return True
-        return _below(path, self.bases) and not os.path.lexists(path)
+        return any(_glob_takes(path, pattern) for pattern in self.globs)
 
 
 def list_photos(
@@ -106,10 +106,10 @@ def table_paths(table: str | os.PathLike) -> list[str]:
     table = pathlib.Path(table)
     try:
         if table.suffix.lower() == ".parquet":
-            names = pq.read_schema(table).names
-            values = []
+            file = pq.ParquetFile(table)
+            names, values = file.schema_arrow.names, []
             if "path" in names:
-                values = pq.read_table(table, columns=["path"])["path"].to_pylist()
+                values = file.read(["path"])["path"].to_pylist()
         else:
             with open(table, encoding="utf-8-sig", newline="") as file:
                 rows = csv.DictReader(file)
@@ -135,7 +135,7 @@ class _Collected:
         self.skipped: set[Skipped] = set()
         self.folders: set[str] = set()
         self.named: set[str] = set()
-        self.bases: set[str] = set()
+        self.globs: set[str] = set()
 
     def listing(self) -> Listing:
         return Listing(
@@ -143,7 +143,7 @@ class _Collected:
             tuple(sorted(self.skipped)),
             tuple(sorted(self.folders)),
             frozenset(self.named),
-            tuple(sorted(self.bases)),
+            tuple(sorted(self.globs)),
         )
 
     def add(self, path: str) -> None:
@@ -157,32 +157,40 @@ class _Collected:
             self._file(path, os.path.dirname(path))
 
     def add_glob(self, pattern: str) -> None:
-        found = sorted(glob.glob(pattern, recursive=True))
-        if not found:
+        # Not by `glob`, which goes round in circles of links and into hidden folders.
+        base = _base(pattern)
+        excluded, depth = self._excluder(base), pattern.count("/")
+
+        def pruned(path: str) -> bool:
+            parts = path.split("/")
+            return excluded(path) or not _starts(parts[: depth + 1], pattern)
+
+        found, skipped = self._walk(base, pruned)
+        found = [photo for photo in found if _glob_takes(photo.path, pattern)]
+        skipped = [s for s in skipped if _glob_takes(s.path, pattern)]
+        if not found and not skipped:
             raise ValueError(f"nothing matches {pattern}")
-        plain = pattern[: min(pattern.index(c) for c in "*?[" if c in pattern)]
-        base = os.path.dirname(plain)
-        self.bases.add(base)
-        excluded = self._excluder(base)
-        for path in found:
-            if excluded(path):
-                continue
-            if os.path.isdir(path):
-                # `**` names every folder, and the files inside on their own.
-                if "**" not in pattern:
-                    self._folder(path)
-            elif os.path.splitext(path)[1].lower() not in TABLES:
-                self._file(path, base)
+        self.globs.add(pattern)
+        self._extend(found, skipped)
 
     def _folder(self, folder: str) -> None:
         self.folders.add(folder)
-        found, skipped = read_images(pathlib.Path(folder), self._excluder(folder))
-        self.skipped.update(
-            Skipped(os.path.normpath(os.path.join(folder, s.path)), s.reason)
-            for s in skipped
-        )
-        for file in found:
-            self._keep(os.path.normpath(file.path), file.size, file.mtime)
+        self._extend(*self._walk(folder, self._excluder(folder)))
+
+    def _walk(
+        self, folder: str, excluded: Callable[[str], bool]
+    ) -> tuple[list[Photo], list[Skipped]]:
+        found, skipped = read_images(pathlib.Path(folder), excluded)
+        photos = [Photo(os.path.normpath(f.path), f.size, f.mtime) for f in found]
+        join = os.path.join
+        return photos, [
+            Skipped(os.path.normpath(join(folder, s.path)), s.reason) for s in skipped
+        ]
+
+    def _extend(self, photos: list[Photo], skipped: list[Skipped]) -> None:
+        self.skipped.update(skipped)
+        for photo in photos:
+            self._keep(photo)
 
     def _file(self, path: str, root: str) -> None:
         self.named.add(path)
@@ -199,15 +207,16 @@ class _Collected:
         elif extension.lower() not in EXTENSIONS:
             self._skip(path, f"extension {extension!r}, not an image's")
         else:
-            self._keep(path, info.st_size, info.st_mtime_ns)
+            self._keep(Photo(path, info.st_size, info.st_mtime_ns))
 
-    def _keep(self, path: str, size: int, mtime_ns: int) -> None:
+    def _keep(self, photo: Photo) -> None:
         try:
-            path.encode()
+            photo.path.encode()
         except UnicodeEncodeError:
-            self._skip(path, "the name is not UTF-8: rename the file or its folder")
+            reason = "the name is not UTF-8: rename the file or its folder"
+            self._skip(photo.path, reason)
         else:
-            self.photos[path] = Photo(path, size, mtime_ns)
+            self.photos[photo.path] = photo
 
     def _skip(self, path: str, reason: str) -> None:
         readable = os.fsencode(path).decode("utf-8", "replace")
@@ -239,6 +248,40 @@ def _matches(path: str, name: str, root: str, pattern: str) -> bool:
         return fnmatch.fnmatchcase(name, pattern)
     inside = os.path.relpath(path, root).replace(os.sep, "/")
     return fnmatch.fnmatchcase(inside, pattern) or fnmatch.fnmatchcase(path, pattern)
+
+
+def _base(pattern: str) -> str:
+    """The folder that a glob starts from."""
+    parts = pattern.split("/")
+    plain = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    return "/".join(parts[:plain]) or "/"
+
+
+def _starts(parts: Sequence[str], pattern: str) -> bool:
+    """Whether something below a path of these parts may match."""
+    for part, wanted in zip(parts, pattern.split("/"), strict=False):
+        if wanted == "**":
+            return True
+        if not fnmatch.fnmatchcase(part, wanted):
+            return False
+    return True
+
+
+def _glob_takes(path: str, pattern: str) -> bool:
+    """Whether a glob matches a path, or a folder that it lies in."""
+
+    def takes(parts: list[str], wanted: list[str]) -> bool:
+        if not wanted:
+            return True
+        if wanted[0] == "**":
+            return any(takes(parts[i:], wanted[1:]) for i in range(len(parts) + 1))
+        return (
+            bool(parts)
+            and fnmatch.fnmatchcase(parts[0], wanted[0])
+            and takes(parts[1:], wanted[1:])
+        )
+
+    return takes(path.split("/"), pattern.split("/"))
 
 
 def _below(path: str, folders: Iterable[str]) -> bool:
