@@ -97,7 +97,7 @@ class Snapshot:
     """
 
     head: Head
-    descriptors: tuple[Float16[np.ndarray, "n d"], ...]
+    descriptors: tuple[Float16[np.ndarray, "_ d"], ...]
     table: pa.Table
     alive: Bool[np.ndarray, " rows"]
     signature: tuple

@@ -1,0 +1,45 @@
+"""An embedder of a few lines, and a process that builds an index with it and can be
+killed: `python fake_embedder.py PHOTOS INDEX`."""
+
+import functools
+import sys
+import time
+
+import numpy as np
+
+from sbir_jax.data import images as images_lib
+
+
+class FakeEmbedder:
+    """Colours of 2 x 2 cells, less their mean: unit vectors, near for like pictures."""
+
+    fingerprint = "fa" * 32
+    dim = 12
+    size = 16
+    batch_size = 4
+    source = None
+
+    def __init__(self, delay: float = 0.0):
+        self.delay, self.calls = delay, []
+
+    def embed_arrays(self, images, modality):
+        self.calls.append(len(images))
+        time.sleep(self.delay)
+        cells = images.reshape(len(images), 2, 8, 2, 8, 3).mean((2, 4))
+        flat = cells.reshape(len(images), self.dim) + 0.01 * np.arange(self.dim)
+        return (flat / np.linalg.norm(flat, axis=1, keepdims=True)).astype(np.float32)
+
+    def embed(self, images, modality, text=None):
+        loaded = [images_lib.load(image, self.size, modality) for image in images]
+        found = self.embed_arrays(np.stack(loaded), modality)
+        return -found if text == "the opposite" else found
+
+
+if __name__ == "__main__":
+    from sbir_jax.search import build, shards
+
+    # Every write that there is, as often as possible.
+    build.FLUSH_SECONDS = 0.0
+    build.Head = functools.partial(shards.Head, shard_rows=8)
+    print("ready", flush=True)
+    build.build([sys.argv[1]], sys.argv[2], FakeEmbedder(0.01), progress=False)
