@@ -12,5 +12,5 @@ def get_config(arg=None):
     config = base(args["task"])
     # Unseen classes, comma-separated; none given, a fifth of them is drawn by seed.
     config.val_classes = 0  # a folder may hold only a few classes
-    config.data = {"name": "folder", "root": "", "unseen": ""}
+    config.data = {"name": "folder", "root": "", "unseen": "", "share": 1.0}
     return config

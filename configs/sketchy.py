@@ -12,8 +12,13 @@ from sbir_jax.config import base, parse_arg
 
 
 def get_config(arg=None):
-    """Split 21 (Yelamarthi et al.) or 25 (drawn by SAKE); task as in `toybox.py`."""
-    args = parse_arg(arg, split=21, task="category")
+    """Split 21 (Yelamarthi et al.), 25 (drawn by SAKE) or 25-sempcyc (by SEM-PCYC)."""
+    args = parse_arg(arg, split="21", task="category")
     config = base(args["task"])
-    config.data = {"name": "sketchy", "root": "", "split": str(args["split"])}
+    config.data = {
+        "name": "sketchy",
+        "root": "",
+        "split": args["split"],
+        "share": 1.0,  # of each seen class
+    }
     return config

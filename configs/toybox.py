@@ -7,6 +7,6 @@ def get_config(arg=None):
     """`task=fine_grained` after the colon for instances instead of categories."""
     args = parse_arg(arg, task="category")
     config = base(args["task"])
-    config.data = {"name": "toybox", "root": ""}
+    config.data = {"name": "toybox", "root": "", "share": 1.0}
     config.train.steps = 100
     return config

@@ -60,7 +60,7 @@ def load(
     split: str | None = None,
     *,
     unseen: str | os.PathLike | Sequence[str] | None = None,
-    share: float = 1.0,
+    share: float | int = 1.0,
     seed: int = 0,
     cache_dir: str | os.PathLike | None = None,
     **options,

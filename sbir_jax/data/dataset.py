@@ -144,7 +144,7 @@ class Dataset:
         seen = tuple(c for c in self.seen if c not in val)
         return dataclasses.replace(self, seen=seen, val=self.val + val)
 
-    def share(self, fraction: float, seed: int = 0) -> "Dataset":
+    def share(self, fraction: float | int, seed: int = 0) -> "Dataset":
         """A seeded share of every seen class, for training on little data.
 
         Photos that were drawn are kept with all their sketches; photos without sketches
@@ -228,7 +228,7 @@ def _numbers(items: Items, rows: Int[np.ndarray, " k"]) -> Int[np.ndarray, " m"]
     return numbers[numbers >= 0]
 
 
-def _first(names: Sequence[str], fraction: float, seed: int) -> list[int]:
+def _first(names: Sequence[str], fraction: float | int, seed: int) -> list[int]:
     """The share that comes first in a seeded order of file names."""
 
     def rank(i: int) -> bytes:

@@ -1,0 +1,22 @@
+"""TU-Berlin with its extended photos, zero-shot by category.
+
+    --config configs/tuberlin.py:split=sake --config.data.root=DIR
+    --config configs/tuberlin.py:split=sempcyc --config.data.root=DIR
+
+The two draws share one class: figures on one say nothing about the other.
+"""
+
+from sbir_jax.config import base, parse_arg
+
+
+def get_config(arg=None):
+    """Split "sake" (also ZSE-SBIR's) or "sempcyc" (also MARL's), 30 classes each."""
+    args = parse_arg(arg, split="sake")
+    config = base("category")  # its sketches are of no photo
+    config.data = {
+        "name": "tuberlin",
+        "root": "",
+        "split": args["split"],
+        "share": 1.0,
+    }
+    return config

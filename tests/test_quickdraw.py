@@ -1,0 +1,76 @@
+import pytest
+from PIL import Image
+
+from configs.quickdraw import get_config
+from sbir_jax import data
+from sbir_jax.config import Experiment
+from sbir_jax.data import DataError, published, quickdraw
+
+NAMES = ("cruise ship", "hot-air_balloon", "palm tree", "zebra")
+
+
+def picture(path, value=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (16, 16), (value, 0, 0)).save(path)
+
+
+def copy(root, sketches, photos, names=NAMES):
+    for c, name in enumerate(names):
+        for i in range(2):
+            picture(root / sketches / name / f"{4503626191994880 + c}{i}.png", c)
+        picture(root / photos / name / f"image_{c}.jpg", c)
+    return root
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda root: copy(root, "QuickDraw_sketches_final", "QuickDraw_images_final"),
+        lambda root: copy(root, "QuickDraw/sketches", "QuickDraw/images"),
+        lambda root: copy(root, "sketches", "images"),
+        lambda root: copy(root, "sketch", "photo", [n.title() for n in NAMES]),
+        lambda root: (
+            copy(root, "train/sketch", "train/photo", NAMES[:2])
+            and copy(root, "val/sketch", "val/photo", ["palm_tree", "zebra"])
+        ),
+    ],
+    ids="official zse zse_inside flat parts".split(),
+)
+def test_layouts(tmp_path, layout):
+    tree = quickdraw.read_quickdraw(layout(tmp_path))
+    assert tree.classes == NAMES and not tree.skipped
+    assert [f.label for f in tree.photos] == [0, 1, 2, 3]
+    assert [f.label for f in tree.sketches] == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_load(tmp_path):
+    root = tmp_path / "data"
+    unseen = published.split("quickdraw", "30").unseen
+    names = [n.replace(" ", "_") for n in unseen] + ["ant", "cat"]  # palm_tree
+    copy(root, "sketches", "images", names)
+    (root / "zeroshot").mkdir()
+    (root / "zeroshot" / "all_photo_zero.txt").write_text("images/zebra/no.jpg 29\n")
+    dataset = data.load("quickdraw", root, cache_dir=tmp_path / "cache")
+    assert dataset.unseen == unseen and dataset.seen == ("ant", "cat")
+    assert "palm tree" in dataset.unseen  # and not left in training as in its paper
+    assert (dataset.sketches.instances == -1).all()
+    said = "; ".join(dataset.notes)
+    assert "78 of 110 classes not there" in said
+    assert "cake 2 sketches of 5262" not in said and "27 more" in said
+    assert "zeroshot/all_photo_zero.txt: 1 of 1 images listed are not there" in said
+
+
+def test_errors_name_the_remedy(tmp_path):
+    with pytest.raises(DataError, match=r"(?s)no copy of QuickDraw-E.*https works"):
+        data.load("quickdraw", tmp_path)
+    with pytest.raises(DataError, match="no split '25'; known are 30"):
+        data.load("quickdraw", tmp_path, "25")
+
+
+def test_config():
+    setup = Experiment.from_config(get_config())
+    assert (setup.task, setup.data["split"], setup.data["share"]) == (
+        "category", "30", 1.0,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="split=30"):
+        get_config("split=30")

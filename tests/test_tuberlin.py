@@ -1,0 +1,112 @@
+import pytest
+from PIL import Image
+
+from configs.tuberlin import get_config
+from sbir_jax import data
+from sbir_jax.config import Experiment
+from sbir_jax.data import DataError, published, tuberlin
+
+# Classes of the sketches, and the folder their photos lie in.
+FOLDERS = {
+    "ant": "ant",
+    "giraffe": "griaffe",
+    "mouse (animal)": "mouse",
+    "pipe (for smoking)": "pipe",
+    "space shuttle": "spacesshuttle",
+    "t-shirt": "tshirt",
+    "wrist-watch": "wristwatching",
+}
+
+
+def picture(path, value=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (16, 16), (value, 0, 0)).save(path)
+
+
+def copy(root, sketches="png", photos="ImageResized", folders=None):
+    """Two sketches and one photo a class; the photo shows which class it is of."""
+    for c, (name, folder) in enumerate((folders or FOLDERS).items()):
+        for i in (1, 2):
+            picture(root / sketches / name / f"{2 * c + i}.png", 100 + c)
+        picture(root / photos / folder / f"{folder}_1.JPEG", c)
+    return root
+
+
+def parted(root):
+    halves = [*FOLDERS.items()][:3], [*FOLDERS.items()][3:]
+    for part, folders in zip(("train", "val"), halves, strict=True):
+        copy(root, f"{part}/sketch", f"{part}/photo", dict(folders))
+    return root
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda root: copy(root),
+        lambda root: copy(root, "png/png", "ImageResized/ImageResized"),
+        lambda root: copy(root, "TUBerlin/png_ready", "TUBerlin/ImageResized_ready"),
+        lambda root: copy(root, "TU-Berlin/sketches", "TU-Berlin/images"),
+        lambda root: copy(root, "sketch", "photo"),
+        lambda root: copy(root, "Sketches", "Photos", {n: n.upper() for n in FOLDERS}),
+        lambda root: parted(root),
+    ],
+    ids="official nested ready pcyc flat capitals parts".split(),
+)
+def test_layouts(tmp_path, layout):
+    tree = tuberlin.read_tuberlin(layout(tmp_path))
+    assert tree.classes == tuple(FOLDERS) and not tree.skipped
+    for files in (tree.sketches, tree.photos):
+        labels = [f.label for f in files]
+        assert labels == sorted([*range(7)] * (len(files) // 7))
+    assert len(tree.sketches) == 14 and len(tree.photos) == 7
+
+
+def test_load(tmp_path):
+    root = tmp_path / "data"
+    unseen = published.split("tuberlin", "sake").unseen
+    folders = {n: published._squeezed(n) for n in unseen} | FOLDERS
+    copy(root, folders=folders)
+    (root / "zeroshot").mkdir()
+    names = "".join(f"{n} {i}\n" for i, n in enumerate(unseen))
+    (root / "zeroshot" / "cname_cid_zero.txt").write_text(names)
+    listed = "ImageResized_ready/t-shirt/tshirt_1.jpg 0\npng_ready/ant/99.png 1\n"
+    (root / "zeroshot" / "ImageResized_ready_filelist_zero.txt").write_text(listed)
+    dataset = data.load("tuberlin", root, cache_dir=tmp_path / "cache")
+    assert set(dataset.unseen) == set(unseen) and len(dataset.seen) == len(folders) - 30
+    assert (dataset.sketches.instances == -1).all()  # 12.png is of no photo
+    for items, start in ((dataset.sketches, 100), (dataset.photos, 0)):
+        red = items.pixels(range(len(items)), 16)[:, 8, 8, 0]
+        wanted = [start + list(folders).index(dataset.classes[l]) for l in items.labels]
+        assert abs(red.astype(int) - wanted).max() <= 3
+    said = "; ".join(dataset.notes)
+    lost = 250 - len(folders)
+    assert f"{lost} of 250 classes not there: airplane" in said
+    assert "published 204,070 (ImageResized on disk; papers say 204,489)" in said
+    assert "30 of 30 unseen classes of TU-Berlin's split sake differ" in said
+    assert "ant 2 sketches of 80, 1 photos of 424" in said
+    assert "cname_cid_zero.txt: equal to TU-Berlin's split sake" in said
+    assert "1 of 2 images listed are not there: png_ready/ant/99.png" in said
+    with pytest.raises(DataError, match=r"(?s)split sempcyc.*backpack"):
+        data.load("tuberlin", root, "sempcyc", cache_dir=tmp_path / "cache")
+
+
+def test_errors_name_the_remedy(tmp_path):
+    with pytest.raises(DataError, match=r"(?s)no copy of TU-Berlin.*sketches_png\.zip"):
+        data.load("tuberlin", tmp_path)
+    with pytest.raises(DataError, match=r"(?s)needs root.*Where a link is dead"):
+        data.load("tuberlin")
+    with pytest.raises(DataError, match="no split '21'; known are sake, sempcyc"):
+        data.load("tuberlin", tmp_path, "21")
+    copy(tmp_path)
+    with pytest.raises(DataError, match="takes no option photos"):
+        data.load("tuberlin", tmp_path, unseen=[], photos="both")
+
+
+def test_config():
+    setup = Experiment.from_config(get_config("split=sempcyc"))
+    assert setup.task == "category"
+    assert setup.data == {
+        "name": "tuberlin", "root": "", "split": "sempcyc", "share": 1.0,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="split=sake"):
+        get_config("task=fine_grained")
