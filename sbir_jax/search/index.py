@@ -175,7 +175,7 @@ class Index:
         queries = check_descriptors(descriptors, state.snapshot.head.dim)
         return state.backend.search(queries, check_k(k))
 
-    def path(self, row: int) -> str:
+    def path(self, row: int | np.integer) -> str:
         """Where the photo of a row lies."""
         return self._open_state.snapshot.table["path"][int(row)].as_py()
 

@@ -103,7 +103,7 @@ class Snapshot:
     signature: tuple
     shards: tuple[pa.Table, ...]
 
-    def descriptor(self, row: int) -> Float16[np.ndarray, " d"]:
+    def descriptor(self, row: int | np.integer) -> Float16[np.ndarray, " d"]:
         shard, inside = divmod(row, self.head.shard_rows)
         return np.asarray(self.descriptors[shard][inside])
 
@@ -273,7 +273,7 @@ class Writer:
             (self.folder / "writer.json").unlink(missing_ok=True)
             self._lock.release()
 
-    def descriptor(self, row: int) -> Float16[np.ndarray, " d"]:
+    def descriptor(self, row: int | np.integer) -> Float16[np.ndarray, " d"]:
         if row >= self._start:
             return self._tail[row - self._start]
         shard, inside = divmod(row, self.head.shard_rows)

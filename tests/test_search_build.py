@@ -1,0 +1,311 @@
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from fake_embedder import FakeEmbedder
+from PIL import Image
+
+from sbir_jax.search import build as build_lib
+from sbir_jax.search import shards
+from sbir_jax.search.build import build, remove
+from sbir_jax.search.photos import content_hash
+from sbir_jax.search.shards import IndexBusy, Writer
+
+KILLS = int(os.environ.get("SBIR_KILLS", "3"))
+
+
+def picture(path, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    Image.fromarray(pixels).resize((16, 16), Image.Resampling.NEAREST).save(path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Ten photos, one of them twice, and one file that is none."""
+    root = tmp_path / "photos"
+    for i in range(9):
+        picture(root / ("sub" if i % 3 == 0 else "") / f"{i}.png", i)
+    shutil.copy(root / "1.png", root / "again.png")
+    (root / "broken.jpg").write_bytes(b"GIF89a")
+    return root
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "index"
+
+
+def run(root, out, embedder=None, **options):
+    sources = root if isinstance(root, list) else [root]
+    summary = build(sources, out, embedder or FakeEmbedder(), progress=False, **options)
+    assert summary.photos == len(stored(out))
+    return summary
+
+
+def did(summary):
+    """The figures that are not nought, but for seconds and the total."""
+    keys = "added changed unchanged moved removed skipped embedded".split()
+    return {key: getattr(summary, key) for key in keys if getattr(summary, key)}
+
+
+def stored(out):
+    """Path -> (hash, descriptor) of an index, each path once."""
+    snapshot = shards.read(out)
+    rows = snapshot.table.to_pylist()
+    alive = np.flatnonzero(snapshot.alive)
+    found = {
+        rows[i]["path"]: (rows[i]["hash"], *snapshot.descriptor(i).tolist())
+        for i in alive
+    }
+    assert len(found) == len(alive)
+    return found
+
+
+def expected(root):
+    """The same from the files, one by one."""
+    found = {}
+    for path in sorted(root.rglob("*.png")):
+        vector = FakeEmbedder().embed([path], "photo")[0].astype(np.float16)
+        found[str(path)] = (content_hash(path.read_bytes()), *vector.tolist())
+    return found
+
+
+def test_every_photo_is_indexed_and_each_content_embedded_once(root, out):
+    embedder = FakeEmbedder()
+    assert did(run(root, out, embedder)) == {"added": 10, "skipped": 1, "embedded": 9}
+    assert sum(embedder.calls) == 9 and max(embedder.calls) == embedder.batch_size
+    assert stored(out) == expected(root)
+    (skipped,) = shards.read_skipped(out)
+    assert skipped.path == str(root / "broken.jpg")
+    assert skipped.reason.startswith("not an image file")
+
+
+def test_what_is_unchanged_is_not_opened(root, out, monkeypatch):
+    run(root, out)
+    (root / "broken.jpg").unlink()
+
+    def opened(self):
+        raise AssertionError(f"{self} was opened")
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", opened)
+    embedder = FakeEmbedder()
+    assert did(run(root, out, embedder)) == {"unchanged": 10}
+    assert embedder.calls == []
+
+
+def test_a_new_date_is_no_new_photo(root, out):
+    run(root, out)
+    os.utime(root / "2.png", (1, 1))
+    embedder = FakeEmbedder()
+    assert did(run(root, out, embedder)) == {"unchanged": 10, "skipped": 1}
+    assert embedder.calls == []
+    table = shards.read(out).table.to_pylist()
+    assert {r["mtime_ns"] for r in table if r["path"] == str(root / "2.png")} == {10**9}
+
+
+def test_moved_changed_copied_and_removed(root, out):
+    run(root, out)
+    rows = len(shards.read(out).alive)
+    (root / "2.png").rename(root / "sub" / "renamed.png")
+    (root / "sub").rename(root / "other")
+    picture(root / "4.png", 44)
+    shutil.copy(root / "5.png", root / "five.png")
+    (root / "7.png").unlink()
+    embedder = FakeEmbedder()
+    assert did(run(root, out, embedder)) == {
+        "moved": 4,
+        "changed": 1,
+        "added": 1,
+        "removed": 1,
+        "unchanged": 4,
+        "skipped": 1,
+        "embedded": 1,
+    }
+    assert stored(out) == expected(root)
+    # A move writes no new row.
+    assert len(shards.read(out).alive) == rows + 2
+    assert did(run(root, out)) == {"unchanged": 10, "skipped": 1}
+
+
+def test_a_photo_that_takes_the_place_of_another(root, out):
+    run(root, out)
+    (root / "2.png").rename(root / "4.png")
+    (root / "5.png").rename(root / "swap.png")
+    (root / "7.png").rename(root / "5.png")
+    (root / "swap.png").rename(root / "7.png")
+    embedder = FakeEmbedder()
+    run(root, out, embedder)
+    assert embedder.calls == []
+    assert stored(out) == expected(root)
+
+
+def test_a_photo_that_comes_back_is_not_embedded_again(root, out):
+    run(root, out)
+    content = (root / "4.png").read_bytes()
+    (root / "4.png").unlink()
+    assert did(run(root, out))["removed"] == 1
+    (root / "4.png").write_bytes(content)
+    embedder = FakeEmbedder()
+    assert did(run(root, out, embedder))["added"] == 1 and embedder.calls == []
+    assert stored(out) == expected(root)
+
+
+def test_a_photo_that_breaks_is_dropped_and_listed(root, out):
+    run(root, out)
+    (root / "4.png").write_bytes((root / "4.png").read_bytes()[:-30])
+    run(root, out)
+    assert str(root / "4.png") not in stored(out)
+    assert {os.path.basename(s.path) for s in shards.read_skipped(out)} == {
+        "4.png",
+        "broken.jpg",
+    }
+    picture(root / "4.png", 4)
+    run(root, out)
+    assert stored(out) == expected(root)
+    assert [s.path for s in shards.read_skipped(out)] == [str(root / "broken.jpg")]
+
+
+def test_other_folders_stay_as_they_are(root, out, tmp_path):
+    more = tmp_path / "more"
+    picture(more / "x.png", 100)
+    (more / "empty.jpg").write_bytes(b"")
+    run(root, out)
+    assert did(run(more, out)) == {"added": 1, "skipped": 1, "embedded": 1}
+    assert stored(out) == expected(root) | expected(more)
+    assert len(shards.read_skipped(out)) == 2
+    # From a folder that was not listed: only gone if the file is.
+    shutil.copy(root / "2.png", more / "copy.png")
+    (root / "4.png").rename(more / "moved.png")
+    assert did(run(more, out)) == {
+        "added": 1,
+        "moved": 1,
+        "unchanged": 1,
+        "skipped": 1,
+    }
+    assert stored(out) == expected(root) | expected(more)
+
+
+def test_what_is_excluded_later_goes(root, out):
+    run(root, out)
+    assert did(run(root, out, exclude=["sub"]))["removed"] == 3
+    assert set(stored(out)) == {str(p) for p in root.glob("*.png")}
+
+
+def test_an_index_inside_its_photos_is_not_listed(root):
+    run(root, root / "index")
+    assert did(run(root, root / "index")) == {"unchanged": 10, "skipped": 1}
+    assert len(shards.read_skipped(root / "index")) == 1
+
+
+def test_a_drive_that_is_not_mounted_removes_nothing(root, out):
+    run(root, out)
+    shutil.move(root, root.with_name("elsewhere"))
+    root.mkdir()
+    with pytest.raises(ValueError, match="holds no photo now and the index has 10"):
+        build([root], out, FakeEmbedder())
+    assert len(stored(out)) == 10
+    root.rmdir()
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        build([root], out, FakeEmbedder())
+
+
+def test_remove_by_path_and_folder(root, out, monkeypatch):
+    run(root, out)
+    monkeypatch.chdir(root)
+    assert remove(["sub", "1.png"], out) == 4
+    assert set(stored(out)) == {str(p) for p in root.glob("*.png") if p.name != "1.png"}
+    with pytest.raises(ValueError, match=r"is .*/nothing or below it"):
+        remove(["2.png", "nothing"], out)
+    assert str(root / "2.png") in stored(out)
+    assert (root / "1.png").exists()
+
+
+def test_another_embedder_or_writer_is_refused(root, out):
+    run(root, out)
+    other = FakeEmbedder()
+    other.fingerprint = "0b" * 32
+    with pytest.raises(ValueError, match=r"fafafafafafa.* 0b0b0b0b0b0b"):
+        build([root], out, other)
+    with Writer(out), pytest.raises(IndexBusy, match=f"process {os.getpid()}"):
+        build([root], out, FakeEmbedder())
+    with Writer(out), pytest.raises(IndexBusy):
+        remove([root / "1.png"], out)
+
+
+def test_a_failing_device_keeps_what_was_embedded(root, out):
+    class Failing(FakeEmbedder):
+        def embed_arrays(self, images, modality):
+            if len(self.calls) == 1:
+                raise RuntimeError("out of memory")
+            return super().embed_arrays(images, modality)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        build([root], out, Failing(), progress=False)
+    assert len(stored(out)) == 5  # the first batch, and the copy that came with it
+    assert did(run(root, out))["embedded"] == 5
+    assert stored(out) == expected(root)
+
+
+def test_killed_at_any_moment_and_run_again(tmp_path):
+    """With SBIR_KILLS=20 in the environment as many kills; three by default."""
+    root = tmp_path / "photos"
+    for i in range(40):
+        picture(root / f"{i // 2:03d}" / f"{i}.png", i % 36)
+    (root / "broken.jpg").write_bytes(b"GIF89a")
+    script = pathlib.Path(__file__).with_name("fake_embedder.py")
+    whole = expected(root)
+    rng = random.Random(KILLS)
+    seen = []
+    for kill in range(KILLS):
+        out = tmp_path / f"index{kill}"
+        command = [sys.executable, str(script), str(root), str(out)]
+        environment = {**os.environ, "PYTHONPATH": str(script.parent.parent)}
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, env=environment
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            # An uninterrupted build takes about 0.3 s from here.
+            time.sleep(rng.uniform(0.0, 0.3))
+            process.kill()
+        left = stored(out) if (out / "index.json").exists() else {}
+        seen.append(len(left))
+        assert left.items() <= whole.items()
+        embedder = FakeEmbedder()
+        build([root], out, embedder, progress=False)
+        assert stored(out) == whole
+        # Nothing that was on disk is done again.
+        contents = {hash for hash, *_ in whole.values()}
+        assert sum(embedder.calls) == len(
+            contents - {hash for hash, *_ in left.values()}
+        )
+        assert not list(out.rglob("*.part"))
+        alive = shards.read(out).alive
+        assert len(alive) == len(whole)
+    print("photos on disk when killed:", seen)
+
+
+def test_progress_is_shown_with_a_rate(root, out, capfd):
+    build([root], out, FakeEmbedder())
+    shown = capfd.readouterr().err
+    assert "11/11" in shown and "photo/s" in shown
+
+
+def test_writes_within_the_time_given(root, out, monkeypatch):
+    monkeypatch.setattr(build_lib, "FLUSH_SECONDS", 0.0)
+    seen = []
+
+    class Watching(FakeEmbedder):
+        def embed_arrays(self, images, modality):
+            seen.append(len(stored(out)))
+            return super().embed_arrays(images, modality)
+
+    run(root, out, Watching())
+    assert seen == [0, 5, 9]
