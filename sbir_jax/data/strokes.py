@@ -77,6 +77,7 @@ _NUMPY: dict[str, Any] = {
     "ndarray": np.ndarray,
     "dtype": np.dtype,
     "_reconstruct": np.empty(0).__reduce__()[0],
+    "_frombuffer": np.empty(0).__reduce_ex__(5)[0],
     "scalar": np.float64(0).__reduce__()[0],
 }
 
