@@ -24,6 +24,9 @@ class Experiment:
       embed_batch_size: images at a time at inference.
       val_classes: seen classes held out of training, for the curve; 0 for none.
       cutoffs: the k of mAP@k and P@k.
+      generalised: "" for zero-shot, or a rule of `evaluate.GENERALISED`.
+      score_data: "name", "root" and "split" of another data set to score on, empty
+        for the one trained on. Its unseen classes count, less those seen in training.
     """
 
     task: Task
@@ -37,6 +40,10 @@ class Experiment:
     embed_batch_size: int = 32
     val_classes: int = 4
     cutoffs: tuple[int, ...] = (100, 200)
+    generalised: str = ""
+    score_data: dict[str, str] = dataclasses.field(
+        default_factory=lambda: {"name": "", "root": "", "split": ""}
+    )
 
     @classmethod
     def from_config(cls, config: ml_collections.ConfigDict) -> "Experiment":
@@ -65,11 +72,13 @@ def base(task: str) -> ml_collections.ConfigDict:
     """
 
     def defaults(kind) -> dict[str, Any]:
-        return {
-            field.name: field.default
-            for field in dataclasses.fields(kind)
-            if field.default is not dataclasses.MISSING
-        }
+        values = {}
+        for field in dataclasses.fields(kind):
+            if field.default is not dataclasses.MISSING:
+                values[field.name] = field.default
+            elif field.default_factory is not dataclasses.MISSING:
+                values[field.name] = field.default_factory()
+        return values
 
     # No taps stands for those of the task.
     recipe = {"taps": (), **defaults(Recipe)}

@@ -2,7 +2,8 @@
 
 Protocols: `category` (a photo is right if it shows the query's class) and
 `fine_grained` (only the photo the sketch was drawn from is right), both zero-shot: the
-queries and the gallery are of classes the prompts were not trained on.
+queries and the gallery are of classes the prompts were not trained on. Generalised
+zero-shot puts seen classes among them, by one of two published rules (`GENERALISED`).
 """
 
 import dataclasses
@@ -19,6 +20,14 @@ from sbir_jax.features import Task
 ScoreRows = Callable[[slice], np.ndarray]
 CHUNK = 256  # queries ranked at a time
 WHOLE = " (whole gallery)"
+
+GENERALISED = {
+    "": "zero-shot: unseen classes only",
+    "gallery": "all photos of seen classes join the gallery; queries stay unseen",
+    "sampled": "seen sketches join the queries and seen photos the gallery, a random "
+    "20 % of the unseen ones' numbers (SEM-PCYC, CVPR 2019)",
+}
+SAMPLED_SHARE = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,16 +76,33 @@ class Protocol:
 
 
 def make_protocol(
-    dataset: Dataset, class_names: tuple[str, ...], task: Task, cutoffs=(100, 200)
+    dataset: Dataset,
+    class_names: tuple[str, ...],
+    task: Task,
+    cutoffs=(100, 200),
+    generalised: str = "",
 ) -> Protocol:
     """The protocol over these classes of a data set.
 
-    Raises: ValueError where no sketch has anything to find.
+    Args:
+      generalised: a key of `GENERALISED`.
+    Raises: ValueError where no sketch has anything to find, or for another rule.
     """
-    wanted = [dataset.classes.index(name) for name in class_names]
-    queries = np.flatnonzero(np.isin(dataset.sketches.labels, wanted))
-    gallery = np.flatnonzero(np.isin(dataset.photos.labels, wanted))
+    if generalised not in GENERALISED:
+        rules = "; ".join(f"{key!r} ({rule})" for key, rule in GENERALISED.items())
+        raise ValueError(f"generalised is {generalised!r}; give one of {rules}")
     sketches, photos = dataset.sketches, dataset.photos
+    wanted = [dataset.classes.index(name) for name in class_names]
+    queries = np.flatnonzero(np.isin(sketches.labels, wanted))
+    gallery = np.flatnonzero(np.isin(photos.labels, wanted))
+    seen = [dataset.classes.index(name) for name in dataset.seen + dataset.val]
+    seen_photos = np.flatnonzero(np.isin(photos.labels, seen))
+    if generalised == "gallery":
+        gallery = np.union1d(gallery, seen_photos)
+    elif generalised == "sampled":
+        seen_sketches = np.flatnonzero(np.isin(sketches.labels, seen))
+        queries = _with_share(queries, seen_sketches, 0)
+        gallery = _with_share(gallery, seen_photos, 1)
     if task == "category":
         findable = np.isin(sketches.labels[queries], photos.labels[gallery])
     else:
@@ -106,6 +132,13 @@ def make_protocol(
         left_out,
         tuple(cutoffs),
     )
+
+
+def _with_share(unseen: np.ndarray, seen: np.ndarray, seed: int) -> np.ndarray:
+    """`unseen` and a random draw of `seen`, sorted."""
+    count = min(len(seen), round(SAMPLED_SHARE * len(unseen)))
+    drawn = np.random.default_rng(seed).choice(seen, count, replace=False)
+    return np.union1d(unseen, drawn)
 
 
 def similarity(

@@ -5,6 +5,7 @@ re-scores a finished run from its cached descriptors.
 """
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 import time
@@ -18,6 +19,7 @@ from clu import parameter_overview
 
 from sbir_jax import checkpoint, data, evaluate, metrics, report, weights, writer
 from sbir_jax.config import Experiment
+from sbir_jax.data.tree import normal_name
 from sbir_jax.embedder import PARTS, Embedder, text_states
 from sbir_jax.features import Recipe
 from sbir_jax.prompts import init_prompts
@@ -26,6 +28,8 @@ from sbir_jax.train import train
 SHEET = 24  # queries shown in the report
 SHEET_PIXELS = 128
 SHOWN = 10  # photos a query
+# Settings that a finished run can be scored again with.
+SCORING = ("cutoffs", "generalised", "score_data")
 VAL_LIMIT = 200  # sketches, and photos, of held-out seen classes scored for the curve
 
 
@@ -50,7 +54,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     resolved = setup.to_json()
     workdir.mkdir(parents=True, exist_ok=True)
     # Where the data and the backbone lie may change; what they are may not.
-    moving = ("data", "backbone", "embed_batch_size", "cutoffs")
+    moving = ("data", "backbone", "embed_batch_size", *SCORING)
     owner = {key: value for key, value in resolved.items() if key not in moving}
     owner |= {"backbone": backbone.fingerprint, "data": dataset.fingerprint}
     owner |= {"unseen": list(dataset.unseen)}
@@ -96,27 +100,35 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     )
     trained = time.perf_counter()
 
+    scored_set, unseen = scored_on(setup, dataset)
+    # The run's own folder is for its own protocol.
+    aside = "-".join(filter(None, (setup.score_data["name"], setup.generalised)))
+    out = workdir / "scores" / aside if aside else workdir
     protocol = evaluate.make_protocol(
-        dataset, dataset.unseen, setup.task, setup.cutoffs
+        scored_set, unseen, setup.task, setup.cutoffs, setup.generalised
     )
     results, rankings, per_class = [], {}, {}
     frozen = embedder(setup.recipe)
     models = {"frozen": frozen, "learned": frozen.with_prompts(learned)}
     for name, model in models.items():
         queries, gallery = cached_embed(
-            model, dataset, protocol, workdir / "features", name
+            model, scored_set, protocol, out / "features", name
         )
         rankings[name] = evaluate.similarity(queries, gallery)
         found, classes = evaluate.score(protocol, rankings[name])
         results.append({"name": name, "metrics": found})
-        per_class[name] = {dataset.classes[i]: v for i, v in classes.items()}
+        per_class[name] = {scored_set.classes[i]: v for i, v in classes.items()}
     results.append({"name": "chance", "metrics": evaluate.chance(protocol)})
     scored = time.perf_counter()
 
     summary = {
-        "benchmark": dataset.name,
-        "split": f"{len(dataset.unseen)} unseen of {len(dataset.classes)} classes",
-        "protocol": protocol.summary(),
+        "benchmark": scored_set.name,
+        "split": f"{len(unseen)} unseen of {len(scored_set.classes)} classes",
+        "trained_on": dataset.name,
+        "protocol": {
+            **protocol.summary(),
+            "rule": evaluate.GENERALISED[setup.generalised],
+        },
         "primary": protocol.primary,
         "results": results,
         "definitions": {
@@ -133,13 +145,35 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         "fingerprint": models["learned"].fingerprint,
         "hardware": f"{jax.devices()[0].device_kind} x{jax.device_count()}",
         "command": command or None,
-        "skipped": len(dataset.skipped),
+        "page": str(out / "report.html"),
+        "skipped": len(scored_set.skipped),
         "config": resolved,
-        "notes": list(dataset.notes),
+        "notes": list(scored_set.notes),
     }
-    shown = sheet(dataset, protocol, rankings)
-    report.write_report(workdir, summary, shown, writer.read(workdir))
+    shown = sheet(scored_set, protocol, rankings)
+    report.write_report(out, summary, shown, writer.read(workdir))
     return summary
+
+
+def scored_on(
+    setup: Experiment, dataset: data.Dataset
+) -> tuple[data.Dataset, tuple[str, ...]]:
+    """The data set to score on, and its classes that training has not seen.
+
+    Raises: ValueError where no class is left.
+    """
+    if not setup.score_data["name"]:
+        return dataset, dataset.unseen
+    wanted = setup.score_data
+    other = data.load(wanted["name"], wanted["root"] or None, wanted["split"] or None)
+    seen = {normal_name(name) for name in dataset.seen + dataset.val}
+    unseen = tuple(name for name in other.unseen if normal_name(name) not in seen)
+    if not unseen:
+        raise ValueError(
+            f"score_data: all {len(other.unseen)} unseen classes of {other.name} were "
+            f"seen in training on {dataset.name}; give another split"
+        )
+    return other, unseen
 
 
 def embed(
@@ -161,10 +195,11 @@ def cached_embed(
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `embed`, kept in `folder` as float16 beside a parquet of ids and labels.
 
-    What is kept is used again only under the same embedder and data. Figures are
-    always of the kept float16, so a run scored twice gives the same ones.
+    What is kept is used again only for the same embedder, data and protocol. Figures
+    are always of the kept float16, so a run scored twice gives the same ones.
     """
-    fingerprint = f"{model.fingerprint}:{dataset.fingerprint}"
+    rows = hashlib.sha256(protocol.queries.tobytes() + protocol.gallery.tobytes())
+    fingerprint = f"{model.fingerprint}:{dataset.fingerprint}:{rows.hexdigest()}"
     stamp = folder / f"{name}.json"
     paths = [folder / f"{name}_{modality}.npy" for modality in ("sketch", "photo")]
     if not stamp.exists() or json.loads(stamp.read_text()) != fingerprint:
@@ -196,7 +231,8 @@ def sheet(
 ) -> list[report.Ranking]:
     """Queries for the report, as many of each class as fit, with their first photos."""
     order = np.lexsort((np.arange(len(protocol.queries)), protocol.query_labels))
-    picks = order[np.linspace(0, len(order) - 1, min(SHEET, len(order))).astype(int)]
+    spread = np.linspace(0, len(order) - 1, min(SHEET, len(order)))
+    picks = [int(query) for query in order[spread.astype(int)]]
     queries = dataset.sketches.pixels(protocol.queries[picks], SHEET_PIXELS)
     tops = {
         name: evaluate.top(protocol, score_rows, picks, SHOWN)

@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
         for result in summary["results"]
     )
     seconds = summary["timing"]["total_seconds"]
-    print(f"{primary}: {figures}  ({seconds:.0f} s)  {workdir / 'report.html'}")
+    print(f"{primary}: {figures}  ({seconds:.0f} s)  {summary['page']}")
 
 
 if __name__ == "__main__":

@@ -121,6 +121,53 @@ def test_chance_is_what_blind_ranking_expects():
     assert found["P@50"] == pytest.approx(0.1, rel=0.05)
 
 
+def test_generalised_gallery_adds_all_seen_photos_and_no_query(dataset):
+    split = dataclasses.replace(dataset, seen=("cup",), val=("car",), unseen=("dog",))
+    plain = evaluate.make_protocol(split, split.unseen, "category")
+    wide = evaluate.make_protocol(
+        split, split.unseen, "category", generalised="gallery"
+    )
+    np.testing.assert_array_equal(plain.gallery, [3, 4])
+    np.testing.assert_array_equal(wide.gallery, [0, 1, 2, 3, 4, 5])
+    np.testing.assert_array_equal(wide.queries, plain.queries)
+
+
+def test_generalised_sample_adds_a_fifth_of_seen_sketches_and_photos():
+    labels = np.repeat(np.arange(4), 10)
+    names = ("a", "b", "c", "d")
+    whole = Dataset(
+        name="hand-made",
+        classes=names,
+        seen=("a", "b"),
+        unseen=("c", "d"),
+        sketches=items("sketch", labels, labels),
+        photos=items("photo", labels, labels),
+        skipped=(),
+        fingerprint="",
+    )
+    found = evaluate.make_protocol(
+        whole, whole.unseen, "category", generalised="sampled"
+    )
+    for rows, of in (
+        (found.queries, found.query_labels),
+        (found.gallery, found.gallery_labels),
+    ):
+        assert len(rows) == 20 + 4 and np.sum(of < 2) == 4
+        np.testing.assert_array_equal(rows, np.unique(rows))
+        np.testing.assert_array_equal(of, labels[rows])
+    # Queries and photos are drawn apart.
+    assert not np.array_equal(found.queries, found.gallery)
+    again = evaluate.make_protocol(
+        whole, whole.unseen, "category", generalised="sampled"
+    )
+    np.testing.assert_array_equal(again.queries, found.queries)
+
+
+def test_unknown_rules_are_refused(dataset):
+    with pytest.raises(ValueError, match="generalised is 'gzs'; give one of"):
+        evaluate.make_protocol(dataset, ("cup",), "category", generalised="gzs")
+
+
 def test_subsample_keeps_pairs_together(dataset):
     protocol = evaluate.make_protocol(dataset, ("cup", "dog", "car"), "fine_grained")
     small = evaluate.subsample(protocol, 2)

@@ -1,5 +1,6 @@
 """The whole path on a tiny backbone and polygons, as a user starts it."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -125,6 +126,47 @@ def test_running_again_only_scores_again(finished, make_config, monkeypatch):
     again = experiment.run(Experiment.from_config(make_config()), workdir)
     assert again["results"] == summary["results"]
     assert (workdir / "metrics.jsonl").read_text() == lines
+
+
+def test_other_protocols_are_scored_beside_the_runs_own(finished, make_config):
+    workdir, summary, _ = finished
+    before = (workdir / "report.json").read_text()
+    config = make_config()
+    config.generalised = "gallery"
+    wide = experiment.run(Experiment.from_config(config), workdir)
+    assert wide["protocol"]["gallery"] > summary["protocol"]["gallery"]
+    assert wide["protocol"]["queries"] == summary["protocol"]["queries"]
+    assert "seen" in wide["protocol"]["rule"]
+    assert wide["fingerprint"] == summary["fingerprint"]
+    assert (workdir / "scores" / "gallery" / "report.html").exists()
+    assert (workdir / "report.json").read_text() == before
+
+
+def test_scoring_on_another_set_leaves_out_what_training_saw(
+    finished, make_config, monkeypatch
+):
+    workdir, _, _ = finished
+    config = make_config()
+    config.score_data = {"name": "other", "root": config.data.root, "split": ""}
+    load = experiment.data.load
+
+    def other(unseen):
+        def opened(name, *args, **options):
+            if name != "other":
+                return load(name, *args, **options)
+            found = load("folder", *args, unseen="gem,ring")
+            return dataclasses.replace(found, unseen=unseen, name="other")
+
+        monkeypatch.setattr(experiment.data, "load", opened)
+        return experiment.run(Experiment.from_config(config), workdir)
+
+    found = other(("gem", "box"))  # box was trained on
+    assert found["benchmark"] == "other" and found["trained_on"] == "folder"
+    assert found["protocol"]["classes"] == 1
+    assert set(found["per_class"]["frozen"]) == {"gem"}
+    assert (workdir / "scores" / "other" / "report.json").exists()
+    with pytest.raises(ValueError, match="all 1 unseen classes of other"):
+        other(("box",))
 
 
 def test_embedder_from_the_run(finished):
