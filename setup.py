@@ -19,7 +19,12 @@ setup(
     packages=find_packages(include=["sbir_jax", "sbir_jax.*"]),
     include_package_data=True,
     package_data={
-        "sbir_jax": ["assets/toybox_sd/**/*", "data/splits/*", "assets/*.html"]
+        "sbir_jax": [
+            "assets/toybox_sd/**/*",
+            "assets/*.html",
+            "assets/*.csv",
+            "data/splits/*",
+        ]
     },
     install_requires=[
         "jax",
