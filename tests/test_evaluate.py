@@ -173,6 +173,8 @@ def test_subsample_keeps_pairs_together(dataset):
     small = evaluate.subsample(protocol, 2)
     assert len(small.queries) <= 2
     assert np.isin(small.query_instances, small.gallery_instances).all()
+    # Evenly spaced photos alone would lose instance 11 here.
+    assert len(evaluate.subsample(protocol, 3).queries) == 3
     same = evaluate.subsample(protocol, 100)
     for field in dataclasses.fields(protocol):
         np.testing.assert_array_equal(

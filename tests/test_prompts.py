@@ -34,6 +34,20 @@ def test_frame_covers_the_border_and_only_it():
     assert not picture[3:-3, 3:-3].any()
 
 
+def test_every_strip_lies_where_its_name_says():
+    frame = prompts_of(32)["visual"]["photo"]
+    for name, place in {
+        "top": (0, 16),
+        "bottom": (31, 16),
+        "left": (16, 0),
+        "right": (16, 31),
+    }.items():
+        lit = {**frame, name: jnp.ones_like(frame[name])}
+        where = np.argwhere(np.asarray(frame_image(lit))[..., 0])
+        assert place in {(int(y), int(x)) for y, x in where}
+        assert len(where) == frame[name].shape[0] * frame[name].shape[1]
+
+
 def test_scale_multiplies_the_frame():
     ones = jax.tree.map(jnp.ones_like, prompts_of(32)["visual"]["photo"])
     framed = add_frame(jnp.zeros((1, 32, 32, 3)), ones, scale=0.5)
