@@ -43,3 +43,4 @@ if __name__ == "__main__":
     build.Head = functools.partial(shards.Head, shard_rows=8)
     print("ready", flush=True)
     build.build([sys.argv[1]], sys.argv[2], FakeEmbedder(0.01), progress=False)
+    print("done", flush=True)

@@ -260,20 +260,26 @@ def test_killed_at_any_moment_and_run_again(tmp_path):
         picture(root / f"{i // 2:03d}" / f"{i}.png", i % 36)
     (root / "broken.jpg").write_bytes(b"GIF89a")
     script = pathlib.Path(__file__).with_name("fake_embedder.py")
+    environment = {**os.environ, "PYTHONPATH": str(script.parent.parent)}
+
+    def start(out):
+        command = [sys.executable, str(script), str(root), str(out)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        return process
+
     whole = expected(root)
+    with start(tmp_path / "index") as process:
+        begin = time.monotonic()
+        assert process.stdout is not None and process.stdout.readline() == b"done\n"
+        seconds = time.monotonic() - begin
+    assert stored(tmp_path / "index") == whole
     rng = random.Random(KILLS)
     seen = []
     for kill in range(KILLS):
         out = tmp_path / f"index{kill}"
-        command = [sys.executable, str(script), str(root), str(out)]
-        environment = {**os.environ, "PYTHONPATH": str(script.parent.parent)}
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, env=environment
-        ) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-            # An uninterrupted build takes about 0.3 s from here.
-            time.sleep(rng.uniform(0.0, 0.3))
+        with start(out) as process:
+            time.sleep(rng.uniform(0.0, seconds))
             process.kill()
         left = stored(out) if (out / "index.json").exists() else {}
         seen.append(len(left))

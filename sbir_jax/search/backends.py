@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float16, Float32, Int
+from tqdm.auto import tqdm
 
 from sbir_jax.search.shards import SHARD_ROWS, Snapshot
 
@@ -87,14 +88,23 @@ def open_backend(name: str, folder: pathlib.Path, snapshot: Snapshot) -> Backend
     )
 
 
-def fill(backend: Backend, snapshot: Snapshot, known: int = 0) -> None:
-    """Gives a backend that has the first `known` rows the rest of a snapshot."""
-    start = 0
-    for array in snapshot.descriptors:
-        fresh = max(known - start, 0)
-        if fresh < len(array):
-            backend.add(start + fresh, array[fresh:])
-        start += len(array)
+def fill(
+    backend: Backend, snapshot: Snapshot, known: int = 0, label: str | None = None
+) -> None:
+    """Gives a backend that has the first `known` rows the rest of a snapshot.
+
+    Args:
+      label: of a progress bar, where this takes time.
+    """
+    start, total = 0, len(snapshot.alive) - known
+    bar = tqdm(total=total, desc=label, unit="photo", disable=not (label and total))
+    with bar:
+        for array in snapshot.descriptors:
+            fresh = max(known - start, 0)
+            if fresh < len(array):
+                backend.add(start + fresh, array[fresh:])
+                bar.update(len(array) - fresh)
+            start += len(array)
     backend.remove(np.flatnonzero(~snapshot.alive))
 
 
