@@ -87,10 +87,12 @@ def explain(
     ]
     heats = [heat([m[i] for m in levels], vectors[1 - i], pooling) for i in range(2)]
     return Explanation(
-        float(vectors[0] @ vectors[1]),
-        *seen,
-        *heats,
-        matches([m[0] for m in levels], [m[1] for m in levels], heats[0], heats[1]),
+        score=float(vectors[0] @ vectors[1]),
+        sketch=seen[0],
+        photo=seen[1],
+        sketch_heat=heats[0],
+        photo_heat=heats[1],
+        matches=matches([m[0] for m in levels], [m[1] for m in levels], *heats),
     )
 
 

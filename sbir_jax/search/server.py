@@ -1,0 +1,325 @@
+"""The drawing page and its JSON interface, over one open index.
+
+Photos go by id, never by path: only what is in the index can be fetched. The model
+runs one call at a time; further ones wait in a short queue.
+"""
+
+import asyncio
+import base64
+import io
+import ipaddress
+import os
+import pathlib
+import secrets
+import socket
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from importlib import resources
+from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import uvicorn
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import FileResponse, Response
+from PIL import Image
+from starlette.concurrency import run_in_threadpool
+
+from sbir_jax.data import images
+from sbir_jax.search.api import (
+    MAX_K,
+    Explained,
+    ExplainQuestion,
+    Found,
+    FoundPhoto,
+    Id,
+    Info,
+    Pair,
+    Problem,
+    SearchQuestion,
+    add_errors,
+    body_schema,
+    read_question,
+)
+from sbir_jax.search.explain import explain, overlay
+from sbir_jax.search.guard import LOOPBACK, Guard, Refusal
+
+QUEUE = 64  # searches that may wait for the model
+THUMBNAIL = 320
+THUMBNAIL_BYTES = 32_000_000  # kept in memory
+BROWSER = {"JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP"}  # formats a page can show
+PAGE = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/docs": ("docs.html", "text/html"),
+    "/docs.js": ("docs.js", "text/javascript"),
+}
+
+
+@runtime_checkable
+class Searchable(Protocol):
+    """What the page needs of an index; `index.Index` is one."""
+
+    @property
+    def embedder(self) -> Any: ...
+
+    def search(self, sketch=None, text=None, k=20, min_score=None) -> list: ...
+
+    def similar(self, photo_id: str, k: int = 20) -> list: ...
+
+    def photo(self, photo_id: str) -> Any: ...
+
+    def info(self) -> dict: ...
+
+
+def make_app(
+    index: Searchable,
+    token: str | None = None,
+    hosts: frozenset | None = LOOPBACK,
+) -> FastAPI:
+    """The application over an open index.
+
+    Args:
+      token, hosts: who may ask; see `guard.Guard`.
+    """
+    app = FastAPI(
+        title="sbir: find photos by drawing",
+        description="Every refusal is a JSON object with what, rule and remedy.",
+        docs_url=None,  # FastAPI's own page loads its scripts from elsewhere
+        redoc_url=None,
+        responses={"4XX": {"model": Problem, "description": "Refused"}},
+    )
+    app.add_middleware(Guard, token=token, hosts=hosts)
+    add_errors(app)
+    for path, (name, kind) in PAGE.items():
+        app.get(path, include_in_schema=False)(_static(name, kind))
+    gate, thumbnails = Gate(QUEUE), Thumbnails(THUMBNAIL_BYTES)
+
+    @app.post("/api/search", openapi_extra=body_schema(SearchQuestion))
+    async def search(request: Request) -> Found:
+        """Photos nearest to a drawing, with or without words beside it."""
+        start = time.monotonic()
+        asked, picture = await read_question(request, SearchQuestion)
+        hits = await gate.run(
+            request,
+            lambda: index.search(picture, asked.text or None, asked.k, asked.min_score),
+        )
+        return _found(hits, start)
+
+    @app.get("/api/similar/{id}")
+    async def similar(
+        request: Request, id: Id, k: Annotated[int, Query(ge=1, le=MAX_K)] = 20
+    ) -> Found:
+        """Photos nearest to a photo of the index."""
+        start = time.monotonic()
+        return _found(await gate.run(request, lambda: index.similar(id, k)), start)
+
+    @app.post("/api/explain", openapi_extra=body_schema(ExplainQuestion))
+    async def why(request: Request) -> Explained:
+        """Which places of a drawing and a photo make their score."""
+        asked, picture = await read_question(request, ExplainQuestion)
+        path = index.photo(asked.id)
+        return await gate.run(
+            request,
+            lambda: _explained(index.embedder, picture, path, asked.text or None),
+        )
+
+    @app.get("/api/thumbnail/{id}", response_class=Response)
+    def thumbnail(id: Id) -> Response:
+        """The central square of a photo as a JPEG, as large as a page's tile."""
+        return _cached(thumbnails.get(id, index.photo(id)), "image/jpeg")
+
+    @app.get("/api/photo/{id}", response_class=Response)
+    def photo(id: Id) -> Response:
+        """A photo as it is on disk; as a JPEG where browsers cannot show its format."""
+        return _photo(pathlib.Path(index.photo(id)))
+
+    @app.get("/api/info")
+    def info() -> Info:
+        """How many photos there are to find, and with what."""
+        return Info(**{name: index.info()[name] for name in Info.model_fields})
+
+    return app
+
+
+def serve(
+    index: Searchable,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+) -> None:
+    """Serves the page until it is interrupted; prints the address to open.
+
+    Args:
+      host: 127.0.0.1 for this machine alone, 0.0.0.0 for all that can reach it.
+      port: 0 takes a free one.
+      token: the word that visitors must give. By default there is none on this machine
+        alone, and a new one otherwise; an empty one lets everybody in.
+    Raises: OSError naming the address that cannot be had.
+    """
+    alone = _is_loopback(host)
+    if token is None and not alone:
+        token = secrets.token_urlsafe(16)
+    with _listen(host, port) as listener:
+        print("loading the model ...", flush=True)
+        # The first call compiles: better now than under the first stroke.
+        white = np.full((64, 64, 3), 255, np.uint8)
+        index.search(white, k=1)
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{listener.getsockname()[1]}/"
+        print(f"draw here: {address}{f'?token={token}' if token else ''}", flush=True)
+        print("stop with Ctrl+C", flush=True)
+        app = make_app(index, token, LOOPBACK if alone and not token else None)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            log_config=None,  # or it would close the handlers of everybody else
+            access_log=False,
+            server_header=False,
+            # Or any client could choose the address that it is known by.
+            proxy_headers=False,
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+Answer = TypeVar("Answer")
+
+
+class Gate:
+    """One model call at a time, and a bounded number of requests that wait for it."""
+
+    def __init__(self, limit: int):
+        self.limit, self.inside = limit, 0
+        self._lock = asyncio.Lock()
+
+    async def run(self, request: Request, call: Callable[[], Answer]) -> Answer:
+        """Raises: Refusal where the queue is full or nobody waits for the answer."""
+        if self.inside > self.limit:
+            raise Refusal(
+                503,
+                "the server is busy",
+                f"{self.limit} searches may wait",
+                "ask again in a moment",
+                {"Retry-After": "1"},
+            )
+        self.inside += 1
+        try:
+            async with self._lock:
+                # While one draws, most searches are outdated before their turn comes.
+                if await request.is_disconnected():
+                    raise Refusal(499, "the client left", "", "")
+                return await run_in_threadpool(call)
+        finally:
+            self.inside -= 1
+
+
+class Thumbnails:
+    """JPEG thumbnails; those used last are kept, up to `limit` bytes."""
+
+    def __init__(self, limit: int):
+        self.limit, self.bytes = limit, 0
+        self._files: OrderedDict[str, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: str, path: str | os.PathLike) -> bytes:
+        """Raises: BadImage for a photo that is gone or damaged."""
+        with self._lock:
+            if key in self._files:
+                self._files.move_to_end(key)
+                return self._files[key]
+        made = _jpeg(images.decode(path, THUMBNAIL, "crop"), 82)
+        with self._lock:
+            self.bytes += len(made) - len(self._files.pop(key, b""))
+            self._files[key] = made
+            while self.bytes > self.limit:
+                self.bytes -= len(self._files.popitem(last=False)[1])
+        return made
+
+
+def _found(hits: list, start: float) -> Found:
+    photos = [
+        FoundPhoto(
+            id=hit.id,
+            name=pathlib.PurePath(hit.path).name,
+            score=round(float(hit.score), 6),
+            thumbnail=f"/api/thumbnail/{hit.id}",
+            photo=f"/api/photo/{hit.id}",
+        )
+        for hit in hits
+    ]
+    return Found(hits=photos, seconds=round(time.monotonic() - start, 4))
+
+
+def _explained(embedder: Any, picture: bytes, path: Any, text: str | None) -> Explained:
+    found = explain(embedder, picture, path, text)
+    return Explained(
+        score=found.score,
+        sketch=_data_url(overlay(found.sketch, found.sketch_heat)),
+        photo=_data_url(overlay(found.photo, found.photo_heat)),
+        matches=[Pair(**match._asdict()) for match in found.matches],
+    )
+
+
+def _photo(path: pathlib.Path) -> Response:
+    try:
+        with Image.open(path, formats=images.FORMATS) as image:
+            form = image.format or ""
+    except (OSError, ValueError):  # `decode` says what is wrong
+        form = ""
+    if form not in BROWSER:
+        return _cached(_jpeg(images.decode(path), 92), "image/jpeg")
+    kind = "image/jpeg" if form == "MPO" else Image.MIME[form]
+    return FileResponse(
+        path,
+        media_type=kind,
+        filename=path.name,
+        content_disposition_type="inline",
+        headers={"Cache-Control": "private, max-age=3600"},
+    )
+
+
+def _cached(content: bytes, kind: str) -> Response:
+    headers = {"Cache-Control": "private, max-age=3600"}
+    return Response(content, media_type=kind, headers=headers)
+
+
+def _jpeg(picture: np.ndarray, quality: int) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "JPEG", quality=quality)
+    return out.getvalue()
+
+
+def _data_url(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _static(name: str, kind: str) -> Callable[[], Response]:
+    content = (resources.files("sbir_jax.search") / "page" / name).read_bytes()
+    headers = {"Cache-Control": "no-cache"}
+    return lambda: Response(content, media_type=kind, headers=headers)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise OSError(
+            f"cannot listen on {host} port {port} ({error}); give another --port, or 0 "
+            "for any free one"
+        ) from error
+    return listener

@@ -1,0 +1,75 @@
+"""An index without a network: photos lie on a grid, and a drawing finds those nearest
+to where its ink is."""
+
+import hashlib
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from sbir_jax.data import images
+from sbir_jax.search.explain import Explanation, Match
+
+
+class Hit(NamedTuple):
+    id: str
+    path: str
+    score: float
+
+
+class FakeIndex:
+    """36 photos, numbered row by row from top left. The word "far" turns the order."""
+
+    embedder = "an embedder"
+
+    def __init__(self, folder: pathlib.Path):
+        self.paths = {}
+        for i in range(36):
+            path = folder / f"photo{i:02}.png"
+            picture = Image.new("RGB", (90, 60), f"hsl({i * 10}, 60%, 70%)")
+            ImageDraw.Draw(picture).ellipse((30, 15, 60, 45), fill="white")
+            picture.save(path)
+            self.paths[hashlib.md5(path.name.encode()).hexdigest()[:16]] = str(path)
+
+    def _ranked(self, x: float, y: float, far: bool) -> list[Hit]:
+        hits = []
+        for i, (name, path) in enumerate(self.paths.items()):
+            gap = np.hypot((i % 6 + 0.5) / 6 - x, (i // 6 + 0.5) / 6 - y) / 1.5
+            hits.append(Hit(name, path, float(gap if far else 1 - gap)))
+        return sorted(hits, key=lambda hit: -hit.score)
+
+    def search(self, sketch=None, text=None, k=20, min_score=None):
+        ink = 255.0 - images.decode(sketch, 64, "pad").mean(-1)
+        ink += 1e-6  # an empty sheet has its centre in the middle
+        y, x = ((np.indices(ink.shape) + 0.5) * ink).sum((1, 2)) / ink.sum() / 64
+        hits = self._ranked(x, y, text is not None and "far" in text)[:k]
+        return [h for h in hits if min_score is None or h.score >= min_score]
+
+    def similar(self, photo_id, k=20):
+        if photo_id not in self.paths:
+            raise KeyError(photo_id)
+        i = list(self.paths).index(photo_id)
+        hits = self._ranked((i % 6 + 0.5) / 6, (i // 6 + 0.5) / 6, False)
+        return hits[1 : k + 1]
+
+    def photo(self, photo_id):
+        return self.paths[photo_id]
+
+    def info(self):
+        return {
+            "path": "/private/index",
+            "photos": 36,
+            "dim": 2,
+            "fingerprint": "f" * 64,
+            "backend": "exact",
+        }
+
+
+def fake_explain(embedder, sketch, photo, text=None):
+    """As `sbir_jax.search.explain.explain`, with one warm place in each picture."""
+    heat = np.zeros((4, 4))
+    heat[1, 1] = 0.5
+    seen = [images.decode(source, 64, "pad") for source in (sketch, photo)]
+    match = Match((0.4, 0.4), (0.6, 0.4), 0.9)
+    return Explanation(0.5, *seen, heat, heat, [match])

@@ -1,0 +1,412 @@
+import asyncio
+import base64
+import io
+import struct
+import threading
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+pytest.importorskip("fastapi")
+pytest.importorskip("httpx2")
+
+from fake_search import FakeIndex, fake_explain
+from fastapi.testclient import TestClient
+
+from sbir_jax.search import guard, server
+
+HERE = "http://localhost"
+
+
+def drawing(x=16, y=16, form="PNG"):
+    """A dot on white, its centre in pixels of 64."""
+    sheet = Image.new("RGB", (64, 64), "white")
+    ImageDraw.Draw(sheet).ellipse((x - 4, y - 4, x + 4, y + 4), fill="black")
+    out = io.BytesIO()
+    sheet.save(out, form)
+    return out.getvalue()
+
+
+def coded(data):
+    return base64.b64encode(data).decode()
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    return FakeIndex(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture
+def client(index):
+    app = server.make_app(index)
+    return TestClient(app, base_url=HERE, raise_server_exceptions=False)
+
+
+def names(answer):
+    assert answer.status_code == 200, answer.text
+    return [hit["name"] for hit in answer.json()["hits"]]
+
+
+def refused(answer, status, words):
+    """A refusal says what, rule and remedy."""
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert set(error) == {"what", "rule", "remedy"}
+    assert words in f"{error['what']}. {error['rule']}. {error['remedy']}"
+
+
+def works(client):
+    asked = {"image": coded(drawing()), "k": 3}
+    assert names(client.post("/api/search", json=asked))[0] == "photo07.png"
+
+
+def test_search_as_json_as_data_url_and_as_form(client):
+    expected = ["photo07.png", "photo06.png", "photo01.png"]
+    image = coded(drawing(15.5, 15.5))
+    for given in (image, f"data:image/png;base64,{image}"):
+        found = client.post("/api/search", json={"image": given, "k": 3})
+        assert sorted(names(found)[1:]) == sorted(expected[1:])
+        assert names(found)[0] == expected[0]
+    files = {"image": ("d.jpg", drawing(48, 48, "JPEG"), "image/jpeg")}
+    assert names(client.post("/api/search", files=files))[0] == "photo28.png"
+    form = {"text": "far", "k": "2", "min_score": ""}
+    far = client.post("/api/search", files=files, data=form)
+    assert names(far)[0] == "photo00.png" and len(names(far)) == 2
+
+
+def test_hits_carry_no_path_and_min_score_cuts(client, index):
+    asked = {"image": coded(drawing()), "k": 36, "min_score": 0.8}
+    answer = client.post("/api/search", json=asked)
+    hits = answer.json()["hits"]
+    assert 0 < len(hits) < 36 and min(hit["score"] for hit in hits) >= 0.8
+    assert str(next(iter(index.paths.values()))).rpartition("/")[0] not in answer.text
+    none = client.post("/api/search", json={**asked, "min_score": 1})
+    assert names(none) == []
+
+
+def test_similar_photos_thumbnails_and_files(client, index):
+    wanted = next(iter(index.paths))
+    found = client.get(f"/api/similar/{wanted}?k=2")
+    assert set(names(found)) == {"photo01.png", "photo06.png"}
+    hit = found.json()["hits"][0]
+    small = client.get(hit["thumbnail"])
+    assert small.headers["content-type"] == "image/jpeg"
+    assert "max-age" in small.headers["cache-control"]
+    assert max(Image.open(io.BytesIO(small.content)).size) <= 320
+    whole = client.get(hit["photo"])
+    assert whole.content == open(index.paths[hit["id"]], "rb").read()
+    assert whole.headers["content-type"] == "image/png"
+
+
+def test_formats_that_browsers_cannot_show_come_as_jpeg(index, tmp_path):
+    tiff = tmp_path / "scan.tif"
+    Image.new("RGB", (30, 20), "teal").save(tiff)
+    client = TestClient(server.make_app(Gallery(index, tiff)), base_url=HERE)
+    answer = client.get("/api/photo/aa")
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert Image.open(io.BytesIO(answer.content)).size == (30, 20)
+
+
+class Gallery:
+    """An index with one photo, "aa"."""
+
+    def __init__(self, index, path):
+        self.path = path
+        for name in ("search", "similar", "info", "embedder"):
+            setattr(self, name, getattr(index, name))
+
+    def photo(self, photo_id):
+        return {"aa": str(self.path)}[photo_id]
+
+
+def test_photos_that_are_gone_or_damaged_are_told(index, tmp_path):
+    damaged = tmp_path / "cup.jpg"
+    damaged.write_bytes(drawing(form="JPEG")[:300])
+    for path, words in ((tmp_path / "gone.jpg", "no such file"), (damaged, "cup.jpg")):
+        app = server.make_app(Gallery(index, path))
+        client = TestClient(app, base_url=HERE, raise_server_exceptions=False)
+        refused(client.get("/api/thumbnail/aa"), 404, words)
+        assert str(tmp_path) not in client.get("/api/thumbnail/aa").text
+    refused(client.get("/api/photo/bb"), 404, "no photo of this index has that id")
+
+
+def test_info_tells_nothing_private(client):
+    info = client.get("/api/info").json()
+    assert info["photos"] == 36 and "/private" not in str(info)
+
+
+def test_explain_gives_pictures_and_matches(client, index, monkeypatch):
+    monkeypatch.setattr(server, "explain", fake_explain)
+    asked = {"image": coded(drawing()), "id": list(index.paths)[3]}
+    found = client.post("/api/explain", json=asked).json()
+    assert found["matches"] == [
+        {"sketch": [0.4, 0.4], "photo": [0.6, 0.4], "similarity": 0.9}
+    ]
+    for side in ("sketch", "photo"):
+        kind, _, data = found[side].partition(",")
+        assert kind == "data:image/png;base64"
+        assert Image.open(io.BytesIO(base64.b64decode(data))).format == "PNG"
+    refused(client.post("/api/explain", json={**asked, "id": "0" * 16}), 404, "id")
+
+
+def bomb():
+    """A PNG of 1.6 gigapixels in a few kilobytes."""
+
+    def chunk(kind, data):
+        code = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + code
+
+    head = struct.pack(">IIBBBBB", 40000, 40000, 1, 0, 0, 0, 0)
+    body = zlib.compress(bytes(5001 * 200))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", body)
+        + chunk(b"IEND", b"")
+    )
+
+
+GOOD = {"image": coded(drawing())}
+
+
+@pytest.mark.parametrize(
+    "body, status, words",
+    [
+        ({**GOOD, "k": -1}, 422, "k is -1"),
+        ({**GOOD, "k": 201}, 422, "less than or equal to 200"),
+        ({**GOOD, "k": "many"}, 422, "k is 'many'"),
+        ({**GOOD, "min_score": 7}, 422, "min_score is 7"),
+        ({**GOOD, "text": "x" * 501}, 422, "at most 500 characters"),
+        ({**GOOD, "text": 3}, 422, "text is 3"),
+        ({**GOOD, "path": "/etc/passwd"}, 422, "path is"),
+        ({}, 400, "no drawing"),
+        ({"text": "a cup"}, 400, "words steer how a drawing is read"),
+        ({"image": ""}, 400, "no drawing"),
+        ({"image": "§§§"}, 400, "not base64"),
+        ({"image": "abc"}, 400, "not base64"),
+        ({"image": coded(b"GIF89a nonsense")}, 400, "image:"),
+        ({"image": coded(b"%PDF-1.4")}, 400, "not an image file"),
+        ({"image": coded(bomb())}, 400, "more than 80,000,000 pixels"),
+        ({"image": coded(drawing()[:100])}, 400, "image:"),
+        ({"image": coded(bytes(8_000_001))}, 413, "8,000,001 bytes"),
+        ([1], 422, "the body"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_bad_questions_are_refused_and_the_next_works(client, body, status, words):
+    refused(client.post("/api/search", json=body), status, words)
+    works(client)
+
+
+@pytest.mark.parametrize(
+    "content, kind, status",
+    [
+        (b'{"image": ', "application/json", 422),
+        (b"[" * 100_000, "application/json", 422),
+        (b'{"k": NaN}', "application/json", 422),
+        (b'{"image": "\xff"}', "application/json", 422),
+        (b'{"text": "\\ud800"}', "application/json", 422),
+        (b"", "application/json", 422),
+        (b"image=x", "application/x-www-form-urlencoded", 415),
+        (b"no boundary", "multipart/form-data", 400),
+        (b"--x\r\nbroken", "multipart/form-data; boundary=x", 400),
+    ],
+)
+def test_malformed_bodies_are_refused_and_the_next_works(client, content, kind, status):
+    answer = client.post("/api/search", content=content, headers={"Content-Type": kind})
+    refused(answer, status, "")
+    works(client)
+
+
+def test_a_hundred_megabytes_are_refused_whatever_the_header_says(client):
+    def stream():
+        for _ in range(100):
+            yield bytes(1_000_000)
+
+    files = {"image": ("big.png", bytes(100_000_000), "image/png")}
+    refused(client.post("/api/search", files=files), 413, "at most 12,000,000 bytes")
+    headers = {"Content-Type": "application/json"}
+    answer = client.post("/api/search", content=stream(), headers=headers)
+    refused(answer, 413, "at most 12,000,000 bytes")
+    works(client)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/photo/..%2f..%2fetc%2fpasswd",
+        "/api/photo/%2e%2e/%2e%2e/etc/passwd",
+        "/api/photo//etc/passwd",
+        "/api/thumbnail/..%5c..%5cwindows",
+        "/api/photo/0123456789abcdef",
+        "/api/similar/zz?k=3",
+        "/api/similar/00?k=-3",
+        "/page/index.html",
+        "/../setup.py",
+    ],
+)
+def test_only_ids_of_the_index_are_served(client, path):
+    answer = client.get(path)
+    assert answer.status_code in (404, 422)
+    refused(answer, answer.status_code, "")
+    works(client)
+
+
+def test_every_answer_has_the_security_headers(client, index):
+    for answer in (client.get("/"), client.get("/nowhere"), client.post("/")):
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+def test_other_names_and_other_sites_are_refused(client, index):
+    refused(client.get("/", headers={"Host": "evil.example:8000"}), 403, "evil.example")
+    for host in ("127.0.0.1:8000", "[::1]:8000", "localhost"):
+        assert client.get("/", headers={"Host": host}).status_code == 200
+    cross = {"Sec-Fetch-Site": "cross-site"}
+    refused(client.post("/api/search", json=GOOD, headers=cross), 403, "another site")
+    free = TestClient(server.make_app(index, hosts=None), base_url="http://box:8000")
+    assert free.get("/api/info").status_code == 200
+
+
+def test_token_by_header_by_cookie_and_not_otherwise(index):
+    app = server.make_app(index, token="päss word")
+    client = TestClient(app, base_url=HERE)
+    for path in ("/", "/page.js", "/api/info", "/openapi.json", "/?token=wrong"):
+        refused(client.get(path), 401, "token")
+    for wrong in ("Bearer wrong", "Basic päss word", "Bearer "):
+        headers = {"Authorization": wrong.encode()}
+        refused(client.get("/api/info", headers=headers), 401, "token")
+    headers = {"Authorization": "Bearer plain"}
+    plain = TestClient(server.make_app(index, token="plain"), base_url=HERE)
+    assert plain.get("/api/info", headers=headers).status_code == 200
+    entered = client.get("/", params={"token": "päss word"}, follow_redirects=False)
+    assert entered.status_code == 303 and entered.headers["location"] == "/"
+    cookie = entered.headers["set-cookie"].lower()
+    assert "httponly" in cookie and "samesite=strict" in cookie
+    assert client.get("/api/info").status_code == 200  # the client keeps cookies
+
+
+def test_rate_limit_refills(index, monkeypatch):
+    now = [0.0]
+    limit = guard.RateLimit(rate=2.0, burst=3, clock=lambda: now[0])
+    assert [limit.wait("a") for _ in range(4)] == [0, 0, 0, 0.5]
+    assert limit.wait("b") == 0
+    now[0] = 0.5
+    assert [limit.wait("a"), limit.wait("a")] == [0, 0.5]
+    monkeypatch.setattr(guard, "ADDRESSES", 2)
+    limit.wait("c")
+    assert len(limit._buckets) == 2
+
+    monkeypatch.setattr(guard, "BURST", 2)
+    client = TestClient(server.make_app(index), base_url=HERE)
+    assert [client.get("/").status_code for _ in range(2)] == [200, 200]
+    monkeypatch.setattr(guard, "REQUESTS_PER_SECOND", 0.001)
+    slow = TestClient(server.make_app(index), base_url=HERE)
+    answers = [slow.get("/") for _ in range(3)]
+    refused(answers[2], 429, "too many requests")
+    assert int(answers[2].headers["retry-after"]) > 0
+
+
+class Caller:
+    """A request whose client may have left."""
+
+    def __init__(self, left=False):
+        self.left = left
+
+    async def is_disconnected(self):
+        return self.left
+
+
+def test_gate_runs_one_call_at_a_time_and_refuses_when_full():
+    running, most, lock = [0], [0], threading.Lock()
+    release = threading.Event()
+
+    def call():
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        release.wait(5)
+        with lock:
+            running[0] -= 1
+        return "done"
+
+    async def main():
+        gate = server.Gate(limit=2)
+        tasks = [asyncio.create_task(gate.run(Caller(), call)) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(guard.Refusal, match="busy") as refusal:
+            await gate.run(Caller(), call)
+        assert refusal.value.status == 503 and refusal.value.headers["Retry-After"]
+        release.set()
+        assert await asyncio.gather(*tasks) == ["done"] * 3
+        with pytest.raises(guard.Refusal, match="left"):
+            await gate.run(Caller(left=True), lambda: pytest.fail("was run"))
+        assert await gate.run(Caller(), lambda: 1) == 1
+
+    asyncio.run(main())
+    assert most == [1]
+
+
+def test_thumbnails_are_kept_up_to_a_limit(tmp_path):
+    rng, paths = np.random.default_rng(0), []
+    for i in range(3):
+        paths.append(tmp_path / f"{i}.png")
+        pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(paths[-1])
+    one = len(server.Thumbnails(10**9).get("x", paths[0]))
+    kept = server.Thumbnails(int(2.5 * one))
+    for i, path in enumerate(paths):
+        kept.get(str(i), path)
+        path.unlink()
+    assert kept.bytes <= 2.5 * one
+    assert kept.get("2", paths[2]) and kept.get("1", paths[1])
+    with pytest.raises(ValueError, match="no such file"):
+        kept.get("0", paths[0])
+
+
+def test_a_server_error_shows_no_trace(index, monkeypatch):
+    monkeypatch.setattr(index, "info", lambda: 1 / 0)
+    app = server.make_app(index)
+    client = TestClient(app, base_url=HERE, raise_server_exceptions=False)
+    answer = client.get("/api/info")
+    refused(answer, 500, "the server failed")
+    assert "division" not in answer.text
+
+
+def test_openapi_describes_json_and_form(client):
+    paths = client.get("/openapi.json").json()["paths"]
+    kinds = paths["/api/search"]["post"]["requestBody"]["content"]
+    assert set(kinds) == {"application/json", "multipart/form-data"}
+    form = kinds["multipart/form-data"]["schema"]["properties"]["image"]
+    assert form["format"] == "binary"
+    assert {"image", "text", "k", "min_score"} == set(
+        kinds["application/json"]["schema"]["properties"]
+    )
+    for page in ("/", "/docs", "/page.js", "/page.css", "/docs.js"):
+        text = client.get(page).text
+        assert "https://" not in text
+        assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_beyond_this_machine_a_token_is_made_up(index, monkeypatch, capsys):
+    monkeypatch.setattr(server.uvicorn.Server, "run", lambda self, sockets: None)
+    for host, token, expected in (
+        ("127.0.0.1", None, False),
+        ("0.0.0.0", None, True),
+        ("0.0.0.0", "", False),
+        ("127.0.0.1", "word", True),
+    ):
+        server.serve(index, host, 0, token)
+        assert ("?token=" in capsys.readouterr().out) == expected
+
+
+def test_a_port_in_use_is_told(index):
+    with server._listen("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"port {port}.*another --port"):
+            server.serve(index, port=port)
