@@ -12,6 +12,39 @@ from sbir_jax.train import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
+class Scoring:
+    """What a run is scored on. All of it may change when a finished run is run again.
+
+    Attributes:
+      name, root, split: another data set (`data.load`); "" for the one trained on. Its
+        unseen classes count, less those seen in training.
+      generalised: "" for zero-shot, or a rule of `evaluate.GENERALISED`.
+      words: beside each sketch: "" none, its "class", or the "caption" of its photo.
+      text_share: of those words in the text prompt; at 1 they replace it.
+      cutoffs: the k of mAP@k and P@k.
+    """
+
+    name: str = ""
+    root: str = ""
+    split: str = ""
+    generalised: str = ""
+    words: str = ""
+    text_share: float = 1.0
+    cutoffs: tuple[int, ...] = (100, 200)
+
+    def __post_init__(self):
+        if self.words not in ("", "class", "caption"):
+            raise ValueError(f"score.words is {self.words!r}; give class or caption")
+
+    @property
+    def folder(self) -> str:
+        """Below the run folder; the run's own protocol is scored in it itself."""
+        words = f"{self.words}-{self.text_share:g}" if self.words else ""
+        aside = "-".join(filter(None, (self.name, self.generalised, words)))
+        return f"scores/{aside}" if aside else "."
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """One run. The defaults are those of `base()`, on which config files build.
 
@@ -23,10 +56,7 @@ class Experiment:
       image_size: pixels; 0 for the backbone's native size.
       embed_batch_size: images at a time at inference.
       val_classes: seen classes held out of training, for the curve; 0 for none.
-      cutoffs: the k of mAP@k and P@k.
-      generalised: "" for zero-shot, or a rule of `evaluate.GENERALISED`.
-      score_data: "name", "root" and "split" of another data set to score on, empty
-        for the one trained on. Its unseen classes count, less those seen in training.
+      score: what the run is scored on.
     """
 
     task: Task
@@ -39,11 +69,7 @@ class Experiment:
     image_size: int = 0
     embed_batch_size: int = 32
     val_classes: int = 4
-    cutoffs: tuple[int, ...] = (100, 200)
-    generalised: str = ""
-    score_data: dict[str, str] = dataclasses.field(
-        default_factory=lambda: {"name": "", "root": "", "split": ""}
-    )
+    score: Scoring = dataclasses.field(default_factory=Scoring)
 
     @classmethod
     def from_config(cls, config: ml_collections.ConfigDict) -> "Experiment":
@@ -56,7 +82,8 @@ class Experiment:
         values["recipe"] = Recipe(taps, **values["recipe"])
         values["prompt"] = PromptConfig(**values["prompt"])
         values["train"] = TrainConfig(**values["train"])
-        values["cutoffs"] = tuple(values["cutoffs"])
+        cutoffs = tuple(values["score"].pop("cutoffs"))
+        values["score"] = Scoring(**values["score"], cutoffs=cutoffs)
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
@@ -72,13 +99,11 @@ def base(task: str) -> ml_collections.ConfigDict:
     """
 
     def defaults(kind) -> dict[str, Any]:
-        values = {}
-        for field in dataclasses.fields(kind):
-            if field.default is not dataclasses.MISSING:
-                values[field.name] = field.default
-            elif field.default_factory is not dataclasses.MISSING:
-                values[field.name] = field.default_factory()
-        return values
+        return {
+            field.name: field.default
+            for field in dataclasses.fields(kind)
+            if field.default is not dataclasses.MISSING
+        }
 
     # No taps stands for those of the task.
     recipe = {"taps": (), **defaults(Recipe)}
@@ -89,6 +114,7 @@ def base(task: str) -> ml_collections.ConfigDict:
             "recipe": recipe,
             "prompt": defaults(PromptConfig),
             "train": defaults(TrainConfig),
+            "score": defaults(Scoring),
             **defaults(Experiment),
         }
     )

@@ -208,13 +208,15 @@ class Embedder:
         images: Iterable,
         modality: str,
         text: str | Sequence[str] | None = None,
+        text_share: float = 1.0,
     ) -> Float[np.ndarray, "n d"]:
         """Descriptors of unit length, float32.
 
         Args:
           images: paths, encoded bytes, PIL images, or uint8 RGB arrays.
-          text: words beside the drawing, one for all or one each; they replace the
-            learned text prompt.
+          text: words beside the drawing, one for all or one each.
+          text_share: of the words in the text prompt, 0 to 1: at 1 they replace it, as
+            in Koley et al. (CVPR 2024), at less their states are mixed (ours).
         Raises: BadImage naming the image that cannot be read, ValueError for another
           modality than "sketch" or "photo".
         """
@@ -230,8 +232,15 @@ class Embedder:
                 raise ValueError(
                     f"{len(texts)} texts for {len(batch)} images; give one, or one each"
                 )
-            context = np.asarray(text_states(self.backbone, texts))
+            context = self.context(texts, text_share)
         return self.embed_arrays(np.stack(batch), modality, context)
+
+    def context(self, texts: Sequence[str], share: float) -> Float[np.ndarray, "b n d"]:
+        """Text states of words, mixed with the text prompt; see `embed`."""
+        if not 0 <= share <= 1:
+            raise ValueError(f"text_share is {share}; give 0 (no words) to 1")
+        states = np.asarray(text_states(self.backbone, texts))
+        return share * states + (1 - share) * np.asarray(self.prompts["text"])
 
     def embed_arrays(
         self,
@@ -261,13 +270,27 @@ class Embedder:
         return jax.device_put(padded, self._batch_sharding)
 
     def embed_items(
-        self, items, indices: np.ndarray, modality: Modality
+        self,
+        items,
+        indices: np.ndarray,
+        modality: Modality,
+        texts: Sequence[str] | None = None,
+        text_share: float = 1.0,
     ) -> Float[np.ndarray, "n d"]:
-        """Descriptors of a data set's items by index, with a progress bar."""
+        """Descriptors of a data set's items by index, with a progress bar.
+
+        Args:
+          texts: words beside each, as in `embed`.
+        """
         out = [np.zeros((0, self.dim), np.float32)]
         with tqdm(total=len(indices), desc=f"embed {modality}", unit="image") as bar:
             for start in range(0, len(indices), self.batch_size):
                 part = indices[start : start + self.batch_size]
-                out.append(self.embed_arrays(items.images(part, self.size), modality))
+                context = None
+                if texts is not None:
+                    words = texts[start : start + self.batch_size]
+                    context = self.context(words, text_share)
+                pixels = items.images(part, self.size)
+                out.append(self.embed_arrays(pixels, modality, context))
                 bar.update(len(part))
         return np.concatenate(out)

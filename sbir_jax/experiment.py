@@ -5,21 +5,25 @@ re-scores a finished run from its cached descriptors.
 """
 
 import dataclasses
-import hashlib
-import json
 import pathlib
 import time
 
 import jax
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from absl import logging
 from clu import parameter_overview
 
-from sbir_jax import checkpoint, data, evaluate, metrics, report, weights, writer
+from sbir_jax import (
+    checkpoint,
+    data,
+    evaluate,
+    metrics,
+    report,
+    scoring,
+    weights,
+    writer,
+)
 from sbir_jax.config import Experiment
-from sbir_jax.data.tree import normal_name
 from sbir_jax.embedder import PARTS, Embedder, text_states
 from sbir_jax.features import Recipe
 from sbir_jax.prompts import init_prompts
@@ -28,8 +32,6 @@ from sbir_jax.train import train
 SHEET = 24  # queries shown in the report
 SHEET_PIXELS = 128
 SHOWN = 10  # photos a query
-# Settings that a finished run can be scored again with.
-SCORING = ("cutoffs", "generalised", "score_data")
 VAL_LIMIT = 200  # sketches, and photos, of held-out seen classes scored for the curve
 
 
@@ -54,7 +56,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     resolved = setup.to_json()
     workdir.mkdir(parents=True, exist_ok=True)
     # Where the data and the backbone lie may change; what they are may not.
-    moving = ("data", "backbone", "embed_batch_size", *SCORING)
+    moving = ("data", "backbone", "embed_batch_size", "score")
     owner = {key: value for key, value in resolved.items() if key not in moving}
     owner |= {"backbone": backbone.fingerprint, "data": dataset.fingerprint}
     owner |= {"unseen": list(dataset.unseen)}
@@ -82,7 +84,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     def validate(prompts: dict) -> dict[str, float]:
         if validation is None:
             return {}
-        found = embed(quick.with_prompts(prompts), dataset, validation)
+        found = scoring.embed(quick.with_prompts(prompts), dataset, validation)
         figures, _ = evaluate.score(validation, evaluate.similarity(*found))
         return {validation.primary: figures[validation.primary]}
 
@@ -100,19 +102,18 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     )
     trained = time.perf_counter()
 
-    scored_set, unseen = scored_on(setup, dataset)
-    # The run's own folder is for its own protocol.
-    aside = "-".join(filter(None, (setup.score_data["name"], setup.generalised)))
-    out = workdir / "scores" / aside if aside else workdir
+    score, out = setup.score, workdir / setup.score.folder
+    scored_set, unseen = scoring.scored_on(score, dataset)
     protocol = evaluate.make_protocol(
-        scored_set, unseen, setup.task, setup.cutoffs, setup.generalised
+        scored_set, unseen, setup.task, score.cutoffs, score.generalised
     )
+    texts = scoring.query_texts(score, scored_set, protocol)
     results, rankings, per_class = [], {}, {}
     frozen = embedder(setup.recipe)
     models = {"frozen": frozen, "learned": frozen.with_prompts(learned)}
     for name, model in models.items():
-        queries, gallery = cached_embed(
-            model, scored_set, protocol, out / "features", name
+        queries, gallery = scoring.cached_embed(
+            model, scored_set, protocol, out / "features", name, texts, score.text_share
         )
         rankings[name] = evaluate.similarity(queries, gallery)
         found, classes = evaluate.score(protocol, rankings[name])
@@ -127,7 +128,8 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         "trained_on": dataset.name,
         "protocol": {
             **protocol.summary(),
-            "rule": evaluate.GENERALISED[setup.generalised],
+            "rule": evaluate.GENERALISED[score.generalised],
+            "words": f"{score.words}, share {score.text_share:g}" if texts else "none",
         },
         "primary": protocol.primary,
         "results": results,
@@ -153,75 +155,6 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     shown = sheet(scored_set, protocol, rankings)
     report.write_report(out, summary, shown, writer.read(workdir))
     return summary
-
-
-def scored_on(
-    setup: Experiment, dataset: data.Dataset
-) -> tuple[data.Dataset, tuple[str, ...]]:
-    """The data set to score on, and its classes that training has not seen.
-
-    Raises: ValueError where no class is left.
-    """
-    if not setup.score_data["name"]:
-        return dataset, dataset.unseen
-    wanted = setup.score_data
-    other = data.load(wanted["name"], wanted["root"] or None, wanted["split"] or None)
-    seen = {normal_name(name) for name in dataset.seen + dataset.val}
-    unseen = tuple(name for name in other.unseen if normal_name(name) not in seen)
-    if not unseen:
-        raise ValueError(
-            f"score_data: all {len(other.unseen)} unseen classes of {other.name} were "
-            f"seen in training on {dataset.name}; give another split"
-        )
-    return other, unseen
-
-
-def embed(
-    model: Embedder, dataset: data.Dataset, protocol: evaluate.Protocol
-) -> tuple[np.ndarray, np.ndarray]:
-    """Descriptors of a protocol's queries and of its gallery."""
-    return (
-        model.embed_items(dataset.sketches, protocol.queries, "sketch"),
-        model.embed_items(dataset.photos, protocol.gallery, "photo"),
-    )
-
-
-def cached_embed(
-    model: Embedder,
-    dataset: data.Dataset,
-    protocol: evaluate.Protocol,
-    folder: pathlib.Path,
-    name: str,
-) -> tuple[np.ndarray, np.ndarray]:
-    """As `embed`, kept in `folder` as float16 beside a parquet of ids and labels.
-
-    What is kept is used again only for the same embedder, data and protocol. Figures
-    are always of the kept float16, so a run scored twice gives the same ones.
-    """
-    rows = hashlib.sha256(protocol.queries.tobytes() + protocol.gallery.tobytes())
-    fingerprint = f"{model.fingerprint}:{dataset.fingerprint}:{rows.hexdigest()}"
-    stamp = folder / f"{name}.json"
-    paths = [folder / f"{name}_{modality}.npy" for modality in ("sketch", "photo")]
-    if not stamp.exists() or json.loads(stamp.read_text()) != fingerprint:
-        folder.mkdir(parents=True, exist_ok=True)
-        stamp.unlink(missing_ok=True)
-        items = (dataset.sketches, dataset.photos)
-        indices = (protocol.queries, protocol.gallery)
-        for path, found, source, rows in zip(
-            paths, embed(model, dataset, protocol), items, indices, strict=True
-        ):
-            np.save(path, found.astype(np.float16))
-            table = {
-                "id": [source.ids[i] for i in rows],
-                "class": [dataset.classes[source.labels[i]] for i in rows],
-                "label": source.labels[rows],
-                "instance": source.instances[rows],
-            }
-            pq.write_table(pa.table(table), path.with_suffix(".parquet"))
-        # Written last: without it nothing above counts as whole.
-        checkpoint.write_json(stamp, fingerprint)
-    queries, gallery = (np.load(path).astype(np.float32) for path in paths)
-    return queries, gallery
 
 
 def sheet(

@@ -73,6 +73,21 @@ def test_words_beside_the_drawing_change_the_descriptor(embedder, images):
         embedder.embed(pixels, "sketch", text=["a"] * 3)
 
 
+def test_words_can_be_mixed_with_the_text_prompt(embedder, images):
+    pixels = ((images[:2] + 1) * 127.5).astype(np.uint8)
+
+    def embed(**words):
+        return embedder.embed(pixels, "sketch", **words)
+
+    text = "a red cup"
+    np.testing.assert_allclose(embed(text=text, text_share=0.0), embed(), atol=1e-6)
+    half = embed(text=text, text_share=0.5)
+    assert np.abs(half - embed()).max() > 1e-4
+    assert np.abs(half - embed(text=text)).max() > 1e-4
+    with pytest.raises(ValueError, match=r"text_share is 2.0; give 0"):
+        embed(text=text, text_share=2.0)
+
+
 def test_fingerprint_follows_everything_that_counts(tiny, prompts, embedder):
     same = Embedder(tiny, prompts, RECIPE, 32, batch_size=16)
     assert same.fingerprint == embedder.fingerprint

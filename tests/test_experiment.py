@@ -33,7 +33,7 @@ def make_config(tiny_folder, shapes_root, tmp_path_factory):
         config = base(task)
         config.backbone = str(tiny_folder)
         config.val_classes = 1
-        config.cutoffs = (2,)
+        config.score.cutoffs = (2,)
         config.recipe.copies = 2
         config.recipe.taps = ("up.0.out",)  # the earliest exit: the least to compile
         config.embed_batch_size = 8
@@ -132,7 +132,7 @@ def test_other_protocols_are_scored_beside_the_runs_own(finished, make_config):
     workdir, summary, _ = finished
     before = (workdir / "report.json").read_text()
     config = make_config()
-    config.generalised = "gallery"
+    config.score.generalised = "gallery"
     wide = experiment.run(Experiment.from_config(config), workdir)
     assert wide["protocol"]["gallery"] > summary["protocol"]["gallery"]
     assert wide["protocol"]["queries"] == summary["protocol"]["queries"]
@@ -142,12 +142,25 @@ def test_other_protocols_are_scored_beside_the_runs_own(finished, make_config):
     assert (workdir / "report.json").read_text() == before
 
 
+def test_words_beside_the_sketches_leave_the_photos_as_they_were(finished, make_config):
+    workdir, _, _ = finished
+    config = make_config()
+    config.score.words, config.score.text_share = "class", 0.5
+    found = experiment.run(Experiment.from_config(config), workdir)
+    assert found["protocol"]["words"] == "class, share 0.5"
+    out = workdir / "scores" / "class-0.5"
+    assert (out / "report.json").exists()
+    for modality, same in (("photo", True), ("sketch", False)):
+        name = f"features/learned_{modality}.npy"
+        assert np.array_equal(np.load(workdir / name), np.load(out / name)) == same
+
+
 def test_scoring_on_another_set_leaves_out_what_training_saw(
     finished, make_config, monkeypatch
 ):
     workdir, _, _ = finished
     config = make_config()
-    config.score_data = {"name": "other", "root": config.data.root, "split": ""}
+    config.score.name, config.score.root = "other", config.data.root
     load = experiment.data.load
 
     def other(unseen):

@@ -1,0 +1,118 @@
+"""What a run is scored on: which set, which words, and the descriptors it keeps."""
+
+import hashlib
+import json
+import pathlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sbir_jax import checkpoint, data, evaluate
+from sbir_jax.config import Scoring
+from sbir_jax.data.tree import normal_name
+from sbir_jax.embedder import Embedder
+
+
+def scored_on(
+    score: Scoring, dataset: data.Dataset
+) -> tuple[data.Dataset, tuple[str, ...]]:
+    """The data set to score on, and its classes that training has not seen.
+
+    Raises: ValueError where no class is left.
+    """
+    if not score.name:
+        return dataset, dataset.unseen
+    other = data.load(score.name, score.root or None, score.split or None)
+    seen = {normal_name(name) for name in dataset.seen + dataset.val}
+    unseen = tuple(name for name in other.unseen if normal_name(name) not in seen)
+    if not unseen:
+        raise ValueError(
+            f"score: all {len(other.unseen)} unseen classes of {other.name} were "
+            f"seen in training on {dataset.name}; give another split"
+        )
+    return other, unseen
+
+
+def query_texts(
+    score: Scoring, dataset: data.Dataset, protocol: evaluate.Protocol
+) -> list[str] | None:
+    """The words beside each query, or None where there are to be none.
+
+    Raises: ValueError where captions are asked for and a sketch's photo has none.
+    """
+    if not score.words:
+        return None
+    if score.words == "class":
+        names = [dataset.classes[i].replace("_", " ") for i in protocol.query_labels]
+        return [f"a photo of a {name}" for name in names]
+    photos = dataset.photos
+    captions = dict(zip(photos.instances.tolist(), photos.captions, strict=True))
+    found = [captions.get(i, "") for i in protocol.query_instances.tolist()]
+    if missing := sum(not text for text in found):
+        raise ValueError(
+            f"score.words is caption, and {missing} of {len(found)} sketches have no "
+            f"photo with a caption in {dataset.name}; give class"
+        )
+    return found
+
+
+def embed(
+    model: Embedder,
+    dataset: data.Dataset,
+    protocol: evaluate.Protocol,
+    texts: list[str] | None = None,
+    text_share: float = 1.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Descriptors of a protocol's queries, with words beside them, and its gallery."""
+    sketches = dataset.sketches
+    return (
+        model.embed_items(sketches, protocol.queries, "sketch", texts, text_share),
+        model.embed_items(dataset.photos, protocol.gallery, "photo"),
+    )
+
+
+def cached_embed(
+    model: Embedder,
+    dataset: data.Dataset,
+    protocol: evaluate.Protocol,
+    folder: pathlib.Path,
+    name: str,
+    texts: list[str] | None = None,
+    text_share: float = 1.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `embed`, kept in `folder` as float16 beside a parquet of ids and labels.
+
+    What is kept is used again only for the same embedder, data, protocol
+    and words. Figures
+    are always of the kept float16, so a run scored twice gives the same ones.
+    """
+    asked = hashlib.sha256(protocol.queries.tobytes() + protocol.gallery.tobytes())
+    asked.update(json.dumps([texts, text_share]).encode())
+    fingerprint = f"{model.fingerprint}:{dataset.fingerprint}:{asked.hexdigest()}"
+    stamp = folder / f"{name}.json"
+    paths = [folder / f"{name}_{modality}.npy" for modality in ("sketch", "photo")]
+    if not stamp.exists() or json.loads(stamp.read_text()) != fingerprint:
+        folder.mkdir(parents=True, exist_ok=True)
+        stamp.unlink(missing_ok=True)
+        items = (dataset.sketches, dataset.photos)
+        indices = (protocol.queries, protocol.gallery)
+        for path, found, source, rows in zip(
+            paths,
+            embed(model, dataset, protocol, texts, text_share),
+            items,
+            indices,
+            strict=True,
+        ):
+            np.save(path, found.astype(np.float16))
+            table = {
+                "id": [source.ids[i] for i in rows],
+                "class": [dataset.classes[source.labels[i]] for i in rows],
+                "label": source.labels[rows],
+                "instance": source.instances[rows],
+            }
+            pq.write_table(pa.table(table), path.with_suffix(".parquet"))
+        # Written last: without it nothing above counts as whole.
+        checkpoint.write_json(stamp, fingerprint)
+    queries, gallery = (np.load(path).astype(np.float32) for path in paths)
+    return queries, gallery

@@ -1,0 +1,70 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sbir_jax import evaluate, scoring
+from sbir_jax.config import Scoring
+from sbir_jax.data.dataset import Dataset, Items, Records
+
+
+def items(modality, labels, instances, captions):
+    return Items(
+        modality,
+        Records([], np.arange(len(labels))),
+        np.array(labels, np.int32),
+        np.array(instances, np.int32),
+        ids=tuple(map(str, range(len(labels)))),
+        captions=captions,
+    )
+
+
+@pytest.fixture
+def dataset():
+    return Dataset(
+        name="hand-made",
+        classes=("red_cup", "dog"),
+        seen=(),
+        unseen=("red_cup", "dog"),
+        sketches=items("sketch", [0, 1, 1], [11, 20, 20], ("a drawing",) * 3),
+        photos=items("photo", [0, 0, 1], [10, 11, 20], ("ten", "eleven", "twenty")),
+        skipped=(),
+        fingerprint="",
+    )
+
+
+def texts(dataset, **score):
+    protocol = evaluate.make_protocol(dataset, dataset.unseen, "fine_grained")
+    return scoring.query_texts(Scoring(**score), dataset, protocol)
+
+
+def test_no_words_by_default(dataset):
+    assert texts(dataset) is None
+
+
+def test_words_are_those_of_the_query(dataset):
+    assert texts(dataset, words="class") == [
+        "a photo of a red cup",
+        "a photo of a dog",
+        "a photo of a dog",
+    ]
+    # The photo's caption, not the sketch's.
+    assert texts(dataset, words="caption") == ["eleven", "twenty", "twenty"]
+
+
+def test_captions_that_are_not_there_are_an_error(dataset):
+    silent = dataclasses.replace(dataset.photos, captions=("ten", "", "twenty"))
+    with pytest.raises(ValueError, match="1 of 3 sketches have no photo with a cap"):
+        texts(dataclasses.replace(dataset, photos=silent), words="caption")
+
+
+def test_other_words_are_refused():
+    with pytest.raises(ValueError, match=r"words is 'label'; give class or"):
+        Scoring(words="label")
+
+
+def test_every_protocol_has_a_folder_of_its_own():
+    assert Scoring().folder == "."
+    assert Scoring(cutoffs=(5,)).folder == "."
+    found = Scoring(name="sketchy", generalised="gallery", words="class").folder
+    assert found == "scores/sketchy-gallery-class-1"
