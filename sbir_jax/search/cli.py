@@ -174,12 +174,17 @@ def _remove(args: argparse.Namespace) -> None:
 
 
 def _search(args: argparse.Namespace) -> None:
+    from sbir_jax.data import images
+    from sbir_jax.search.sheet import save_sheet, search_sheet, sheet_format
+
+    # Before a model is loaded, which takes longer.
+    images.decode(args.sketch)
+    if args.save:
+        sheet_format(args.save)
     _keep_programs()
     with _open(args) as index:
         hits = index.search(args.sketch, args.text, args.k, args.min_score)
     if args.save:
-        from sbir_jax.search.sheet import save_sheet, search_sheet
-
         save_sheet(search_sheet(args.sketch, hits, args.text), args.save)
     if args.json:
         print(json.dumps([hit._asdict() for hit in hits], indent=2))

@@ -8,15 +8,19 @@ Source: Malkov and Yashunin, "Efficient and robust approximate nearest neighbor 
 using Hierarchical Navigable Small World graphs", 2016.
 """
 
+import importlib
 import os
 import pathlib
+from typing import Any
 
-import faiss
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, Int
 
 from sbir_jax.search.backends import best_first, fill
 from sbir_jax.search.shards import Snapshot
+
+# Much of its Python face is put on at run time, where type checkers do not see it.
+faiss: Any = importlib.import_module("faiss")
 
 # Neighbours of a node, and candidates looked at when adding and, at least, searching.
 LINKS, ADD_CANDIDATES, SEARCH_CANDIDATES = 32, 100, 256

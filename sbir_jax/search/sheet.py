@@ -67,19 +67,24 @@ def search_sheet(
     return sheet
 
 
-def save_sheet(sheet: Image.Image, path: str | os.PathLike) -> None:
-    """Writes a sheet; the file is whole or not there.
+def sheet_format(path: str | os.PathLike) -> str:
+    """Pillow's name of the format that a file name asks for.
 
     Raises: ValueError for a name that does not end in .png, .jpg or .webp.
     """
-    path = pathlib.Path(path)
-    form = FORMATS.get(path.suffix.lower())
+    form = FORMATS.get(pathlib.Path(path).suffix.lower())
     if form is None:
         raise ValueError(
-            f"{path} cannot be a sheet: give a name that ends in {', '.join(FORMATS)}"
+            f"{os.fspath(path)} cannot be a sheet: give a name that ends in "
+            + ", ".join(FORMATS)
         )
-    content = io.BytesIO()
-    sheet.save(content, form, quality=90)
+    return form
+
+
+def save_sheet(sheet: Image.Image, path: str | os.PathLike) -> None:
+    """Writes a sheet; the file is whole or not there. Raises: as `sheet_format`."""
+    path, content = pathlib.Path(path), io.BytesIO()
+    sheet.save(content, sheet_format(path), quality=90)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.part")
     aside.write_bytes(content.getvalue())

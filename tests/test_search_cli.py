@@ -1,0 +1,193 @@
+import json
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sbir_jax.search import cli
+from sbir_jax.search.shards import Writer
+
+
+@pytest.fixture(scope="module")
+def photos(shapes_root):
+    return shapes_root / "photo"
+
+
+@pytest.fixture(scope="module")
+def sketch(shapes_root):
+    return shapes_root / "sketch" / "box" / "box1-1.png"
+
+
+@pytest.fixture(scope="module")
+def made(photos, tiny_folder, tmp_path_factory):
+    """An index of 24 photos by the tiny model."""
+    out = tmp_path_factory.mktemp("cli") / "index"
+    args = ["index", str(photos), "--out", str(out), "--model", str(tiny_folder)]
+    assert cli.main([*args, "--batch-size", "8"]) == 0
+    return out
+
+
+def sbir(capsys, command, *args):
+    """Runs one command; exit status, what it printed, and its errors."""
+    status = cli.main([command, *map(str, args)])
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
+
+
+def error(capsys, *args):
+    """The one line that a failing command prints."""
+    status, _, err = sbir(capsys, *args)
+    assert status == 2 and err.startswith("sbir: error: ") and err.count("\n") == 1
+    return err
+
+
+def test_index_add_remove_info(made, photos, tmp_path, capsys):
+    status, out, err = sbir(capsys, "info", made, "--json")
+    values = json.loads(out)
+    assert status == 0 and err == "" and values["photos"] == 24
+    assert values["embedder"]["kind"] == "pretrained"
+
+    # The second time without --model: the index knows its own.
+    status, out, _ = sbir(capsys, "index", photos, "--out", made, "--batch-size", 8)
+    assert status == 0 and "24 photos; 24 unchanged in " in out
+
+    more = tmp_path / "more"
+    more.mkdir()
+    Image.new("RGB", (32, 32), "red").save(more / "red [1].png")
+    (more / "bad.png").write_bytes(b"")
+    Image.new("RGB", (32, 32), "blue").save(more / "blue.png")
+    status, out, err = sbir(
+        capsys, "add", made, more, "--batch-size", 8, "--exclude", "blue*"
+    )
+    assert status == 0 and "25 photos; 1 added, 1 skipped in " in out
+    assert "photos/s" in out and "2/2" in err
+    assert str(made / "skipped.csv") in out
+
+    status, out, _ = sbir(capsys, "info", made)
+    assert status == 0 and "25" in out and "pretrained" in out
+    status, out, _ = sbir(capsys, "remove", made, more)
+    assert status == 0 and "1 photos taken out" in out
+    assert json.loads(sbir(capsys, "info", made, "--json")[1])["photos"] == 24
+
+
+def test_search(made, photos, sketch, tmp_path, capsys):
+    status, out, err = sbir(capsys, "search", made, sketch, "-k", 5, "--json")
+    hits = json.loads(out)
+    assert status == 0 and err == "" and len(hits) == 5
+    assert [set(hit) for hit in hits] == [{"id", "path", "score"}] * 5
+    scores = [hit["score"] for hit in hits]
+    assert scores == sorted(scores, reverse=True)
+
+    status, out, _ = sbir(capsys, "search", made, sketch, "-k", 5)
+    assert status == 0 and "rank" in out and out.rstrip().endswith("5 photos")
+    assert "".join(hits[0]["path"].split()) in "".join(out.split())
+
+    # Words, a least score, a sheet.
+    args = ["search", made, sketch, "--text", "a red box", "--json", "-k", 24]
+    with_words = json.loads(sbir(capsys, *args)[1])
+    assert [h["score"] for h in with_words[:5]] != scores
+    limit = with_words[3]["score"]
+    sheet = tmp_path / "new" / "sheet.png"
+    args += ["--min-score", limit, "--save", sheet]
+    assert json.loads(sbir(capsys, *args)[1]) == with_words[:4]
+    with Image.open(sheet) as image:
+        assert image.format == "PNG" and image.width > 700
+    status, out, _ = sbir(capsys, "search", made, sketch, "--min-score", 2)
+    assert status == 0 and out == "no photo found\n"
+
+
+def test_scores_are_those_of_the_embedder(made, tiny_folder, photos, sketch, capsys):
+    from sbir_jax.embedder import Embedder
+
+    embedder = Embedder.from_pretrained(str(tiny_folder), batch_size=8)
+    files = sorted(photos.rglob("*.png"))
+    gallery = embedder.embed(files, "photo")
+    scores = embedder.embed([sketch], "sketch")[0] @ gallery.T
+    out = sbir(capsys, "search", made, sketch, "-k", 24, "--json")[1]
+    found = {hit["path"]: hit["score"] for hit in json.loads(out)}
+    assert len(found) == 24
+    np.testing.assert_allclose([found[str(path)] for path in files], scores, atol=1e-3)
+
+
+def test_the_sheet_shows_what_cannot_be_read(made, photos, sketch, tmp_path):
+    from sbir_jax.search.index import Hit
+    from sbir_jax.search.sheet import save_sheet, search_sheet
+
+    photo = photos / "box" / "box1.png"
+    hits = [Hit("0" * 16, str(photo), 0.9), Hit("1" * 16, str(tmp_path / "x.png"), 0.1)]
+    whole = np.asarray(search_sheet(sketch, hits, "words"))
+    alone = np.asarray(search_sheet(sketch, hits[:1], None))
+    assert whole.shape[1] > alone.shape[1] and (whole != 255).any()
+    # The photo's own colours are on the sheet.
+    colours = {tuple(c) for c in np.asarray(Image.open(photo)).reshape(-1, 3)}
+    assert colours & {tuple(c) for c in whole.reshape(-1, 3).tolist()}
+    save_sheet(search_sheet(sketch, []), tmp_path / "none.jpg")
+    with Image.open(tmp_path / "none.jpg") as image:
+        assert image.format == "JPEG"
+
+
+def test_errors_are_one_line(made, photos, sketch, tmp_path, capsys):
+    nowhere = tmp_path / "nowhere"
+    assert "no index in" in error(capsys, "search", nowhere, sketch)
+    assert "no index in" in error(capsys, "add", nowhere, photos)
+    assert "no index in" in error(capsys, "remove", nowhere, photos)
+    assert "no such file" in error(capsys, "search", made, tmp_path / "no.png")
+    assert "k is 0" in error(capsys, "search", made, sketch, "-k", 0)
+    assert "backend is 'x'" in error(capsys, "search", made, sketch, "--backend", "x")
+    assert "no photo of" in error(capsys, "remove", made, nowhere)
+    assert "no file or folder" in error(capsys, "add", made, nowhere)
+    assert "--batch-size is 0" in error(capsys, "add", made, photos, "--batch-size", 0)
+    assert "no folder" in error(
+        capsys, "index", photos, "--out", nowhere, "--model", str(tmp_path / "m")
+    )
+    save = ("--save", tmp_path / "sheet.txt")
+    assert "give a name that ends in" in error(capsys, "search", made, sketch, *save)
+    with Writer(made):
+        assert "is being written by process" in error(capsys, "remove", made, photos)
+
+
+def test_another_model_is_refused_with_both_fingerprints(made, photos, capsys):
+    args = ("index", photos, "--out", made, "--model", "toybox")
+    assert "fingerprint" in error(capsys, *args)
+
+
+def test_a_model_that_changed_under_an_index_is_refused(
+    photos, sketch, tiny_folder, tmp_path, capsys
+):
+    import shutil
+
+    from safetensors.numpy import load_file, save_file
+
+    model, out = tmp_path / "model", tmp_path / "index"
+    shutil.copytree(tiny_folder, model)
+    args = ("index", photos / "box", "--out", out, "--model", model)
+    assert sbir(capsys, *args, "--batch-size", 8)[0] == 0
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    name = sorted(tensors)[0]
+    save_file({**tensors, name: tensors[name] + 1}, weights)
+    assert "fingerprint" in error(capsys, "search", out, sketch)
+
+
+def test_help_needs_no_heavy_import():
+    code = (
+        "import sys; from sbir_jax.search import cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('jax', 'numpy', 'pyarrow', 'PIL') if m in sys.modules])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert "usage: sbir" in out and out.endswith("[]\n")
+
+
+def test_usage_errors(capsys):
+    for command in ("", "search", "index photos", "search a b -k x", "dance"):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(shlex.split(command))
+        assert caught.value.code == 2
+    assert "usage: sbir" in capsys.readouterr().err
