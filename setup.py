@@ -2,10 +2,11 @@
 
 from setuptools import find_packages, setup
 
+SERVE = ["fastapi", "uvicorn", "python-multipart"]
 TEST = ["pytest>=8", "beartype", "scikit-learn", "ir-measures", "ruff", "pyright"]
+TEST += [*SERVE, "httpx2"]  # httpx2: FastAPI's test client
 # The oracle: the models' PyTorch originals. Nothing in the package imports them.
 PARITY = ["torch", "diffusers", "accelerate"]
-SERVE = ["fastapi", "uvicorn", "python-multipart"]
 FAISS = ["faiss-cpu"]
 MILVUS = ["pymilvus", "milvus-lite"]
 HEIC = ["pillow-heif"]
@@ -24,7 +25,8 @@ setup(
             "assets/*.html",
             "assets/*.csv",
             "data/splits/*",
-        ]
+        ],
+        "sbir_jax.search": ["page/*"],
     },
     install_requires=[
         "jax",
