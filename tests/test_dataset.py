@@ -6,6 +6,7 @@ from PIL import Image
 
 from sbir_jax import data
 from sbir_jax.data import DataError
+from sbir_jax.data.dataset import _first
 from sbir_jax.data.triplets import triplet_indices, triplet_table
 
 FRACTIONS = (0.01, 0.1, 0.3, 0.5, 0.7, 1.0)
@@ -68,6 +69,11 @@ def test_each_seen_class_gives_its_share(whole, fraction, drawn, more, free):
     # Unseen classes are the test, and stay as they were.
     tree = {i for i in ids(whole) if "/tree/" in i}
     assert len(tree) == 31 + 29 and tree <= found
+
+
+def test_a_share_is_not_rounded_up_by_a_hair():
+    assert 0.07 * 100 > 7
+    assert len(_first([f"p{i}" for i in range(100)], 0.07, 0)) == 7
 
 
 def test_photos_keep_all_their_sketches(whole):

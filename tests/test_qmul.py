@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from configs import chairv2, shoev2
@@ -157,12 +158,26 @@ def test_strokes_become_pictures(tmp_path):
         )  # below the first line, left of the other
 
 
+def test_tfds_alone_prepares_and_reads_a_set(tmp_path):
+    by_strokes(tmp_path / "data")
+    builder = tfds.builder("chairv2", data_dir=tmp_path / "tfds")
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=tmp_path / "data"),
+        file_format="array_record",
+    )
+    source = tfds.data_source("chairv2", data_dir=tmp_path / "tfds", split="sketch")
+    assert len(source) == 12 and source[0]["image"].shape == (512, 512, 3)
+    assert builder.info.features["label"].names == ["chair/test", "chair/train"]
+
+
 def test_large_coordinates_and_dots_are_drawn():
     dot = strokes.draw_strokes(np.array([[128.0, 64.0, 1.0]], np.float32))
     y, x = np.nonzero(dot[..., 0] < 128)
     assert abs(x.mean() - 256) < 1 and abs(y.mean() - 128) < 1
-    large = strokes.draw_strokes(np.array([[0, 0, 0], [800, 800, 1]], np.float32))
-    assert large[-4, -4, 0] < 128 and large[2, 2, 0] < 128
+    # Of a grid of 800, the middle line is in the middle of the picture.
+    line = np.array([[0, 400, 0], [800, 400, 1]], np.float32)
+    y, x = np.nonzero(strokes.draw_strokes(line)[..., 0] < 128)
+    assert abs(y.mean() - 256) < 1 and x.min() < 4 and x.max() > 507
     two = np.array([[0, 0, 0], [50, 0, 1], [0, 200, 0], [50, 200, 1]], np.float32)
     assert (strokes.draw_strokes(two)[100:300] == 255).all()  # the pen was lifted
 

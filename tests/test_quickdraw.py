@@ -48,6 +48,7 @@ def test_load(tmp_path):
     unseen = published.split("quickdraw", "30").unseen
     names = [n.replace(" ", "_") for n in unseen] + ["ant", "cat"]  # palm_tree
     copy(root, "sketches", "images", names)
+    picture(root / "sketches" / "ant" / f"image_{len(unseen)}_1.png")
     (root / "zeroshot").mkdir()
     (root / "zeroshot" / "all_photo_zero.txt").write_text("images/zebra/no.jpg 29\n")
     dataset = data.load("quickdraw", root, cache_dir=tmp_path / "cache")

@@ -43,6 +43,14 @@ def test_splits_add_up_to_the_published_totals(
     assert set(found.counts) in (set(found.unseen), set())
 
 
+def test_counts_of_one_class():
+    found = published.split("sketchy", "21")
+    assert found.expected("skyscraper", "basic") == (545, 100)
+    assert found.expected("skyscraper", "extended") == (545, 161)
+    assert found.expected("skyscraper", "both") == (545, 261)
+    assert published.split("tuberlin", "sake").expected("ant") == (80, 424)
+
+
 def test_what_splits_share():
     def shared(benchmark, one, two):
         sets = [

@@ -236,7 +236,7 @@ def _first(names: Sequence[str], fraction: float | int, seed: int) -> list[int]:
         text = f"{seed}:{pathlib.PurePosixPath(names[i]).stem}"
         return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
-    count = math.ceil(fraction * len(names) - 1e-9)  # 0.7 * 10 is a little over 7
+    count = math.ceil(fraction * len(names) - 1e-9)  # 0.07 * 100 is a little over 7
     return sorted(range(len(names)), key=rank)[:count]
 
 

@@ -65,11 +65,10 @@ def list_notes(
     Args:
       gallery: "basic" passes over listed photos of Sketchy's extended archive.
     """
+    keys = [published.key(name, benchmark) for name in tree.classes]
     there = {
-        (name, os.path.splitext(os.path.basename(f.path))[0].casefold())
-        for files in (tree.sketches, tree.photos)
-        for f in files
-        for name in [published.key(tree.classes[f.label], benchmark)]
+        (keys[f.label], os.path.splitext(os.path.basename(f.path))[0].casefold())
+        for f in (*tree.sketches, *tree.photos)
     }
     notes = []
     for path in (p for place in places(root, tops) for p in _lists(place)):
