@@ -268,3 +268,14 @@ def test_threaded_keeps_order_and_yields_errors():
     out = list(images.threaded(invert, [1, 2, 0, 4], threads=2, ahead=2))
     assert out[:2] == [1, 0.5] and out[3] == 0.25
     assert isinstance(out[2], ZeroDivisionError)
+
+
+def test_photos_of_phones_come_upright():
+    pytest.importorskip("pillow_heif")
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    pixels[:, :32], pixels[:, 32:] = (220, 30, 30), (30, 30, 220)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter turn clockwise: the red left side comes on top
+    found = decode(encoded(Image.fromarray(pixels), "HEIF", exif=turned.tobytes()))
+    assert found.shape == (64, 48, 3) and ".heic" in images.EXTENSIONS
+    assert found[10, 20, 0] > 180 > 80 > found[50, 20, 0]

@@ -37,6 +37,13 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 EXTENSIONS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .pnm".split()
 )
+try:  # the extra `heic`: what phones save
+    import pillow_heif
+except ImportError:
+    pass
+else:
+    pillow_heif.register_heif_opener()
+    FORMATS, EXTENSIONS = (*FORMATS, "HEIF"), EXTENSIONS | {".heic", ".heif"}
 
 _ORIENTATION_TAG = 0x0112
 _TURNS = {

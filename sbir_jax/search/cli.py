@@ -153,6 +153,8 @@ def _add(args: argparse.Namespace) -> None:
 
 
 def _build(sources, out, embedder, exclude) -> None:
+    from sbir_jax.data import images
+    from sbir_jax.search import shards
     from sbir_jax.search.build import build
 
     did = dataclasses.asdict(build(sources, out, embedder, exclude))
@@ -165,6 +167,10 @@ def _build(sources, out, embedder, exclude) -> None:
     print(f"{out}: {total:,} photos; {line}")
     if did["skipped"]:
         print(f"skipped files: {pathlib.Path(out) / 'skipped.csv'}")
+        paths = [s.path.lower() for s in shards.read_skipped(out)]
+        phone = any(path.endswith(".heic") for path in paths)
+        if phone and ".heic" not in images.EXTENSIONS:
+            print("HEIC photos are read after: pip install 'sbir_jax[heic]'")
 
 
 def _remove(args: argparse.Namespace) -> None:

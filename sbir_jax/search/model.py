@@ -3,10 +3,11 @@
 import pathlib
 from typing import Any
 
+from sbir_jax import sharing
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Task
 
-RUN, PROMPTS = "config.json", "prompts.safetensors"
+RUN = "config.json"
 
 
 def open_model(model: str, task: Task = "category", batch_size: int = 32) -> Embedder:
@@ -20,6 +21,8 @@ def open_model(model: str, task: Task = "category", batch_size: int = 32) -> Emb
     folder = pathlib.Path(model).expanduser()
     if (folder / RUN).is_file() and '"recipe"' in (folder / RUN).read_text():
         return Embedder.from_run(folder, batch_size)
+    if sharing.find_prompts(model) is not None:
+        return sharing.load_prompts(model, batch_size=batch_size)
     return Embedder.from_pretrained(model, task, batch_size=batch_size)
 
 
@@ -39,6 +42,8 @@ def make_embedder(
         )
     if source["kind"] == "run":
         return Embedder.from_run(source["source"], batch_size)
+    if source["kind"] == "prompts":
+        return sharing.load_prompts(source["source"], source["backbone"], batch_size)
     return Embedder.from_pretrained(
         source["source"], source["task"], source["text"], batch_size
     )

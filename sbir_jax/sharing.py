@@ -1,0 +1,218 @@
+"""Learned prompts as one small file, to keep, send and put on a hub.
+
+    FOLDER/prompts.safetensors   the prompts, float32; in its header, under "sbir_jax",
+                                 JSON of what else makes a descriptor
+    FOLDER/README.md             a model card
+
+The backbone is not in it, only its name and its fingerprint.
+
+save_prompts(Embedder.from_run("runs/sketchy"), "my-prompts")
+push("my-prompts", "me/my-prompts")
+embedder = load_prompts("me/my-prompts")
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from sbir_jax.diffusers_files import HUB_ID
+from sbir_jax.embedder import PARTS, Embedder
+from sbir_jax.features import Recipe
+from sbir_jax.prompts import MODALITIES
+from sbir_jax.weights import load_backbone
+
+FILE, CARD, KEY, FORMAT = "prompts.safetensors", "README.md", "sbir_jax", 1
+NAMES = {"text"} | {
+    f"visual.{modality}.{side}"
+    for modality in MODALITIES
+    for side in ("top", "bottom", "left", "right")
+}
+
+
+def save_prompts(embedder: Embedder, folder: str | os.PathLike) -> pathlib.Path:
+    """Writes the prompts of an embedder and, where there is none yet, a model card.
+
+    Returns: the path of the file.
+    """
+    folder = pathlib.Path(folder)
+    flat = jax.tree_util.tree_flatten_with_path(embedder.prompts)[0]
+    tensors = {
+        ".".join(str(key.key) for key in path): np.asarray(leaf, np.float32)
+        for path, leaf in flat
+    }
+    head = {
+        "format": FORMAT,
+        "recipe": dataclasses.asdict(embedder.recipe),
+        "size": embedder.size,
+        "visual_scale": embedder.visual_scale,
+        "backbone": embedder.backbone.source,
+        "backbone_fingerprint": embedder.backbone.fingerprint,
+        "fingerprint": embedder.fingerprint,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    content = save(tensors, {KEY: json.dumps(head, sort_keys=True)})
+    aside = folder / f"{FILE}.part"
+    aside.write_bytes(content)
+    os.replace(aside, folder / FILE)
+    if not (folder / CARD).exists():
+        (folder / CARD).write_text(_card(folder.absolute().name, head, tensors))
+    return folder / FILE
+
+
+def find_prompts(source: str | os.PathLike) -> pathlib.Path | None:
+    """The prompts file of a folder or of a hub id; None where there is none."""
+    folder = pathlib.Path(source).expanduser()
+    if folder.exists():
+        return folder / FILE if (folder / FILE).is_file() else None
+    if not HUB_ID.fullmatch(os.fspath(source)):
+        return None
+    # Imported here: local folders do not need it, and it takes a moment.
+    import huggingface_hub
+
+    repo, _, revision = os.fspath(source).partition("@")
+    try:
+        path = huggingface_hub.hf_hub_download(repo, FILE, revision=revision or None)
+    except Exception:  # not there, or not reachable: of a kind that depends on how
+        return None
+    return pathlib.Path(path)
+
+
+def load_prompts(
+    source: str | os.PathLike,
+    backbone: str | os.PathLike | None = None,
+    batch_size: int = 32,
+) -> Embedder:
+    """The embedder that `save_prompts` was given.
+
+    Args:
+      source: a folder, or a hub id ("owner/name", optionally with "@revision").
+      backbone: where the backbone is here, if not where the file says.
+    Raises: FileNotFoundError without prompts there, or without the backbone; ValueError
+      for a file that is not ours or damaged, and for another backbone than the one the
+      prompts were learned on, naming both fingerprints.
+    """
+    path = find_prompts(source)
+    if path is None:
+        raise FileNotFoundError(
+            f"no {FILE} in {os.fspath(source)}. Give a folder that save_prompts wrote, "
+            "or the hub id of one (offline: one that was fetched before)."
+        )
+    head, tensors = _read(path)
+    recipe = Recipe(**{**head["recipe"], "taps": tuple(head["recipe"]["taps"])})
+    where = os.fspath(backbone or head["backbone"])
+    try:
+        loaded = load_backbone(where, taps=recipe.taps, parts=PARTS)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"the prompts in {path} belong to the backbone {where}, which is not here; "
+            f"say where it is: load_prompts(source, backbone=...). {error}"
+        ) from error
+    if loaded.fingerprint != head["backbone_fingerprint"]:
+        raise ValueError(
+            f"the prompts in {path} were learned on {head['backbone']} with "
+            f"fingerprint {head['backbone_fingerprint'][:12]} and {where} has "
+            f"{loaded.fingerprint[:12]}: prompts fit only their own backbone"
+        )
+    prompts: dict[str, Any] = {"visual": {}, "text": tensors.pop("text")}
+    for name, value in tensors.items():
+        _, modality, side = name.split(".")
+        prompts["visual"].setdefault(modality, {})[side] = value
+    embedder = Embedder(
+        loaded, prompts, recipe, head["size"], head["visual_scale"], batch_size
+    )
+    local = pathlib.Path(source).expanduser()
+    embedder.source = {
+        "kind": "prompts",
+        "source": str(local.resolve() if local.exists() else source),
+        "backbone": where,
+    }
+    return embedder
+
+
+def push(folder: str | os.PathLike, hub_id: str, private: bool = False) -> str:
+    """Puts a folder that `save_prompts` wrote on the hub; returns its address.
+
+    Needs a token that may write (`hf auth login`).
+
+    Raises: FileNotFoundError and ValueError as `load_prompts`, before anything is sent;
+      what the hub's client raises, where it refuses.
+    """
+    folder = pathlib.Path(folder)
+    if not (folder / FILE).is_file():
+        raise FileNotFoundError(f"no {FILE} in {folder}; write it with save_prompts")
+    _read(folder / FILE)
+    import huggingface_hub
+
+    hub = huggingface_hub.HfApi()
+    hub.create_repo(hub_id, private=private, exist_ok=True)
+    sent = hub.upload_folder(
+        repo_id=hub_id, folder_path=folder, allow_patterns=[FILE, CARD]
+    )
+    return str(sent)
+
+
+def _read(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            head = json.loads((file.metadata() or {}).get(KEY, "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if head.get("format") != FORMAT or set(tensors) != NAMES:
+        raise ValueError(
+            f"{path} holds no prompts that this version of sbir_jax reads (format "
+            f"{head.get('format')}, {len(tensors)} tensors); it reads format {FORMAT}"
+        )
+    return head, tensors
+
+
+def _card(name: str, head: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
+    count = sum(value.size for value in tensors.values())
+    backbone = head["backbone"]
+    base = f"base_model: {backbone}\n" if HUB_ID.fullmatch(backbone) else ""
+    rows = {
+        "backbone": f"`{backbone}`, fingerprint `{head['backbone_fingerprint'][:12]}`",
+        "image size": f"{head['size']} px",
+        "layers": ", ".join(head["recipe"]["taps"]),
+        "timestep": head["recipe"]["timestep"],
+        "noise copies": head["recipe"]["copies"],
+        "pooling": head["recipe"]["pooling"],
+        "learned numbers": f"{count:,}",
+        "fingerprint": f"`{head['fingerprint'][:12]}`",
+    }
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    return f"""---
+library_name: sbir_jax
+pipeline_tag: image-feature-extraction
+tags: [sketch-based-image-retrieval, prompt-learning]
+{base}---
+
+# {name}
+
+Prompts for finding photos by drawing: a border frame for sketches, one for photos, and
+a matrix in place of the text, learned on a frozen text-to-image diffusion model. The
+model itself is not in this file and is loaded from where it is.
+
+```python
+from sbir_jax.sharing import load_prompts
+
+embedder = load_prompts("OWNER/{name}")  # or a local folder
+photos = embedder.embed(paths, "photo")
+sketch = embedder.embed(["cup.png"], "sketch")
+```
+
+| | |
+|---|---|
+{table}
+
+## What they were learned on, and how well they do
+
+To be written by their author: data, split, protocol, scores.
+"""

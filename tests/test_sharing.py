@@ -1,0 +1,163 @@
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from sbir_jax import sharing
+from sbir_jax.embedder import Embedder, text_states
+from sbir_jax.features import Recipe
+from sbir_jax.prompts import PromptConfig, init_prompts
+from sbir_jax.search.model import make_embedder, open_model
+from sbir_jax.sharing import load_prompts, push, save_prompts
+
+RECIPE = Recipe(("up.0.out",), copies=2, pooling="mean")
+
+
+@pytest.fixture(scope="module")
+def embedder(tiny):
+    """Prompts of random numbers, as if learned."""
+    prompts = init_prompts(PromptConfig(border=3), 32, text_states(tiny, [""])[0])
+    leaves, tree = jax.tree.flatten(prompts)
+    keys = jax.random.split(jax.random.key(0), len(leaves))
+    learned = [
+        leaf + 0.1 * jax.random.normal(key, leaf.shape)
+        for leaf, key in zip(leaves, keys, strict=True)
+    ]
+    prompts = jax.tree.unflatten(tree, learned)
+    return Embedder(tiny, prompts, RECIPE, 32, visual_scale=2.0, batch_size=8)
+
+
+@pytest.fixture
+def folder(embedder, tmp_path):
+    save_prompts(embedder, tmp_path / "prompts")
+    return tmp_path / "prompts"
+
+
+def test_what_is_saved_is_loaded(embedder, folder):
+    loaded = load_prompts(folder, batch_size=8)
+    assert loaded.fingerprint == embedder.fingerprint
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    for modality in ("sketch", "photo"):
+        np.testing.assert_array_equal(
+            loaded.embed(pixels, modality), embedder.embed(pixels, modality)
+        )
+
+
+def test_one_small_file_that_says_what_it_is(embedder, folder):
+    assert {p.name for p in folder.iterdir()} == {"prompts.safetensors", "README.md"}
+    with safe_open(folder / "prompts.safetensors", framework="numpy") as file:
+        head = json.loads(file.metadata()["sbir_jax"])
+        assert file.get_tensor("text").dtype == np.float32
+        assert file.get_tensor("visual.sketch.top").shape == (3, 32, 3)
+    assert head["recipe"]["pooling"] == "mean" and head["visual_scale"] == 2.0
+    assert head["backbone_fingerprint"] == embedder.backbone.fingerprint
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\n") and "library_name: sbir_jax" in card
+    assert head["fingerprint"][:12] in card and "load_prompts" in card
+
+
+def test_a_card_that_was_written_stays(embedder, folder):
+    (folder / "README.md").write_text("mine")
+    save_prompts(embedder, folder)
+    assert (folder / "README.md").read_text() == "mine"
+
+
+def test_an_index_can_be_made_with_them(embedder, folder, tiny_folder, tmp_path):
+    opened = open_model(str(folder), batch_size=8)
+    assert opened.fingerprint == embedder.fingerprint
+    again = make_embedder(opened.source, "INDEX", batch_size=8)
+    assert again.fingerprint == embedder.fingerprint
+    # The backbone may lie elsewhere.
+    moved = shutil.copytree(tiny_folder, tmp_path / "moved")
+    loaded = load_prompts(folder, moved, 8)
+    assert loaded.fingerprint == embedder.fingerprint
+    assert loaded.source is not None and loaded.source["backbone"] == str(moved)
+
+
+def test_other_backbones_are_refused_with_both_fingerprints(
+    embedder, folder, tiny_folder, tmp_path
+):
+    other = shutil.copytree(tiny_folder, tmp_path / "other")
+    weights = other / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    name = sorted(tensors)[0]
+    save_file({**tensors, name: tensors[name] + 1}, weights)
+    mine = embedder.backbone.fingerprint[:12]
+    with pytest.raises(ValueError, match=rf"{mine}.* has [0-9a-f]{{12}}: prompts fit"):
+        load_prompts(folder, other)
+    with pytest.raises(FileNotFoundError, match=r"say where it is: .*backbone="):
+        load_prompts(folder, tmp_path / "nowhere")
+
+
+def test_files_that_are_no_prompts(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no prompts\.safetensors in"):
+        load_prompts(tmp_path)
+    path = folder / "prompts.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-10])
+    with pytest.raises(ValueError, match="is damaged"):
+        load_prompts(folder)
+    save_file({"text": np.zeros((2, 2), np.float32)}, path)
+    with pytest.raises(ValueError, match="no prompts that this version"):
+        load_prompts(folder)
+    with pytest.raises(ValueError, match="no prompts that this version"):
+        push(folder, "me/prompts")
+    with pytest.raises(FileNotFoundError, match="write it with save_prompts"):
+        push(tmp_path, "me/prompts")
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub that is a folder; what was asked of it is kept."""
+    root, asked = tmp_path / "hub", []
+
+    class Api:
+        def create_repo(self, repo_id, private, exist_ok):
+            asked.append(("create", repo_id, private))
+            (root / repo_id).mkdir(parents=True, exist_ok=exist_ok)
+
+        def upload_folder(self, repo_id, folder_path, allow_patterns):
+            for name in allow_patterns:
+                shutil.copy(folder_path / name, root / repo_id / name)
+            return f"hub:{repo_id}"
+
+    def download(repo_id, filename, revision=None):
+        asked.append(("download", repo_id, revision))
+        if not (root / repo_id / filename).exists():
+            raise RuntimeError("404")
+        return str(root / repo_id / filename)
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    return root, asked
+
+
+def test_there_and_back_over_a_hub(embedder, folder, hub):
+    root, asked = hub
+    (folder / "private notes.txt").write_text("not for the hub")
+    assert push(folder, "me/prompts", private=True) == "hub:me/prompts"
+    assert {p.name for p in (root / "me/prompts").iterdir()} == {
+        "prompts.safetensors",
+        "README.md",
+    }
+    loaded = load_prompts("me/prompts@v1", batch_size=8)
+    assert loaded.fingerprint == embedder.fingerprint
+    assert loaded.source is not None and loaded.source["source"] == "me/prompts@v1"
+    assert asked == [("create", "me/prompts", True), ("download", "me/prompts", "v1")]
+
+
+def test_a_hub_id_without_prompts(hub):
+    assert sharing.find_prompts("me/nothing") is None
+    with pytest.raises(FileNotFoundError, match=r"no prompts\.safetensors in me/n"):
+        load_prompts("me/nothing")
+
+
+def test_the_hub_is_not_asked_for_what_is_here(folder, hub, tiny_folder):
+    assert sharing.find_prompts(folder) == folder / "prompts.safetensors"
+    assert sharing.find_prompts(tiny_folder) is None
+    assert sharing.find_prompts("toybox") is None
+    assert hub[1] == []
