@@ -25,6 +25,7 @@ class FakeIndex:
 
     def __init__(self, folder: pathlib.Path):
         self.paths = {}
+        self.asked = b""  # the last drawing
         for i in range(36):
             path = folder / f"photo{i:02}.png"
             picture = Image.new("RGB", (90, 60), f"hsl({i * 10}, 60%, 70%)")
@@ -40,6 +41,7 @@ class FakeIndex:
         return sorted(hits, key=lambda hit: -hit.score)
 
     def search(self, sketch=None, text=None, k=20, min_score=None):
+        self.asked = sketch
         ink = 255.0 - images.decode(sketch, 64, "pad").mean(-1)
         ink += 1e-6  # an empty sheet has its centre in the middle
         y, x = ((np.indices(ink.shape) + 0.5) * ink).sum((1, 2)) / ink.sum() / 64

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from sbir_jax import features
 from sbir_jax.data import images
@@ -85,14 +85,16 @@ def explain(
         _unit(np.concatenate([pooled(m[i], pooling).mean(0) for m in levels]))
         for i in range(2)
     ]
-    heats = [heat([m[i] for m in levels], vectors[1 - i], pooling) for i in range(2)]
+    drawn, found = ([m[i] for m in levels] for i in range(2))
+    sketch_heat = heat(drawn, vectors[1], pooling)
+    photo_heat = heat(found, vectors[0], pooling)
     return Explanation(
         score=float(vectors[0] @ vectors[1]),
         sketch=seen[0],
         photo=seen[1],
-        sketch_heat=heats[0],
-        photo_heat=heats[1],
-        matches=matches([m[0] for m in levels], [m[1] for m in levels], *heats),
+        sketch_heat=sketch_heat,
+        photo_heat=photo_heat,
+        matches=matches(drawn, found, sketch_heat, photo_heat),
     )
 
 
@@ -292,16 +294,18 @@ def _overlaid(
     picture: UInt8[np.ndarray, "s s 3"], credit: Float[np.ndarray, "h w"]
 ) -> Image.Image:
     warm = np.maximum(credit, 0) / max(credit.max(), 1e-12)
-    smooth = Image.fromarray(warm.astype(np.float32)).resize(
+    smooth = Image.fromarray(np.rint(255 * warm).astype(np.uint8)).resize(
         (EDGE, EDGE), Image.Resampling.BICUBIC
     )
-    level = np.clip(np.asarray(smooth), 0, 1)[..., None]
+    smooth = smooth.filter(ImageFilter.GaussianBlur(EDGE / len(credit) / 3))
+    level = np.asarray(smooth, np.float32)[..., None] / 255
+    level /= max(level.max(), 1 / 255)
     place = level[..., 0] * (len(RAMP) - 1)
     ramp = [np.interp(place, np.arange(len(RAMP)), RAMP[:, i]) for i in range(3)]
     base = Image.fromarray(picture).resize((EDGE, EDGE), Image.Resampling.LANCZOS)
     # Softer colours below, so that only heat is vivid; full heat still shows the lines.
     pale = 0.75 * np.asarray(base, np.float32) + 0.25 * 255
-    strength = 0.72 * np.sqrt(level)
+    strength = 0.75 * level**0.7
     blend = pale * (1 - strength) + np.stack(ramp, -1) * strength
     return Image.fromarray(np.rint(blend).astype(np.uint8))
 

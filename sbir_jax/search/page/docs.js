@@ -60,7 +60,7 @@ function fields(article, title, properties = {}, required = []) {
     dt.append(node("code", name));
     const must = required.includes(name) ? "required" : "";
     const text = [type(schema), must, rule(schema)].filter(Boolean).join("; ");
-    row.append(dt, node("dd", schema.description ? `${text}. ${schema.description}` : text));
+    row.append(dt, node("dd", schema.description ? `${text}: ${schema.description}` : text));
     dl.append(row);
   }
   article.append(dl);

@@ -45,7 +45,8 @@ function paint(target, op) {
     const [x, y] = points[i], [nextX, nextY] = points[i + 1];
     target.quadraticCurveTo(x, y, (x + nextX) / 2, (y + nextY) / 2);
   }
-  target.lineTo(...points.at(-1));
+  const [x, y] = points.at(-1);
+  target.lineTo(x + 0.01, y); // not the same point again: a tap is a dot
   target.stroke();
   target.restore();
 }

@@ -1,0 +1,295 @@
+"""The page in a real browser, driven as a person drives it."""
+
+import io
+import pathlib
+import shutil
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+from fake_search import FakeIndex, fake_explain
+from PIL import Image
+
+uvicorn = pytest.importorskip("uvicorn")
+server = pytest.importorskip("sbir_jax.search.server")
+playwright = pytest.importorskip("playwright.sync_api")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium here")
+PATIENCE = 30_000  # ms; a busy machine is slow, and no test measures time
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    return FakeIndex(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def address(index):
+    """The page over the index without a network, on a free port."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(server, "explain", fake_explain)
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        server.make_app(index), log_config=None, log_level="warning", access_log=False
+    )
+    served = uvicorn.Server(config)
+    thread = threading.Thread(target=served.run, kwargs={"sockets": [listener]})
+    thread.start()
+    while not served.started:
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    served.should_exit = True
+    thread.join(20)
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield found
+        found.close()
+
+
+def open_page(browser, address, **options):
+    """A fresh visit, with what it asked for and what it complained about."""
+    context = browser.new_context(**options)
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.asked, page.complaints = [], []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on(
+        "console",
+        lambda message: (
+            page.complaints.append(message.text)
+            if message.type in ("error", "warning")
+            else None
+        ),
+    )
+    page.goto(address)
+    return page
+
+
+@pytest.fixture
+def page(browser, address):
+    page = open_page(browser, address, viewport={"width": 1280, "height": 860})
+    yield page
+    page.context.close()
+    assert page.complaints == []
+    assert [url for url in page.asked if not url.startswith((address, "data:"))] == []
+
+
+def draw(page, *points):
+    """A stroke with the pointer; points in [0, 1] of the sheet."""
+    box = page.locator("#canvas").bounding_box()
+    for i, (x, y) in enumerate(points):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        if i == 0:
+            page.mouse.down()
+    page.mouse.up()
+
+
+def first(page, name):
+    """Waits until `name` is the first photo."""
+    page.wait_for_function(
+        "name => document.querySelector('#grid li button')?.title === name", arg=name
+    )
+
+
+def settled(page):
+    """Waits for the answer to the last change."""
+    page.wait_for_function(
+        "() => document.querySelector('#status').textContent.includes('best first')"
+    )
+
+
+CORNER = ((0.05, 0.05), (0.12, 0.12), (0.06, 0.1))
+OTHER = ((0.9, 0.9), (0.95, 0.95), (0.9, 0.95))
+
+
+def test_draw_undo_redo_clear(page):
+    assert page.locator("#hint").evaluate("e => getComputedStyle(e).opacity") == "1"
+    assert page.locator("#grid li").count() == 0
+    assert page.locator("#count").inner_text() == "36 photos"
+    draw(page, *CORNER)
+    first(page, "photo00.png")
+    assert page.locator("#grid li").count() == 24
+    draw(page, *OTHER)
+    page.wait_for_function(
+        "() => document.querySelector('#grid li button').title !== 'photo00.png'"
+    )
+    page.get_by_role("button", name="Undo").click()
+    first(page, "photo00.png")
+    page.keyboard.press("Control+Shift+Z")
+    page.wait_for_function(
+        "() => document.querySelector('#grid li button').title !== 'photo00.png'"
+    )
+    page.get_by_role("button", name="Clear").click()
+    page.wait_for_function("() => !document.querySelector('#grid li')")
+    assert page.locator("#empty").is_visible()
+    page.keyboard.press("Control+z")
+    page.wait_for_selector("#grid li")
+
+
+def test_eraser_takes_ink_away(page):
+    draw(page, *CORNER)
+    first(page, "photo00.png")
+    draw(page, *OTHER)
+    page.wait_for_function(
+        "() => document.querySelector('#grid li button').title !== 'photo00.png'"
+    )
+    page.keyboard.press("e")
+    page.locator("#width").fill("40")
+    draw(page, *OTHER)
+    first(page, "photo00.png")
+
+
+def test_words_change_the_ranking_but_find_nothing_alone(page):
+    page.locator("#text").fill("far away")
+    page.wait_for_function(
+        "() => document.querySelector('#status').textContent.startsWith('Words steer')"
+    )
+    draw(page, *CORNER)
+    first(page, "photo35.png")
+    page.locator("#text").fill("")
+    first(page, "photo00.png")
+
+
+def test_enlarge_walk_explain_and_more_like_this(page):
+    draw(page, *CORNER)
+    first(page, "photo00.png")
+    page.locator("#grid button").first.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#view-name").inner_text() == "photo00.png"
+    page.keyboard.press("ArrowRight")
+    name = page.locator("#view-name").inner_text()
+    assert name != "photo00.png"
+    page.wait_for_function("() => document.querySelector('#big').naturalWidth === 90")
+    page.get_by_role("button", name="Why this photo?").click()
+    page.wait_for_selector("#lines circle")
+    assert page.locator("#lines circle").count() == 2
+    assert page.locator("#why-photo").evaluate("e => e.naturalWidth") == 384
+    box, end = (
+        page.locator(selector).bounding_box()
+        for selector in ("#why-photo", "#lines circle:last-child")
+    )
+    assert end["x"] + end["width"] / 2 == pytest.approx(
+        box["x"] + 0.6 * box["width"], abs=2
+    )
+    page.get_by_role("button", name="More like this").click()
+    page.wait_for_selector("#back")
+    assert page.locator("#title").inner_text() == f"Photos like {name}"
+    assert page.locator(f"#grid button[title='{name}']").count() == 0
+    page.get_by_role("button", name="Back to the drawing").click()
+    first(page, "photo00.png")
+
+
+def test_show_more(page):
+    draw(page, *CORNER)
+    first(page, "photo00.png")
+    page.get_by_role("button", name="Show more").click()
+    page.wait_for_function("() => document.querySelectorAll('#grid li').length === 36")
+    assert page.locator("#more").is_hidden()
+
+
+def test_a_picture_of_a_drawing(page, tmp_path):
+    pixels = np.full((200, 200, 3), 255, np.uint8)
+    pixels[170:190, 10:30] = 0
+    Image.fromarray(pixels).save(tmp_path / "cup.png")
+    page.locator("#file").set_input_files(tmp_path / "cup.png")
+    first(page, "photo30.png")
+    (tmp_path / "notes.png").write_text("no picture")
+    page.locator("#file").set_input_files(tmp_path / "notes.png")
+    page.wait_for_function(
+        "() => document.querySelector('#status').textContent.includes('notes.png')"
+    )
+    first(page, "photo30.png")
+
+
+def test_keyboard_alone(page):
+    page.locator("#canvas").focus()
+    for _ in range(22):
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowUp")
+    page.keyboard.press(" ")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press(" ")
+    first(page, "photo00.png")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("?")
+    assert page.locator("#help").is_visible()
+    page.keyboard.press("Escape")
+    assert page.locator("#help").is_hidden()
+
+
+def test_what_is_sent_is_black_on_white_in_the_dark(browser, address, index):
+    page = open_page(browser, address, color_scheme="dark")
+    draw(page, *CORNER)
+    first(page, "photo00.png")
+    sheet = np.asarray(Image.open(io.BytesIO(index.asked)).convert("RGB"))
+    assert sheet.shape[:2] == (512, 512)
+    assert sheet[300:, 300:].min() == 255
+    assert sheet[:80, :80].min() < 40
+    page.context.close()
+    assert page.complaints == []
+
+
+def test_touch_on_a_narrow_screen(browser, address):
+    page = open_page(
+        browser, address, viewport={"width": 390, "height": 844}, has_touch=True
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    box = page.locator("#canvas").bounding_box()
+    page.touchscreen.tap(
+        box["x"] + 0.08 * box["width"], box["y"] + 0.08 * box["height"]
+    )
+    first(page, "photo00.png")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.locator("#grid button").first.tap()
+    inside = page.locator("#view").bounding_box()
+    assert inside["x"] >= 0 and inside["x"] + inside["width"] <= 390
+    page.context.close()
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_accessibility(browser, address, scheme):
+    axe = pytest.importorskip("axe_core_python")
+    script = pathlib.Path(axe.__file__).with_name("axe.min.js").read_text()
+    page = open_page(
+        browser,
+        address,
+        color_scheme=scheme,
+        reduced_motion="reduce",
+        bypass_csp=True,
+    )
+
+    def check():
+        page.evaluate(script)
+        found = page.evaluate("axe.run()")
+        assert [
+            (problem["id"], node["html"], node["failureSummary"])
+            for problem in found["violations"]
+            for node in problem["nodes"]
+        ] == []
+
+    check()
+    draw(page, *CORNER)
+    first(page, "photo00.png")
+    settled(page)
+    check()
+    page.locator("#grid button").first.click()
+    page.get_by_role("button", name="Why this photo?").click()
+    page.wait_for_selector("#lines circle")
+    check()
+    page.goto(f"{address}docs")
+    page.wait_for_selector("article")
+    assert page.locator("article").count() == 6
+    check()
+    page.context.close()
