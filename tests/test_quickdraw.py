@@ -1,4 +1,5 @@
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from configs.quickdraw import get_config
@@ -52,6 +53,10 @@ def test_load(tmp_path):
     (root / "zeroshot").mkdir()
     (root / "zeroshot" / "all_photo_zero.txt").write_text("images/zebra/no.jpg 29\n")
     dataset = data.load("quickdraw", root, cache_dir=tmp_path / "cache")
+    (prepared,) = (p for p in (tmp_path / "cache").iterdir() if p.is_dir())
+    assert len(tfds.data_source("quickdraw", data_dir=prepared, split="photo")) == len(
+        dataset.photos
+    )
     assert dataset.unseen == unseen and dataset.seen == ("ant", "cat")
     assert "palm tree" in dataset.unseen  # and not left in training as in its paper
     assert (dataset.sketches.instances == -1).all()

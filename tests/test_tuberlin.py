@@ -1,4 +1,5 @@
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from configs.tuberlin import get_config
@@ -73,6 +74,10 @@ def test_load(tmp_path):
     listed = "ImageResized_ready/t-shirt/tshirt_1.jpg 0\npng_ready/ant/99.png 1\n"
     (root / "zeroshot" / "ImageResized_ready_filelist_zero.txt").write_text(listed)
     dataset = data.load("tuberlin", root, cache_dir=tmp_path / "cache")
+    (prepared,) = (p for p in (tmp_path / "cache").iterdir() if p.is_dir())
+    assert len(tfds.data_source("tuberlin", data_dir=prepared, split="photo")) == len(
+        dataset.photos
+    )
     assert set(dataset.unseen) == set(unseen) and len(dataset.seen) == len(folders) - 30
     assert (dataset.sketches.instances == -1).all()  # whatever a sketch is called
     for items, start in ((dataset.sketches, 100), (dataset.photos, 0)):
