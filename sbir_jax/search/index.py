@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import pyarrow.compute as pc
+import pyarrow as pa
 from jaxtyping import Float32, Int
 
 from sbir_jax.search import shards
@@ -69,6 +69,15 @@ def photo_id(content_hash: str, path: str) -> str:
     """
     place = hashlib.blake2b(path.encode(), digest_size=4).hexdigest()
     return content_hash[:8] + place
+
+
+def _prefixes(hashes: pa.ChunkedArray) -> np.ndarray:
+    """The first 8 of 32 digits, without a Python object for each of a million rows."""
+    parts = [np.zeros(0, "S8")]
+    for chunk in hashes.chunks:
+        digits = chunk.cast(pa.binary()).cast(pa.binary(32)).buffers()[1]
+        parts.append(np.frombuffer(digits, "S32", count=len(chunk)).astype("S8"))
+    return np.concatenate(parts)
 
 
 class Index:
@@ -237,10 +246,8 @@ class Index:
             raise ValueError(
                 f"{self.folder} was made anew meanwhile; close it and open it again"
             )
-        hashes = pc.utf8_slice_codeunits(snapshot.table["hash"], 0, 8)  # pyright: ignore
-        prefixes = np.asarray(hashes.to_numpy(), "S8")
         backend = open_backend(self._backend, self.folder, snapshot)
-        return _State(snapshot, backend, prefixes)
+        return _State(snapshot, backend, _prefixes(snapshot.table["hash"]))
 
     def _hits(
         self, descriptors: np.ndarray, k: int, min_score: float | None

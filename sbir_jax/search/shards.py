@@ -279,7 +279,7 @@ class Writer:
         shard, inside = divmod(row, self.head.shard_rows)
         if shard < len(self._snapshot.descriptors):
             return np.asarray(self._snapshot.descriptors[shard][inside])
-        return np.load(self._shard(shard).with_suffix(".npy"), mmap_mode="r")[inside]
+        return np.load(self._shard(int(shard)).with_suffix(".npy"), mmap_mode="r")[inside]
 
     def append(
         self,
@@ -440,7 +440,8 @@ def _alive(
     kept = np.ones(len(table), bool)
     kept[removed[removed < len(table)]] = False
     rows = np.flatnonzero(kept)
-    pairs = pa.table({"path": table["path"].take(rows), "row": rows})
+    paths = table["path"] if kept.all() else table["path"].take(rows)
+    pairs = pa.table({"path": paths, "row": rows})
     last = pairs.group_by("path").aggregate([("row", "max")])["row_max"]
     alive = np.zeros(len(table), bool)
     alive[last.to_numpy()] = True
