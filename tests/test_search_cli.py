@@ -99,6 +99,24 @@ def test_search(made, photos, sketch, tmp_path, capsys):
     assert status == 0 and out == "no photo found\n"
 
 
+def test_explain(made, photos, sketch, tmp_path, capsys):
+    _, out, _ = sbir(capsys, "search", made, sketch, "-k", 1, "--json")
+    [hit] = json.loads(out)
+    sheets = tmp_path / "by path.png", tmp_path / "by id.png"
+    for photo, sheet in zip((hit["path"], hit["id"]), sheets, strict=True):
+        status, out, _ = sbir(capsys, "explain", made, sketch, photo, "--save", sheet)
+        assert status == 0
+        assert float(out.split()[1].rstrip(";")) == pytest.approx(
+            hit["score"], abs=2e-3
+        )
+    pictures = [np.asarray(Image.open(sheet)) for sheet in sheets]
+    np.testing.assert_array_equal(*pictures)
+    assert "no photo" in error(capsys, "explain", made, sketch, "0" * 16)
+    assert "ends in .png" in error(
+        capsys, "explain", made, sketch, hit["path"], "--save", tmp_path / "why.txt"
+    )
+
+
 def test_scores_are_those_of_the_embedder(made, tiny_folder, photos, sketch, capsys):
     from sbir_jax.embedder import Embedder
 

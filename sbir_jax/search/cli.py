@@ -5,9 +5,10 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sbir_jax.search.index import Hit, Index
@@ -37,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             message += ": pip install 'sbir_jax[serve]'"
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("SBIR_DEBUG"):
+            raise
+        message = str(error)
+    except KeyError as error:
+        if type(error) is KeyError:  # not one of ours, which say what is wrong
             raise
         message = str(error)
     print(f"sbir: error: {' '.join(message.split())}", file=sys.stderr)
@@ -96,6 +101,17 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--save", metavar="SHEET", help="a picture: sheet.png or .jpg")
     search.add_argument("--json", action="store_true", help="print JSON")
     _backend(search)
+
+    explain = command(
+        "explain", _explain, "Show which places of a drawing and a photo are alike."
+    )
+    explain.add_argument("index", metavar="INDEX", help="whose model looks at both")
+    explain.add_argument("sketch", metavar="SKETCH", help="an image file")
+    explain.add_argument("photo", metavar="PHOTO", help="an image file, or a hit's id")
+    explain.add_argument("--text", help="words beside the drawing: 'a red cup'")
+    explain.add_argument(
+        "--save", metavar="SHEET", default="explain.png", help="(default: explain.png)"
+    )
 
     info = command("info", _info, "Show what an index holds.")
     info.add_argument("index", metavar="INDEX")
@@ -198,6 +214,26 @@ def _search(args: argparse.Namespace) -> None:
     _print_hits(hits)
     line = f"{len(hits)} photos" if hits else "no photo found"
     print(f"{line}; sheet: {args.save}" if args.save else line)
+
+
+def _explain(args: argparse.Namespace) -> None:
+    from sbir_jax.search.explain import explain, save_sheet
+    from sbir_jax.search.index import Index
+    from sbir_jax.search.sheet import sheet_format
+
+    sheet_format(args.save)  # a name it cannot have is told before any work
+    _keep_programs()
+    with Index.open(args.index) as index:
+        photo = args.photo
+        if re.fullmatch("[0-9a-f]{16}", photo) and not os.path.exists(photo):
+            try:
+                photo = index.photo(photo)
+            except KeyError as error:
+                raise ValueError(str(error)) from error
+        embedder: Any = index.embedder  # the index's own is a whole Embedder
+        found = explain(embedder, args.sketch, photo, args.text)
+    save_sheet(found, args.save)
+    print(f"score {found.score:.3f}; sheet: {args.save}")
 
 
 def _print_hits(hits: "list[Hit]") -> None:

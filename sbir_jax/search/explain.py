@@ -10,7 +10,6 @@ each sums to the score. (Mean pooling credits all places by their share.)
 import functools
 import io
 import os
-import pathlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,12 +24,13 @@ from sbir_jax import features
 from sbir_jax.data import images
 from sbir_jax.embedder import Embedder, text_states
 from sbir_jax.prompts import MODALITIES
+from sbir_jax.report_pictures import BLUE, INK, sheet_font
+from sbir_jax.search import sheet as sheets
 
 # Little heat to much heat; readable on white paper and on photos.
 RAMP = np.array([[255, 217, 112], [244, 128, 48], [196, 26, 84]], np.float32)
 EDGE = 384  # side of an overlay, in pixels
 MATCHES = 6
-INK, LINE = "#1c1b19", "#3346c4"
 
 Point = tuple[float, float]
 
@@ -186,9 +186,11 @@ def overlay(
 
 
 def save_sheet(explanation: Explanation, path: str | os.PathLike) -> None:
-    """Both overlays side by side, with a line for each match, as one PNG file.
+    """Both overlays side by side, with a line for each match, as one picture file.
 
     The file appears whole or not at all.
+
+    Raises: ValueError for a name that does not end in .png, .jpg or .webp.
     """
     gap, foot = 24, 36
     sheet = Image.new("RGB", (2 * EDGE + 3 * gap, EDGE + gap + foot), "white")
@@ -202,17 +204,14 @@ def save_sheet(explanation: Explanation, path: str | os.PathLike) -> None:
             for (left, top), (x, y) in zip(corners, match[:2], strict=True)
         ]
         draw.line(ends, "white", 4)
-        draw.line(ends, LINE, 2)
+        draw.line(ends, BLUE, 2)
         for x, y in ends:
-            draw.ellipse((x - 5, y - 5, x + 5, y + 5), LINE, "white", 2)
+            draw.ellipse((x - 5, y - 5, x + 5, y + 5), BLUE, "white", 2)
     note = (
         f"score {explanation.score:.3f}; warm places made it, lines join places alike"
     )
-    draw.text((gap, EDGE + gap + 10), note, INK, font_size=14)
-    path = pathlib.Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(_png(sheet))
-    partial.replace(path)
+    draw.text((gap, EDGE + gap + 9), note, INK, sheet_font(14))
+    sheets.save_sheet(sheet, path)
 
 
 @functools.lru_cache(maxsize=1)
