@@ -8,5 +8,7 @@ def get_config(arg=None):
     args = parse_arg(arg, task="category")
     config = base(args["task"])
     config.data = {"name": "toybox", "root": "", "share": 1.0}
-    config.train.steps = 100
+    config.train.steps = 60
+    config.train.learning_rate = 0.1
+    config.train.score_every = 15
     return config

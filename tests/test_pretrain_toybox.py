@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from transformers import CLIPTokenizer
@@ -27,6 +29,16 @@ def test_any_other_text_can_be_read_and_comes_back(tokenizer):
         assert tokenizer.unk_token_id not in ids[1:-1]
         decoded = tokenizer.decode(ids, skip_special_tokens=True)
         assert decoded.replace(" ", "") == text.replace(" ", "")
+
+
+def test_a_tokenizer_that_is_there_is_kept(tmp_path):
+    count = toybox_tokenizer.make_tokenizer(tmp_path)
+    path = tmp_path / "vocab.json"
+    swapped = json.loads(path.read_text())
+    swapped["of</w>"], swapped["an</w>"] = swapped["an</w>"], swapped["of</w>"]
+    path.write_text(json.dumps(swapped))
+    assert toybox_tokenizer.make_tokenizer(tmp_path) == count
+    assert json.loads(path.read_text()) == swapped
 
 
 def test_short_texts_are_padded_to_77(tokenizer):

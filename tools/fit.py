@@ -13,6 +13,8 @@ import optax
 import orbax.checkpoint as ocp
 from tqdm.auto import tqdm
 
+from sbir_jax import sharding
+
 
 class Log:
     """Appends one JSON line a call; `curves.png` and the summary are made of it."""
@@ -57,7 +59,10 @@ def fit(
     """AdamW with warm-up and cosine on `loss_fn(params, key, batch)`; returns the EMA.
 
     `batches(step)` is a pure function, so a stopped stage goes on from its last save.
+    The batch is split over all devices.
     """
+    mesh = sharding.make_mesh()
+    everywhere, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, learning_rate, min(200, steps // 10), steps, learning_rate / 50
     )
@@ -85,6 +90,7 @@ def fit(
         jax.tree.map(jnp.copy, params),
         tx.init(params),
     )
+    state = jax.device_put(state, everywhere)
     with ocp.CheckpointManager(
         (workdir / name).resolve(), options=ocp.CheckpointManagerOptions(max_to_keep=1)
     ) as manager:
@@ -95,7 +101,7 @@ def fit(
         begin, losses = int(state.step), []
         bar = tqdm(range(begin, steps), desc=name, initial=begin, total=steps)
         for step in bar:
-            state, loss = update(state, batches(step))
+            state, loss = update(state, jax.device_put(batches(step), split))
             losses.append(loss)
             if (step + 1) % 50 == 0 or step + 1 == steps:
                 mean = float(np.mean(jax.device_get(losses)))

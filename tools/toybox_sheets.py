@@ -43,7 +43,7 @@ def samples_sheet(out: pathlib.Path, path: pathlib.Path) -> None:
     figure, axes = plt.subplots(len(rows), len(SAMPLES), figsize=(15, 5.2))
     for axis, picture, text in zip(axes.flat, pictures, texts, strict=True):
         axis.imshow(picture, interpolation="lanczos")
-        axis.set_title(text.removeprefix("a photo of "), fontsize=7)
+        axis.set_title(text.removeprefix("a photo of "), fontsize=6)
         axis.axis("off")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
@@ -52,8 +52,8 @@ def samples_sheet(out: pathlib.Path, path: pathlib.Path) -> None:
 
 def curves(log: Log, path: pathlib.Path) -> None:
     """Loss of each stage by step."""
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.2))
-    for axis, stage in zip(axes, ("vae", "unet", "words"), strict=True):
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
+    for axis, stage in zip(axes, ("vae", "unet"), strict=True):
         rows = log.read(stage)
         axis.semilogy([r["step"] for r in rows], [r["loss"] for r in rows])
         axis.set(title=stage, xlabel="step", ylabel="loss")

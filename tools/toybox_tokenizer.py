@@ -11,9 +11,14 @@ TOKENS = 77  # length of every text, as in CLIP
 def make_tokenizer(folder: pathlib.Path) -> int:
     """A byte-level BPE in CLIP's two files in which every Toybox word is one token.
 
-    Any other word falls apart into characters, so any text can be given.
+    Any other word falls apart into characters, so any text can be given. A tokenizer
+    that is there is kept: the learner numbers equally frequent pieces by chance, and a
+    network that goes on training must go on with the numbers it began with.
+
     Returns: the number of tokens.
     """
+    if (folder / "tokenizer_config.json").exists():
+        return len(json.loads((folder / "vocab.json").read_text()))
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
@@ -43,5 +48,6 @@ def make_tokenizer(folder: pathlib.Path) -> int:
         "unk_token": "<|endoftext|>",
         "pad_token": "<|endoftext|>",
     }
+    # Written last: with it the folder is whole.
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
     return len(tokens)
