@@ -87,6 +87,16 @@ def test_every_photo_is_indexed_and_each_content_embedded_once(root, out):
     assert skipped.reason.startswith("not an image file")
 
 
+def test_copies_in_one_batch_are_embedded_once(out, tmp_path):
+    root = tmp_path / "photos"
+    picture(root / "a.png", 0)
+    for name in ("b.png", "c.png"):
+        shutil.copy(root / "a.png", root / name)
+    embedder = FakeEmbedder()
+    assert did(run(root, out, embedder)) == {"added": 3, "embedded": 1}
+    assert embedder.calls == [1] and stored(out) == expected(root)
+
+
 def test_what_is_unchanged_is_not_opened(root, out, monkeypatch):
     run(root, out)
     (root / "broken.jpg").unlink()

@@ -177,7 +177,9 @@ def test_exact_keeps_blocks_on_an_accelerator(monkeypatch):
     queries = clusters(5, seed=1).astype(np.float64)
     backend.add(0, gallery[:100])
     check(backend, "exact", queries, gallery[:100], 9)
-    backend.add(100, gallery[100:])  # into a block that is there already
+    backend.add(100, gallery[100:110])  # into a block that is there already
+    check(backend, "exact", queries, gallery[:110], 9)
+    backend.add(110, gallery[110:])
     check(backend, "exact", queries, gallery, 9)
     check(backend, "exact", queries, gallery, 9)
     assert len(backend._resident) == 2

@@ -100,8 +100,8 @@ def test_brackets_in_a_name_are_a_name_first(root):
 def test_tables_of_paths(root, tmp_path):
     paths = ["b.jpg", str(root / "sub" / "c.jpeg"), "lost.jpg", ""]
     table = root / "list.csv"
-    lines = [f'{i},"{path}"' for i, path in enumerate(paths)]
-    table.write_text("\ufeffid,path\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    lines = [f'"{path}",{i}' for i, path in enumerate(paths)]
+    table.write_text("\ufeffpath,id\n" + "\n".join(lines) + "\n", encoding="utf-8")
     listing = list_photos([table])
     assert names(listing, root) == ["b.jpg", "sub/c.jpeg"]
     (lost,) = listing.skipped

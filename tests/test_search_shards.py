@@ -101,6 +101,7 @@ def test_a_kill_between_the_two_files_of_a_shard(folder):
     np.save(folder / "shards" / "000003.npy", np.zeros((2, DIM), np.float16))
     (folder / "shards" / "000003.parquet.part").write_bytes(b"half")
     assert stored(shards.read(folder)) == whole
+    assert [len(a) for a in shards.read(folder).descriptors] == [4, 4, 2]
     fill(folder, 10, 15)
     assert len(stored(shards.read(folder))) == 15
     fill(folder.with_name("once"), 0, 15)
