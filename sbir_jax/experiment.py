@@ -17,6 +17,7 @@ from sbir_jax import (
     checkpoint,
     data,
     evaluate,
+    literature,
     metrics,
     report,
     scoring,
@@ -154,6 +155,8 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     }
     shown = sheet(scored_set, protocol, rankings)
     report.write_report(out, summary, shown, writer.read(workdir))
+    table = literature.table(summary).encode()
+    report.replace_together(out, {"literature.md": table})
     return summary
 
 

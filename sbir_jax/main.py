@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
     if not cache:
         cache = str(pathlib.Path.home() / ".cache" / "sbir_jax" / "xla")
         jax.config.update("jax_compilation_cache_dir", cache)
-    from sbir_jax import config, experiment
+    from sbir_jax import config, experiment, literature
 
     workdir = pathlib.Path(FLAGS.workdir)
     try:
@@ -40,6 +40,7 @@ def main(argv: list[str]) -> None:
         if FLAGS.verbosity > 0:
             raise
         sys.exit(f"\n{type(error).__name__}: {error}")
+    print(literature.table(summary))
     primary = summary["primary"]
     figures = ", ".join(
         f"{result['name']} {result['metrics'][primary]:.3f}"

@@ -27,6 +27,7 @@ DEFINITIONS = {
     "mAP@all": "mean over queries of sum_i p(i) r_i / R, the whole gallery ranked",
     "mAP@all (envelope)": "as mAP@all with p(i) replaced by max of p(j) over j >= i",
     "mAP@{k}": "mean over queries of sum_(i<={k}) p(i) r_i / min({k}, R)",
+    "mAP@{k} (envelope)": "as mAP@{k} with p(i) replaced by max p(j), i <= j <= {k}",
     "mAP@{k} (over R)": "mean over queries of sum_(i<={k}) p(i) r_i / R",
     "mAP@{k} (over hits)": "mean over queries of sum_(i<={k}) p(i) r_i / h_{k}, or 0",
     "P@{k}": "mean over queries of h_{k} / {k}",
@@ -164,6 +165,9 @@ def category_metrics(
     for k in cutoffs:
         table |= {
             f"mAP@{k}": lambda r, k=k: average_precision(r, k),
+            f"mAP@{k} (envelope)": lambda r, k=k: average_precision(
+                r, k, envelope=True
+            ),
             f"mAP@{k} (over R)": lambda r, k=k: average_precision(r, k, "R"),
             f"mAP@{k} (over hits)": lambda r, k=k: average_precision(r, k, "hits"),
             f"P@{k}": lambda r, k=k: precision_at(r, k),

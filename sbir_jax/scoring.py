@@ -24,14 +24,19 @@ def scored_on(
     if not score.name:
         return dataset, dataset.unseen
     other = data.load(score.name, score.root or None, score.split or None)
-    seen = {normal_name(name) for name in dataset.seen + dataset.val}
-    unseen = tuple(name for name in other.unseen if normal_name(name) not in seen)
+    seen = {_letters(name) for name in dataset.seen + dataset.val}
+    unseen = tuple(name for name in other.unseen if _letters(name) not in seen)
     if not unseen:
         raise ValueError(
             f"score: all {len(other.unseen)} unseen classes of {other.name} were "
             f"seen in training on {dataset.name}; give another split"
         )
     return other, unseen
+
+
+def _letters(name: str) -> str:
+    """`hot-dog` of one data set is the `hotdog` of another."""
+    return "".join(filter(str.isalnum, normal_name(name)))
 
 
 def query_texts(

@@ -95,7 +95,9 @@ def test_every_metric_equals_its_formula_read_aloud(k, seed):
         ap, best = (sum(x[i] * r[i - 1] for i in range(1, n + 1)) for x in (p, up))
         m, last = min(k, total), min(k, n)
         cut = sum(p[i] * r[i - 1] for i in range(1, last + 1))
+        up_cut = sum(max(p[i : last + 1]) * r[i - 1] for i in range(1, last + 1))
         expected = {
+            f"mAP@{k} (envelope)": up_cut / m,
             "mAP@all": ap / total,
             "mAP@all (envelope)": best / total,
             f"mAP@{k}": cut / m,
@@ -104,6 +106,7 @@ def test_every_metric_equals_its_formula_read_aloud(k, seed):
             f"P@{k}": h[last] / k,
             f"P@{k} (capped)": h[m] / m,
         }
+        assert set(expected) == set(found)
         for name, value in expected.items():
             assert found[name][q] == pytest.approx(value, abs=1e-12), name
 
