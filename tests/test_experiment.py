@@ -172,7 +172,7 @@ def test_scoring_on_another_set_leaves_out_what_training_saw(
             found = load("folder", *args, unseen="gem,ring")
             classes = tuple(c.replace("box", "b-ox") for c in found.classes)
             return dataclasses.replace(
-                found, classes=classes, unseen=unseen, name="other"
+                found, classes=classes, seen=(), unseen=unseen, name="other"
             )
 
         monkeypatch.setattr(experiment.data, "load", opened)
