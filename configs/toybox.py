@@ -11,4 +11,5 @@ def get_config(arg=None):
     config.train.steps = 60
     config.train.learning_rate = 0.1
     config.train.score_every = 15
+    config.score.cutoffs = (10,)  # of a class the gallery has 12
     return config

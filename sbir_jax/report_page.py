@@ -18,6 +18,8 @@ FACTS = {
     "classes": "Classes",
     "task": "Task",
     "left_out": "Drawings left out",
+    "rule": "Rule",
+    "words": "Words beside them",
 }
 TIMES = {"train": "Training", "embed": "Describing pictures", "total": "In all"}
 
