@@ -459,3 +459,19 @@ def test_a_drawing_in_memory_needs_no_file(index, photos):
     stream = io.BytesIO()
     Image.open(photos / "7.png").save(stream, format="BMP")
     assert index.search(stream.getvalue(), k=1)[0].path == str(photos / "7.png")
+
+
+def test_milvus_is_filled_from_the_shards(photos, folder, tmp_path):
+    pytest.importorskip("pymilvus")
+    backend, embedder = f"milvus:{tmp_path / 'photos.db'}", FakeEmbedder()
+    with Index.open(folder, embedder) as exact:
+        wanted = exact.search(photos / "7.png", k=31)
+    with Index.open(folder, embedder, backend) as index:
+        hits = index.search(photos / "7.png", k=31)
+        assert [h[:2] for h in hits] == [h[:2] for h in wanted]
+        Image.new("RGB", (16, 16), "red").save(photos / "red.png")
+        (photos / "5.png").unlink()
+        build([photos], folder, embedder, progress=False)
+        assert index.reload()
+        found = {hit.path for hit in index.search(photos / "7.png", k=99)}
+    assert found == {str(path) for path in photos.iterdir()}

@@ -279,7 +279,8 @@ class Writer:
         shard, inside = divmod(row, self.head.shard_rows)
         if shard < len(self._snapshot.descriptors):
             return np.asarray(self._snapshot.descriptors[shard][inside])
-        return np.load(self._shard(int(shard)).with_suffix(".npy"), mmap_mode="r")[inside]
+        path = self._shard(int(shard)).with_suffix(".npy")  # written by this process
+        return np.load(path, mmap_mode="r")[inside]
 
     def append(
         self,
