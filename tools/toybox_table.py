@@ -18,7 +18,7 @@ from sbir_jax.config import Experiment
 
 SEEDS = (0, 1, 2)
 FIGURES = {
-    "category": ("mAP@all", "P@100"),
+    "category": ("mAP@all", "P@10"),
     "fine_grained": ("Acc@1", "Acc@5", "Acc@1 (whole gallery)"),
 }
 
