@@ -79,6 +79,22 @@ def test_matches_follow_a_shifted_pattern():
     assert gaps.min() > 1.5
 
 
+def test_matches_are_nearest_both_ways():
+    sketch, photo = RNG.normal(size=(2, 1, 12, 12, 4))
+    even = np.ones((12, 12))
+    found = lib.matches([sketch], [photo], even, even, 99)
+    assert found
+    for match in found:
+        one, other = (
+            maps[0, int(y * 12), int(x * 12)]
+            for maps, (x, y) in zip((sketch, photo), match[:2], strict=True)
+        )
+        for maps, point, end in ((photo, one, other), (sketch, other, one)):
+            cosines = maps[0] @ point / np.linalg.norm(maps[0], axis=-1)
+            best = np.unravel_index(cosines.argmax(), (12, 12))
+            np.testing.assert_array_equal(maps[0][best], end)
+
+
 def test_places_without_credit_are_not_matched():
     maps = RNG.normal(size=(2, 4, 4, 16))
     credit = np.zeros((4, 4))
