@@ -38,7 +38,7 @@ EXTENSIONS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .pnm".split()
 )
 try:  # the extra `heic`: what phones save
-    import pillow_heif
+    import pillow_heif  # pyright: ignore[reportMissingImports]
 except ImportError:
     pass
 else:

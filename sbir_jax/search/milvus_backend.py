@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int
-from pymilvus import DataType, MilvusClient
+from pymilvus import DataType, MilvusClient  # pyright: ignore[reportMissingImports]
 
 from sbir_jax.search.backends import best_first, fill
 from sbir_jax.search.shards import Snapshot
