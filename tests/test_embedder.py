@@ -88,6 +88,27 @@ def test_words_can_be_mixed_with_the_text_prompt(embedder, images):
         embed(text=text, text_share=2.0)
 
 
+class Drawn:
+    """Images in memory in a data set's place."""
+
+    def __init__(self, images):
+        self.all = images
+
+    def images(self, indices, size):
+        return self.all[indices]
+
+
+def test_items_keep_their_words_across_batches(tiny, prompts, images):
+    embedder = Embedder(tiny, prompts, RECIPE, 32, batch_size=8)
+    many = np.repeat(np.asarray(images[:1]), 11, axis=0)
+    texts = [f"word {'abc'[i % 3]}" for i in range(11)]
+    found = embedder.embed_items(Drawn(many), np.arange(11), "sketch", texts)
+    for i in (0, 8, 10):
+        again = embedder.embed_items(Drawn(many), np.array([i]), "sketch", [texts[i]])
+        np.testing.assert_allclose(found[i], again[0], atol=1e-6)
+    assert np.abs(found[8] - found[0]).max() > 1e-4
+
+
 def test_fingerprint_follows_everything_that_counts(tiny, prompts, embedder):
     same = Embedder(tiny, prompts, RECIPE, 32, batch_size=16)
     assert same.fingerprint == embedder.fingerprint

@@ -6,6 +6,7 @@ import pytest
 from sbir_jax import evaluate, scoring
 from sbir_jax.config import Scoring
 from sbir_jax.data.dataset import Dataset, Items, Records
+from sbir_jax.embedder import Embedder
 
 
 def items(modality, labels, instances, captions):
@@ -68,3 +69,36 @@ def test_every_protocol_has_a_folder_of_its_own():
     assert Scoring(cutoffs=(5,)).folder == "."
     found = Scoring(name="sketchy", generalised="gallery", words="class").folder
     assert found == "scores/sketchy-gallery-class-1"
+
+
+class Counting(Embedder):
+    """How often was it asked?"""
+
+    fingerprint = "f"  # pyright: ignore
+
+    def __init__(self):
+        self.calls = 0
+
+    def embed_items(self, items, indices, modality, texts=None, text_share=1.0):
+        self.calls += 1
+        return np.zeros((len(indices), 3), np.float32)
+
+
+def test_descriptors_are_kept_for_the_same_question_only(dataset, tmp_path):
+    model = Counting()
+    whole = evaluate.make_protocol(dataset, dataset.unseen, "fine_grained")
+    part = evaluate.make_protocol(dataset, ("dog",), "fine_grained")
+
+    def asked(protocol, *words):
+        before = model.calls
+        scoring.cached_embed(model, dataset, protocol, tmp_path, "frozen", *words)
+        return model.calls > before
+
+    assert asked(whole)
+    assert not asked(whole)
+    assert asked(part)
+    assert asked(whole) and not asked(whole)
+    assert asked(whole, ["a"] * 3, 1.0)
+    assert not asked(whole, ["a"] * 3, 1.0)
+    assert asked(whole, ["b"] * 3, 1.0)
+    assert asked(whole, ["b"] * 3, 0.5)
