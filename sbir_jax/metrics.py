@@ -71,7 +71,7 @@ def relevant_ranks(
 
     Sorting values is several times faster than sorting indices, and a rank is the
     number of larger values. Only where a right and a wrong photo tie does the gallery's
-    order decide, and only those queries are ranked in full.
+    order decide, and only those values are looked up in it.
 
     Returns: r = the most right photos any of the queries has.
     Raises: ValueError where a score is not a number.
@@ -86,13 +86,13 @@ def relevant_ranks(
         stop = np.searchsorted(ordered, values, "right")
         first = np.searchsorted(values, values, "left")
         last = np.searchsorted(values, values, "right")
-        if np.array_equal(stop - start, last - first):
-            # Counted from the top: all that is larger, then its place among equals.
-            place = np.arange(len(values)) - first
-            found = len(ordered) - start - place
-        else:
-            order = np.argsort(-scores[row], kind="stable")
-            found = 1 + np.flatnonzero(right[row][order])[::-1]
+        # Counted from the top: all that is larger, then its place among equals.
+        found = len(ordered) - start - (np.arange(len(values)) - first)
+        for value in np.unique(values[stop - start > last - first]):
+            equal = np.flatnonzero(scores[row] == value)
+            larger = len(ordered) - np.searchsorted(ordered, value, "right")
+            places = np.flatnonzero(right[row, equal])
+            found[values == value] = larger + 1 + places[::-1]
         out[row, : len(found)] = found[::-1]
 
     # numpy lets go of the interpreter while it sorts.
