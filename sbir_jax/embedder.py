@@ -29,6 +29,10 @@ from sbir_jax.weights import Backbone, load_backbone, random_backbone
 PARTS = ("unet", "vae_encoder", "text_encoder")
 
 
+# Compiled once for a text encoder, not at every search with words.
+_encode_text = jax.jit(features.encode_text, static_argnums=0)
+
+
 def _source(image):
     """A path or a file's bytes as they are; pictures in memory as a file's bytes."""
     if isinstance(image, np.ndarray):
@@ -54,8 +58,8 @@ def tokenize(backbone: Backbone, texts: Sequence[str]) -> np.ndarray:
 
 def text_states(backbone: Backbone, texts: Sequence[str]) -> Float[Array, "b n d"]:
     """What the UNet's cross-attention gets for these texts."""
-    encode = jax.jit(functools.partial(features.encode_text, backbone))
-    return encode(backbone.params, tokenize(backbone, texts))
+    tokens = tokenize(backbone, texts)
+    return _encode_text(backbone.text_encoder, backbone.params, tokens)
 
 
 class Embedder:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from sbir_jax import diffusion
+from sbir_jax.models.clip_text import CLIPText
 from sbir_jax.prompts import Modality, add_frame
 from sbir_jax.weights import Backbone
 
@@ -72,11 +73,11 @@ def encode_image(
 
 
 def encode_text(
-    backbone: Backbone, params: dict, tokens: Int[Array, "b n"]
+    text_encoder: CLIPText, params: dict, tokens: Int[Array, "b n"]
 ) -> Float[Array, "b n d"]:
     """Text states for token ids, as the UNet's cross-attention takes them."""
     weights = {"params": params["text_encoder"]}
-    return jnp.asarray(backbone.text_encoder.apply(weights, tokens))
+    return jnp.asarray(text_encoder.apply(weights, tokens))
 
 
 def pool(activation: Float[Array, "b h w c"], pooling: str) -> Float[Array, "b c"]:

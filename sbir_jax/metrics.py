@@ -87,12 +87,12 @@ def relevant_ranks(
         first = np.searchsorted(values, values, "left")
         last = np.searchsorted(values, values, "right")
         # Counted from the top: all that is larger, then its place among equals.
-        found = len(ordered) - start - (np.arange(len(values)) - first)
-        for value in np.unique(values[stop - start > last - first]):
-            equal = np.flatnonzero(scores[row] == value)
-            larger = len(ordered) - np.searchsorted(ordered, value, "right")
-            places = np.flatnonzero(right[row, equal])
-            found[values == value] = larger + 1 + places[::-1]
+        place = np.arange(len(values)) - first
+        found = len(ordered) - start - place
+        for i in np.flatnonzero((stop - start > last - first) & (place == 0)):
+            equal = np.flatnonzero(scores[row] == values[i])
+            behind = np.flatnonzero(right[row, equal])[::-1]
+            found[first[i] : last[i]] = len(ordered) - stop[i] + 1 + behind
         out[row, : len(found)] = found[::-1]
 
     # numpy lets go of the interpreter while it sorts.

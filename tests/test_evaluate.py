@@ -2,20 +2,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hand_made import items
 
 from sbir_jax import evaluate, metrics
-from sbir_jax.data.dataset import Dataset, Items, Records
-
-
-def items(modality, labels, instances):
-    return Items(
-        modality,
-        Records([], np.arange(len(labels))),
-        np.array(labels, np.int32),
-        np.array(instances, np.int32),
-        ids=tuple(map(str, range(len(labels)))),
-        captions=("",) * len(labels),
-    )
+from sbir_jax.data.dataset import Dataset
 
 
 @pytest.fixture

@@ -2,22 +2,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hand_made import items
 
 from sbir_jax import evaluate, scoring
 from sbir_jax.config import Scoring
-from sbir_jax.data.dataset import Dataset, Items, Records
+from sbir_jax.data.dataset import Dataset
 from sbir_jax.embedder import Embedder
-
-
-def items(modality, labels, instances, captions):
-    return Items(
-        modality,
-        Records([], np.arange(len(labels))),
-        np.array(labels, np.int32),
-        np.array(instances, np.int32),
-        ids=tuple(map(str, range(len(labels)))),
-        captions=captions,
-    )
 
 
 @pytest.fixture

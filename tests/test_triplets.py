@@ -1,24 +1,14 @@
 import numpy as np
 import pytest
+from hand_made import items
 from PIL import Image
 
 from sbir_jax import data
 from sbir_jax.data import DataError, triplets
-from sbir_jax.data.dataset import Dataset, Items, Records
+from sbir_jax.data.dataset import Dataset, Items
 from sbir_jax.data.triplets import triplet_indices, triplet_table
 
 CLASSES = ("cup", "car", "dog", "hat", "sky", "ufo")
-
-
-def items(modality, labels, instances):
-    return Items(
-        modality,
-        Records([], np.arange(len(labels))),
-        np.array(labels, np.int32),
-        np.array(instances, np.int32),
-        ids=tuple(map(str, range(len(labels)))),
-        captions=("",) * len(labels),
-    )
 
 
 def made(seen=CLASSES[:5], unseen=CLASSES[5:]):

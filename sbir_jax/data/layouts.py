@@ -1,12 +1,14 @@
 """Where the folders of a benchmark lie in the copies that people have."""
 
+import functools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from sbir_jax.data import published
-from sbir_jax.data.tree import Tree, child, read_names
+from sbir_jax.data.folder import found
+from sbir_jax.data.tree import DataError, Tree, child, read_names, read_tree
 
 PARTS = ("train", "val", "test")  # copies cut up beforehand, as ClipPrompt's
 LIST_FOLDERS = ("zeroshot", "zeroshot0", "zeroshot1")  # of SAKE and ZSE-SBIR
@@ -21,10 +23,10 @@ class Pair(NamedTuple):
 
 def places(root: pathlib.Path, tops: Sequence[str]) -> list[pathlib.Path]:
     """`root`, and the folders of these names in it or in one another."""
-    found = [root]
+    homes = [root]
     for top in tops:
-        found += [p for q in found if (p := child(q, top)) is not None]
-    return found
+        homes += [p for q in homes if (p := child(q, top)) is not None]
+    return homes
 
 
 def find_pair(
@@ -46,6 +48,27 @@ def find_pair(
             if sketches and photos:
                 return Pair(sketches, photos)
     return None
+
+
+def read_by_class(
+    root: pathlib.Path,
+    benchmark: str,
+    sketch_names: Sequence[str],
+    photo_names: Sequence[str],
+    tops: Sequence[str],
+    missing: str,
+) -> Tree:
+    """Lists a copy in any layout of `find_pair`, classes spelt as published.
+
+    Args:
+      missing: what to say where there is none.
+    Raises: DataError.
+    """
+    pair = find_pair(root, sketch_names, photo_names, tops)
+    if pair is None:
+        raise DataError(f"{found(root)} {missing}")
+    spelling = functools.partial(published.spelling, benchmark=benchmark)
+    return read_tree(root, pair.sketches, pair.photos, spelling)
 
 
 def inside(place: pathlib.Path, names: Sequence[str]) -> pathlib.Path | None:

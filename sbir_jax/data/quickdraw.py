@@ -4,14 +4,12 @@
 and photos found by their tags, many of them wrong. Sketches are of a class only.
 """
 
-import functools
 import pathlib
 
-from sbir_jax.data import published
 from sbir_jax.data.builders import PairedFolders, pair_info
-from sbir_jax.data.folder import NO_DATA, found
-from sbir_jax.data.layouts import find_pair
-from sbir_jax.data.tree import DataError, Tree, read_tree
+from sbir_jax.data.folder import NO_DATA
+from sbir_jax.data.layouts import read_by_class
+from sbir_jax.data.tree import Tree
 
 SKETCHES = ("QuickDraw_sketches_final", "sketches", "sketch")
 PHOTOS = ("QuickDraw_images_final", "images", "photos", "photo")
@@ -49,10 +47,5 @@ class Quickdraw(PairedFolders):
 
 def read_quickdraw(root: pathlib.Path) -> Tree:
     """Lists a copy in any layout of `INSTRUCTIONS`. Raises: DataError."""
-    pair = find_pair(root, SKETCHES, PHOTOS, TOPS)
-    if pair is None:
-        raise DataError(
-            f"{found(root)} It is no copy of QuickDraw-Extended.\n{INSTRUCTIONS}"
-        )
-    spelling = functools.partial(published.spelling, benchmark="quickdraw")
-    return read_tree(root, pair.sketches, pair.photos, spelling)
+    missing = f"It is no copy of QuickDraw-Extended.\n{INSTRUCTIONS}"
+    return read_by_class(root, "quickdraw", SKETCHES, PHOTOS, TOPS, missing)

@@ -4,14 +4,12 @@
 (papers say 204,489).
 """
 
-import functools
 import pathlib
 
-from sbir_jax.data import published
 from sbir_jax.data.builders import PairedFolders, pair_info
-from sbir_jax.data.folder import NO_DATA, found
-from sbir_jax.data.layouts import find_pair
-from sbir_jax.data.tree import DataError, Tree, read_tree
+from sbir_jax.data.folder import NO_DATA
+from sbir_jax.data.layouts import read_by_class
+from sbir_jax.data.tree import Tree
 
 SKETCHES = ("png", "png_ready", "sketches_png", "sketches", "sketch")
 PHOTOS = ("ImageResized", "ImageResized_ready", "photos", "photo", "images")
@@ -50,8 +48,5 @@ class Tuberlin(PairedFolders):
 
 def read_tuberlin(root: pathlib.Path) -> Tree:
     """Lists a copy in any layout of `INSTRUCTIONS`. Raises: DataError."""
-    pair = find_pair(root, SKETCHES, PHOTOS, TOPS)
-    if pair is None:
-        raise DataError(f"{found(root)} It is no copy of TU-Berlin.\n{INSTRUCTIONS}")
-    spelling = functools.partial(published.spelling, benchmark="tuberlin")
-    return read_tree(root, pair.sketches, pair.photos, spelling)
+    missing = f"It is no copy of TU-Berlin.\n{INSTRUCTIONS}"
+    return read_by_class(root, "tuberlin", SKETCHES, PHOTOS, TOPS, missing)
