@@ -15,7 +15,7 @@ from sbir_jax.search import build as build_lib
 from sbir_jax.search import shards
 from sbir_jax.search.build import build, remove
 from sbir_jax.search.photos import content_hash
-from sbir_jax.search.shards import IndexBusy, Writer
+from sbir_jax.search.shard_writer import IndexBusy, Writer
 
 KILLS = int(os.environ.get("SBIR_KILLS", "3"))
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sbir_jax.search import cli
-from sbir_jax.search.shards import Writer
+from sbir_jax.search.shard_writer import Writer
 
 
 @pytest.fixture(scope="module")

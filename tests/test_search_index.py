@@ -15,7 +15,8 @@ from sbir_jax.search import shards
 from sbir_jax.search.backends import Backend, Exact
 from sbir_jax.search.build import build
 from sbir_jax.search.index import Index, UnknownPhoto, photo_id
-from sbir_jax.search.shards import Head, Writer
+from sbir_jax.search.shard_writer import Writer
+from sbir_jax.search.shards import Head
 
 DIM = 16
 BACKENDS = ("exact", "faiss", "milvus")

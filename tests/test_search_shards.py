@@ -11,7 +11,8 @@ import pytest
 
 from sbir_jax.data import Skipped
 from sbir_jax.search import shards
-from sbir_jax.search.shards import Head, IndexBusy, Writer
+from sbir_jax.search.shard_writer import IndexBusy, Writer
+from sbir_jax.search.shards import Head
 
 DIM, ROWS = 6, 4
 HEAD = Head("ab" * 32, DIM, {"kind": "pretrained"}, shard_rows=ROWS)
@@ -161,7 +162,7 @@ def test_a_second_writer_is_refused_and_readers_are_not(folder):
 def test_the_lock_of_a_killed_process_is_free(folder):
     code = (
         "import sys, time\n"
-        "from sbir_jax.search.shards import Writer\n"
+        "from sbir_jax.search.shard_writer import Writer\n"
         "writer = Writer(sys.argv[1])\n"
         "print('locked', flush=True)\n"
         "time.sleep(600)\n"

@@ -16,7 +16,7 @@ import time
 
 import numpy as np
 
-from sbir_jax.search import shards
+from sbir_jax.search import shard_writer, shards
 from sbir_jax.search.index import Index
 
 K, QUERIES = 20, 50
@@ -41,7 +41,7 @@ def write(folder: pathlib.Path, kind: str, photos: int, dim: int) -> None:
     """An index whose photos do not exist."""
     head = shards.Head("0" * 64, dim, None)
     rows = head.shard_rows
-    with shards.Writer(folder, head) as writer:
+    with shard_writer.Writer(folder, head) as writer:
         for start in range(0, photos, rows):
             part = descriptors(kind, min(rows, photos - start), dim, (0, start))
             for i, vector in enumerate(part, start=start):

@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sbir_jax.embedder import Embedder
-from sbir_jax.search import shards
+from sbir_jax.search import shard_writer, shards
 from tools.bench_index import descriptors
 
 
@@ -35,7 +35,7 @@ def write_index(folder: pathlib.Path, photos: int) -> None:
     """An index of photos that do not exist, for the Toybox model's drawings."""
     embedder = Embedder.from_pretrained("toybox")
     head = shards.Head(embedder.fingerprint, embedder.dim, embedder.source)
-    with shards.Writer(folder, head) as writer:
+    with shard_writer.Writer(folder, head) as writer:
         for start in range(0, photos, head.shard_rows):
             rows = min(head.shard_rows, photos - start)
             part = descriptors("random", rows, embedder.dim, (0, start))

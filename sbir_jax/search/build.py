@@ -20,7 +20,8 @@ from sbir_jax.data.tree import Skipped
 from sbir_jax.search import photos, shards
 from sbir_jax.search.index import Describes
 from sbir_jax.search.photos import Listing, Photo
-from sbir_jax.search.shards import Head, Writer
+from sbir_jax.search.shard_writer import Writer
+from sbir_jax.search.shards import Head
 
 # A kill loses no more than this much work.
 FLUSH_SECONDS = 20.0

@@ -23,22 +23,17 @@ A reader therefore needs no lock, and a writer that was killed leaves a whole in
 
 import csv
 import dataclasses
-import io
 import json
 import os
 import pathlib
 import re
-import socket
-import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
-import filelock
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Bool, Float, Float16, Int
+from jaxtyping import Bool, Float16, Int
 
 from sbir_jax.data.tree import Skipped
 
@@ -52,10 +47,6 @@ SCHEMA = pa.schema(
         ("mtime_ns", pa.int64()),
     ]
 )
-
-
-class IndexBusy(RuntimeError):
-    """Another process is writing into the index."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +162,7 @@ def read(folder: str | os.PathLike, before: Snapshot | None = None) -> Snapshot:
     if before is not None and before.signature == signature:
         return before
     table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-    alive = _alive(table, _load_removed(folder))
+    alive = _alive(table, read_removed(folder))
     return Snapshot(head, tuple(descriptors), table, alive, signature, tuple(tables))
 
 
@@ -184,198 +175,14 @@ def read_skipped(folder: str | os.PathLike) -> list[Skipped]:
         return [Skipped(row["path"], row["reason"]) for row in csv.DictReader(file)]
 
 
-class Writer:
-    """The one process that may change an index; a context manager.
-
-    Leaving it normally or by an error writes what was appended so far.
-    """
-
-    def __init__(self, folder: str | os.PathLike, new: Head | None = None):
-        """Locks the index, and makes it if it is not there.
-
-        Args:
-          new: what a new index is to be, and what an old one must agree with.
-        Raises: IndexBusy naming the process that holds it; FileNotFoundError without
-          an index and without `new`; ValueError where the two fingerprints differ, or
-          where the folder holds something else.
-        """
-        self.folder = pathlib.Path(folder)
-        if new is None:
-            read_head(self.folder)
-        elif self.folder.is_dir() and not (self.folder / "index.json").exists():
-            others = {p.name for p in self.folder.iterdir()}
-            others -= {"lock", "writer.json", "shards"}
-            others = {name for name in others if not name.endswith(".part")}
-            if others:
-                raise ValueError(
-                    f"{self.folder} is no index and holds other things "
-                    f"({sorted(others)[0]}); give a new folder for the index"
-                )
-        (self.folder / "shards").mkdir(parents=True, exist_ok=True)
-        self._lock = filelock.FileLock(self.folder / "lock")
-        try:
-            self._lock.acquire(blocking=False)
-        except filelock.Timeout:
-            raise IndexBusy(
-                f"{self.folder} is being written by {self._holder()}; wait for it, or "
-                "stop it"
-            ) from None
-        try:
-            self._open(new)
-        except BaseException:
-            self._lock.release()
-            raise
-
-    def _open(self, new: Head | None) -> None:
-        owner = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        }
-        _write_json(self.folder / "writer.json", owner)
-        path = self.folder / "index.json"
-        if new is not None and not path.exists():
-            _write_json(path, dataclasses.asdict(new))
-        self.head = read_head(self.folder)
-        if new is not None:
-            self.head.check(new.fingerprint, str(self.folder))
-        snapshot = read(self.folder)
-        columns = snapshot.table.to_pydict()
-        self.paths: list[str] = columns["path"]
-        self.hashes: list[str] = columns["hash"]
-        self.sizes: list[int] = columns["size"]
-        self.mtimes: list[int] = columns["mtime_ns"]
-        self.alive: list[bool] = snapshot.alive.tolist()
-        self._snapshot = snapshot
-        # The rows of an unfinished last shard, which is written again with more.
-        rows = len(self.paths)
-        self._start = rows - rows % self.head.shard_rows
-        self._tail = [snapshot.descriptor(row) for row in range(self._start, rows)]
-        self._written = rows
-        self._changed: set[int] = set()
-        self._buried = len(_load_removed(self.folder))
-        self.flush()  # names the rows that were replaced when a writer was killed
-
-    def _holder(self) -> str:
-        try:
-            owner = json.loads((self.folder / "writer.json").read_text())
-            return "process {pid} on {host} since {since}".format(**owner)
-        except (OSError, ValueError, KeyError):
-            return "another process"
-
-    def __enter__(self) -> "Writer":
-        return self
-
-    def __exit__(self, kind, error, trace) -> None:
-        try:
-            self.flush()
-        finally:
-            (self.folder / "writer.json").unlink(missing_ok=True)
-            self._lock.release()
-
-    def descriptor(self, row: int | np.integer) -> Float16[np.ndarray, " d"]:
-        if row >= self._start:
-            return self._tail[row - self._start]
-        shard, inside = divmod(row, self.head.shard_rows)
-        if shard < len(self._snapshot.descriptors):
-            return np.asarray(self._snapshot.descriptors[shard][inside])
-        path = self._shard(int(shard)).with_suffix(".npy")  # written by this process
-        return np.load(path, mmap_mode="r")[inside]
-
-    def append(
-        self,
-        path: str,
-        hash: str,
-        size: int,
-        mtime_ns: int,
-        descriptor: Float[np.ndarray, " d"],
-    ) -> int:
-        """Adds a photo and returns its row; on disk after `flush`."""
-        if descriptor.shape != (self.head.dim,):
-            raise ValueError(
-                f"descriptor of {path} has shape {descriptor.shape}; this index takes "
-                f"({self.head.dim},)"
-            )
-        if not np.isfinite(descriptor).all():
-            raise ValueError(f"the descriptor of {path} is not finite; check the model")
-        self.paths.append(path)
-        self.hashes.append(hash)
-        self.sizes.append(size)
-        self.mtimes.append(mtime_ns)
-        self.alive.append(True)
-        self._tail.append(np.asarray(descriptor, np.float16))
-        if len(self._tail) == self.head.shard_rows:
-            self.flush()
-        return len(self.paths) - 1
-
-    def restamp(self, row: int, path: str, size: int, mtime_ns: int) -> None:
-        """The photo of this row, unchanged, now has this path, size and time."""
-        stamp = (self.paths[row], self.sizes[row], self.mtimes[row])
-        if stamp != (path, size, mtime_ns):
-            self.paths[row], self.sizes[row], self.mtimes[row] = path, size, mtime_ns
-            self._changed.add(row // self.head.shard_rows)
-
-    def bury(self, rows: Iterable[int]) -> None:
-        """These rows no longer count."""
-        for row in rows:
-            self.alive[row] = False
-
-    def flush(self) -> None:
-        """Puts everything on disk."""
-        if self._written < len(self.paths):
-            shard = self._start // self.head.shard_rows
-            tail = np.stack(self._tail)
-            _replace(self._shard(shard).with_suffix(".npy"), lambda f: np.save(f, tail))
-            self._changed.add(shard)
-        for shard in sorted(self._changed):
-            rows = slice(
-                shard * self.head.shard_rows, (shard + 1) * self.head.shard_rows
-            )
-            columns = (self.paths, self.hashes, self.sizes, self.mtimes)
-            values = dict(
-                zip(SCHEMA.names, (column[rows] for column in columns), strict=True)
-            )
-            table = pa.table(values, SCHEMA)
-            _replace(
-                self._shard(shard),
-                lambda f, table=table: pq.write_table(table, f, compression="zstd"),
-            )
-        self._changed.clear()
-        self._written = len(self.paths)
-        if len(self._tail) == self.head.shard_rows:
-            self._start, self._tail = self._written, []
-        buried = np.flatnonzero(~np.asarray(self.alive, bool))
-        if len(buried) and len(buried) != self._buried:
-            _replace(self.folder / "removed.npy", lambda f: np.save(f, buried))
-        self._buried = len(buried)
-
-    def write_skipped(self, skipped: Sequence[Skipped]) -> None:
-        """Replaces skipped.csv."""
-
-        text = io.StringIO(newline="")
-        rows = csv.writer(text)
-        rows.writerow(Skipped._fields)
-        rows.writerows(sorted(skipped))
-        content = text.getvalue().encode("utf-8", "replace")
-        _replace(self.folder / "skipped.csv", lambda file: file.write(content))
-
-    def _shard(self, number: int) -> pathlib.Path:
-        return self.folder / "shards" / f"{number:06d}.parquet"
-
-
-def _replace(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Writes aside, waits for the disk, renames."""
-    aside = path.with_name(path.name + ".part")
-    with open(aside, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
-
-
-def _write_json(path: pathlib.Path, value: dict) -> None:
-    text = json.dumps(value, indent=2) + "\n"
-    _replace(path, lambda file: file.write(text.encode()))
+def read_removed(folder: pathlib.Path) -> Int[np.ndarray, " r"]:
+    """The rows that no longer count. Raises: ValueError for a damaged file."""
+    try:
+        return np.load(folder / "removed.npy")
+    except FileNotFoundError:
+        return np.zeros(0, np.int64)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{folder / 'removed.npy'} is damaged: {error}") from error
 
 
 def _numbers(folder: pathlib.Path, head: Head) -> range:
@@ -423,15 +230,6 @@ def _map(path: pathlib.Path, rows: int, head: Head) -> np.ndarray:
     if len(array) < rows:
         raise ValueError(f"{path} has {len(array)} rows and its parquet {rows}")
     return array[:rows]
-
-
-def _load_removed(folder: pathlib.Path) -> Int[np.ndarray, " r"]:
-    try:
-        return np.load(folder / "removed.npy")
-    except FileNotFoundError:
-        return np.zeros(0, np.int64)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{folder / 'removed.npy'} is damaged: {error}") from error
 
 
 def _alive(
