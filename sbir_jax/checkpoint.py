@@ -1,4 +1,4 @@
-"""What a run saves: {step, prompts, optimiser state}, and whose they are.
+"""What a run saves: {step, prompts, optimiser state, best}, and whose they are.
 
 Orbax writes each step aside and renames it, so a killed run leaves whole ones only.
 Frozen weights are never saved. Which batch comes at which step is a pure function of
@@ -93,4 +93,5 @@ def load_prompts(workdir: pathlib.Path, backbone: str) -> dict:
                 f"{workdir} holds no checkpoint; train first with the same --workdir"
             )
         state = found.restore(step, args=ocp.args.StandardRestore())
-    return state["prompts"]
+    best = state["best"]
+    return best["prompts"] if best["step"] else state["prompts"]

@@ -55,7 +55,8 @@ class Experiment:
       random_weights: the baseline: a net of the same shape that has learnt nothing.
       image_size: pixels; 0 for the backbone's native size.
       embed_batch_size: images at a time at inference.
-      val_classes: seen classes held out of training, for the curve; 0 for none.
+      val_classes: seen classes held out of training; the prompts that score best on
+        them are kept. 0 for none: the last prompts are.
       score: what the run is scored on.
     """
 

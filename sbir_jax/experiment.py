@@ -7,6 +7,7 @@ re-scores a finished run from its cached descriptors.
 import dataclasses
 import pathlib
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from sbir_jax import (
     checkpoint,
     data,
     evaluate,
+    features,
     literature,
     metrics,
     report,
@@ -76,20 +78,8 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     loaded = time.perf_counter()
     # One copy of the noise: the curve shows the trend, the report the figure.
     quick = embedder(dataclasses.replace(setup.recipe, copies=1))
-    validation = None
-    if dataset.val:
-        validation = evaluate.subsample(
-            evaluate.make_protocol(dataset, dataset.val, setup.task), VAL_LIMIT
-        )
-
-    def validate(prompts: dict) -> dict[str, float]:
-        if validation is None:
-            return {}
-        found = scoring.embed(quick.with_prompts(prompts), dataset, validation)
-        figures, _ = evaluate.score(validation, evaluate.similarity(*found))
-        return {validation.primary: figures[validation.primary]}
-
-    learned = train(
+    validate = validator(quick, dataset, setup.task)
+    learned, kept_step = train(
         backbone,
         dataset,
         prompts,
@@ -123,6 +113,9 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     results.append({"name": "chance", "metrics": evaluate.chance(protocol)})
     scored = time.perf_counter()
 
+    kept = f"The prompts are those of step {kept_step} of {setup.train.steps}"
+    if validate:
+        kept += f", best in {protocol.primary} on held-out seen classes"
     summary = {
         "benchmark": scored_set.name,
         "split": f"{len(unseen)} unseen of {len(scored_set.classes)} classes",
@@ -139,6 +132,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
             "where": metrics.NOTATION,
         },
         "per_class": per_class,
+        "kept_step": kept_step,
         "timing": {
             "load_seconds": round(loaded - begin, 2),
             "train_seconds": round(trained - loaded, 2),
@@ -151,13 +145,31 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         "page": str(out / "report.html"),
         "skipped": len(scored_set.skipped),
         "config": resolved,
-        "notes": list(scored_set.notes),
+        "notes": [*scored_set.notes, kept],
     }
     shown = sheet(scored_set, protocol, rankings)
     report.write_report(out, summary, shown, writer.read(workdir))
     table = literature.table(summary).encode()
     report.replace_together(out, {"literature.md": table})
     return summary
+
+
+def validator(
+    model: Embedder, dataset: data.Dataset, task: features.Task
+) -> Callable[[dict], dict[str, float]] | None:
+    """Scores prompts on the held-out seen classes; None where there are none."""
+    if not dataset.val:
+        return None
+    protocol = evaluate.subsample(
+        evaluate.make_protocol(dataset, dataset.val, task), VAL_LIMIT
+    )
+
+    def validate(prompts: dict) -> dict[str, float]:
+        found = scoring.embed(model.with_prompts(prompts), dataset, protocol)
+        figures, _ = evaluate.score(protocol, evaluate.similarity(*found))
+        return {protocol.primary: figures[protocol.primary]}
+
+    return validate
 
 
 def sheet(

@@ -12,7 +12,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from sbir_jax import diffusion
 from sbir_jax.models.clip_text import CLIPText
@@ -39,6 +39,9 @@ class Recipe:
       copies: noised copies averaged at inference; 6 in Koley et al.
       pooling: over space, "max" or "mean". Not published there; max is what the same
         laboratory's SketchFusion (CVPR 2025) does.
+      grid: each level is pooled in `grid` x `grid` cells and the cells are joined, so
+        that a descriptor keeps where things are. Ours; 1, over the whole map, follows
+        the paper's.
       noise_seed: seed of the noise bank.
     """
 
@@ -46,6 +49,7 @@ class Recipe:
     timestep: int = 273
     copies: int = 6
     pooling: str = "max"
+    grid: int = 1
     noise_seed: int = 0
 
     def __post_init__(self):
@@ -53,6 +57,8 @@ class Recipe:
             raise ValueError(f"recipe.pooling is {self.pooling!r}; give max or mean")
         if self.copies < 1:
             raise ValueError(f"recipe.copies is {self.copies}; give 1 or more")
+        if self.grid < 1:
+            raise ValueError(f"recipe.grid is {self.grid}; give 1 or more")
         if not self.taps:
             raise ValueError("recipe.taps is empty; name at least one layer")
 
@@ -80,11 +86,27 @@ def encode_text(
     return jnp.asarray(text_encoder.apply(weights, tokens))
 
 
-def pool(activation: Float[Array, "b h w c"], pooling: str) -> Float[Array, "b c"]:
-    """One unit vector per map. Unit length before joining (ours), so that no level
-    outweighs the other by the mere size of its activations."""
-    reduce = jnp.max if pooling == "max" else jnp.mean
-    return normalise(reduce(activation.astype(jnp.float32), axis=(1, 2)))
+def cells(height: int, width: int, grid: int) -> list[tuple[slice, slice]]:
+    """Rows and columns of each cell, row by row; where `grid` does not divide a side,
+    neighbours share a line, and no cell is ever empty."""
+
+    def cut(n: int) -> list[slice]:
+        return [slice(i * n // grid, -(-(i + 1) * n // grid)) for i in range(grid)]
+
+    return [(rows, columns) for rows in cut(height) for columns in cut(width)]
+
+
+def pool(activation: Float[Array, "b h w c"], recipe: Recipe) -> Float[Array, "b e"]:
+    """One unit vector per map, e = grid * grid * c. Unit length before joining (ours),
+    so that no level outweighs the other by the mere size of its activations."""
+    reduce = jnp.max if recipe.pooling == "max" else jnp.mean
+    activation = activation.astype(jnp.float32)
+    _, height, width, _ = activation.shape
+    pooled = [
+        reduce(activation[:, rows, columns], axis=(1, 2))
+        for rows, columns in cells(height, width, recipe.grid)
+    ]
+    return normalise(jnp.concatenate(pooled, axis=-1))
 
 
 def normalise(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
@@ -100,21 +122,25 @@ def decoder_maps(
     context: Float[Array, "n d"] | Float[Array, "b n d"],
     noise: Float[Array, "k y x c"],
     recipe: Recipe,
+    timestep: ArrayLike | None = None,
 ) -> dict[str, Float[Array, "bk _ _ _"]]:
     """The decoder's activations under noise, before any pooling.
 
     Args:
       context: text states, one for all images or one each.
       noise: the copies to average over; `noise_bank` at inference.
+      timestep: in place of the recipe's. It may be traced, so that one compiled
+        program serves a sweep over timesteps.
     Returns: [b * k, height, width, channels] for each tap: all copies of the first
       image, then of the second, and so on.
     """
     b, k = len(latents), len(noise)
+    timestep = recipe.timestep if timestep is None else timestep
     noised = diffusion.add_noise(
         backbone.schedule,
         jnp.repeat(latents, k, axis=0),
         jnp.tile(noise, (b, 1, 1, 1)).astype(latents.dtype),
-        recipe.timestep,
+        timestep,
     )
     context = context.astype(latents.dtype)
     if context.ndim == 2:
@@ -122,9 +148,20 @@ def decoder_maps(
     else:
         context = jnp.repeat(context, k, axis=0)
     taps, _ = backbone.unet.apply(
-        {"params": params["unet"]}, noised, recipe.timestep, context, taps=recipe.taps
+        {"params": params["unet"]}, noised, timestep, context, taps=recipe.taps
     )
     return taps
+
+
+def join(
+    maps: dict[str, Float[Array, "bk _ _ _"]], images: int, recipe: Recipe
+) -> Float[Array, "b e"]:
+    """Descriptors from what `decoder_maps` gave for so many images: the recipe's levels
+    pooled and joined, the mean of its copies (of the first, where there are more)."""
+    levels = [pool(maps[name], recipe) for name in recipe.taps]
+    joined = jnp.concatenate(levels, axis=-1)
+    copies = joined.reshape(images, -1, joined.shape[-1])[:, : recipe.copies]
+    return normalise(copies.mean(axis=1))
 
 
 def describe_latents(
@@ -137,12 +174,10 @@ def describe_latents(
 ) -> Float[Array, "b e"]:
     """Descriptors of unit length from clean latents; arguments as `decoder_maps`.
 
-    Returns: e = sum of the taps' channels.
+    Returns: e = grid * grid * sum of the taps' channels.
     """
     maps = decoder_maps(backbone, params, latents, context, noise, recipe)
-    levels = [pool(maps[name], recipe.pooling) for name in recipe.taps]
-    joined = jnp.concatenate(levels, axis=-1)
-    return normalise(joined.reshape(len(latents), len(noise), -1).mean(axis=1))
+    return join(maps, len(latents), recipe)
 
 
 def encode_prompted(

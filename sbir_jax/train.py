@@ -33,8 +33,9 @@ class TrainConfig:
       batch_size: triplets a step, over all hosts.
       learning_rate: AdamW's peak, after `warmup` of the steps; then a cosine to zero.
       margin: of the triplet loss, in cosine distance.
+      parts: of the prompts; one that is not among them stays as it starts.
       log_every, save_every, score_every: in steps. Scoring is on held-out SEEN
-        classes and is only looked at, never used to choose.
+        classes, and the prompts that score best there are the ones kept.
     """
 
     steps: int = 1000
@@ -43,6 +44,7 @@ class TrainConfig:
     warmup: float = 0.05
     weight_decay: float = 0.0
     margin: float = 0.3
+    parts: tuple[str, ...] = ("visual", "text")
     log_every: int = 10
     save_every: int = 50
     score_every: int = 50
@@ -54,6 +56,8 @@ class TrainConfig:
                 raise ValueError(
                     f"train.{name} is {getattr(self, name)}; give 1 or more"
                 )
+        if not self.parts or set(self.parts) - {"visual", "text"}:
+            raise ValueError(f"train.parts is {self.parts}; give visual, text or both")
 
     def optimiser(self) -> optax.GradientTransformation:
         return optax.adamw(self.schedule(), weight_decay=self.weight_decay)
@@ -66,12 +70,22 @@ class TrainConfig:
 
 
 @flax.struct.dataclass
+class Best:
+    """The prompts to keep: those of the best score on held-out seen classes."""
+
+    step: Any  # int32 scalar; 0 until something was scored
+    score: Any  # float32 scalar
+    prompts: Any
+
+
+@flax.struct.dataclass
 class TrainState:
-    """Everything here is trained, saved and donated; nothing else is."""
+    """Everything here is saved and donated; nothing else is."""
 
     step: Any  # int32 scalar
     prompts: Any
     opt_state: optax.OptState
+    best: Best
 
 
 @flax.struct.dataclass
@@ -126,11 +140,18 @@ def train_step(
     updates, opt_state = config.optimiser().update(
         grads, state.opt_state, state.prompts
     )
-    prompts = optax.apply_updates(state.prompts, updates)
+    moved: Any = optax.apply_updates(state.prompts, updates)
+    prompts = {
+        name: moved[name] if name in config.parts else part
+        for name, part in state.prompts.items()
+    }
     measured = StepMetrics.single_from_model_output(
         loss=loss, active=active, grad_norm=optax.global_norm(grads)
     )
-    return TrainState(state.step + 1, prompts, opt_state), measured
+    state = dataclasses.replace(
+        state, step=state.step + 1, prompts=prompts, opt_state=opt_state
+    )
+    return state, measured
 
 
 def train(
@@ -144,14 +165,15 @@ def train(
     image_size: int,
     visual_scale: float,
     workdir: pathlib.Path,
-    score: Callable[[dict], dict[str, float]],
-) -> dict:
+    score: Callable[[dict], dict[str, float]] | None,
+) -> tuple[dict, int]:
     """Trains from the last checkpoint of `workdir`, or from `prompts`.
 
     Args:
       dataset: triplets are drawn from its seen classes only.
-      score: figures of given prompts on held-out seen classes, for the curve.
-    Returns: the learned prompts.
+      score: figures of given prompts on held-out seen classes; the first one chooses.
+        None where no class was held out: the last prompts are kept then.
+    Returns: the learned prompts and the step they are of.
     Raises: FloatingPointError at the first loss that is not a number; the last good
       checkpoint stays.
     """
@@ -164,9 +186,11 @@ def train(
             f"share; give a multiple of {devices}"
         )
     # A copy: the state is donated at every step, and the caller keeps its prompts.
-    prompts = jax.tree.map(jnp.copy, prompts)
+    copy = functools.partial(jax.tree.map, jnp.copy)
+    prompts = copy(prompts)
+    best = Best(jnp.zeros((), jnp.int32), jnp.float32(-jnp.inf), copy(prompts))
     state = TrainState(
-        jnp.zeros((), jnp.int32), prompts, config.optimiser().init(prompts)
+        jnp.zeros((), jnp.int32), prompts, config.optimiser().init(prompts), best
     )
     state = jax.device_put(state, everywhere)
     params = jax.device_put(backbone.params, everywhere)
@@ -184,7 +208,7 @@ def train(
         state = checkpoint.restore(manager, state)
         start = int(state.step)
         if start >= config.steps:
-            return state.prompts
+            return kept(state)
         writer = MetricWriter(workdir, start)
         batches = triplets.triplet_batches(
             dataset,
@@ -222,13 +246,23 @@ def train(
                 rate = np.asarray(config.schedule()(step)).item()
                 writer.write_scalars(step + 1, {**values, "learning_rate": rate})
                 bar.set_postfix(loss=f"{values['loss']:.4f}")
-            if (step + 1) % config.score_every == 0 or last:
+            if score and ((step + 1) % config.score_every == 0 or last):
                 found = score(state.prompts)
-                if found:
-                    row = {f"val/{name}": value for name, value in found.items()}
-                    writer.write_scalars(step + 1, row)
+                row = {f"val/{name}": value for name, value in found.items()}
+                writer.write_scalars(step + 1, row)
+                value = jnp.float32(next(iter(found.values())))
+                if value > state.best.score:
+                    best = Best(state.step, value, state.prompts)
+                    best = jax.device_put(copy(best), everywhere)
+                    state = dataclasses.replace(state, best=best)
             if save:
                 checkpoint.save(manager, step + 1, state)
         manager.wait_until_finished()
         writer.close()
-    return state.prompts
+    return kept(state)
+
+
+def kept(state: TrainState) -> tuple[dict, int]:
+    """The best prompts and their step; the last ones where nothing was scored."""
+    best = state.best if int(state.best.step) else state
+    return best.prompts, int(best.step)

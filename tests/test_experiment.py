@@ -67,9 +67,12 @@ def finished(make_config, tmp_path_factory):
 
 
 def prompts_of(workdir):
+    return state_of(workdir)["prompts"]
+
+
+def state_of(workdir):
     with checkpoint.manager(workdir) as manager:
-        state = manager.restore(manager.latest_step())
-    return state["prompts"]
+        return manager.restore(manager.latest_step())
 
 
 def test_report_has_the_documented_layout(finished):
@@ -212,6 +215,46 @@ def test_nan_loss_stops_before_it_is_saved(make_config, tmp_path, monkeypatch):
     assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
 
 
+def test_the_prompts_of_the_best_held_out_score_are_kept(
+    make_config, tmp_path, monkeypatch
+):
+    """Also where the run was stopped after the best step, and when run again."""
+    scores, seen = {1: 0.2, 2: 0.9, 3: 0.5, 4: 0.9}, []
+
+    def validator(model, dataset, task):
+        assert dataset.val and not set(dataset.val) & set(dataset.unseen)
+
+        def validate(prompts):
+            seen.append(jax.tree.map(np.array, prompts))
+            if len(seen) == 3:
+                raise KeyboardInterrupt
+            step = len(seen) - (len(seen) > 3)  # step 3 is scored twice
+            return {"mAP@all": scores[step]}
+
+        return validate
+
+    monkeypatch.setattr(experiment, "validator", validator)
+    setup = Experiment.from_config(make_config(score_every=1))
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(setup, tmp_path)
+    for _ in range(2):
+        summary = experiment.run(setup, tmp_path)
+        assert len(seen) == 5
+        assert summary["kept_step"] == 2 and "step 2 of 4, best" in summary["notes"][-1]
+    kept = Embedder.from_run(tmp_path).prompts
+    jax.tree.map(np.testing.assert_array_equal, kept, seen[1])
+    assert np.abs(seen[1]["text"] - seen[4]["text"]).max() > 0
+
+
+def test_without_held_out_classes_the_last_prompts_are_kept(make_config, tmp_path):
+    config = make_config(steps=2)
+    config.val_classes = 0
+    summary = experiment.run(Experiment.from_config(config), tmp_path)
+    assert summary["kept_step"] == 2 and summary["notes"][-1].endswith("step 2 of 2")
+    kept = Embedder.from_run(tmp_path).prompts
+    jax.tree.map(np.testing.assert_array_equal, kept, prompts_of(tmp_path))
+
+
 def test_fine_grained_run(make_config, tmp_path):
     summary = experiment.run(
         Experiment.from_config(make_config("fine_grained", steps=1)), tmp_path
@@ -259,6 +302,8 @@ def command(workdir, tiny_folder, shapes_root, cache, steps=30):
         f"--config.train.steps={steps}",
         "--config.train.batch_size=4",
         "--config.train.save_every=3",
+        "--config.train.score_every=4",
+        "--config.val_classes=1",
         "--config.recipe.copies=1",
         "--config.embed_batch_size=4",
     ]
@@ -294,12 +339,10 @@ def test_killed_run_ends_with_the_same_prompts(tiny_folder, shapes_root, tmp_pat
     )
     jax.tree.map(
         np.testing.assert_array_equal,
-        *(prompts_of(tmp_path / name) for name in names),
+        *(state_of(tmp_path / name) for name in names),
     )
-    steps = [
-        json.loads(line)["step"]
-        for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
-    ]
+    rows = map(json.loads, (tmp_path / "killed/metrics.jsonl").read_text().splitlines())
+    steps = [(row["step"], "loss" not in row) for row in rows]
     assert steps == sorted(set(steps))
 
 

@@ -96,6 +96,27 @@ def test_timestep_and_pooling_count(tiny, parts):
         assert float(jnp.abs(other - describe(tiny, parts)).max()) > 1e-4
 
 
+def test_cells_cover_every_place_and_none_is_empty():
+    for height, width, grid in ((4, 4, 2), (5, 7, 3), (2, 3, 4)):
+        count = np.zeros((height, width), int)
+        for rows, columns in features.cells(height, width, grid):
+            assert count[rows, columns].size
+            count[rows, columns] += 1
+        assert count.min() >= 1
+        if height % grid == width % grid == 0:
+            assert count.max() == 1
+
+
+def test_a_grid_joins_the_pooled_cells_row_by_row():
+    maps = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 6, 3)), jnp.float32)
+    cells = np.asarray(maps).reshape(2, 2, 2, 2, 3, 3)
+    for pooling, reduce in (("max", np.max), ("mean", np.mean)):
+        recipe = dataclasses.replace(RECIPE, pooling=pooling, grid=2)
+        expected = reduce(cells, axis=(2, 4)).reshape(2, 12)
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(features.pool(maps, recipe), expected, atol=1e-6)
+
+
 def test_gradient_reaches_every_prompt_leaf_through_autoencoder_and_unet(tiny, parts):
     images, prompts, bank = parts
 
@@ -117,6 +138,7 @@ def test_gradient_reaches_every_prompt_leaf_through_autoencoder_and_unet(tiny, p
     [
         ({"pooling": "median"}, "recipe.pooling is 'median'; give max or mean"),
         ({"copies": 0}, "recipe.copies is 0"),
+        ({"grid": 0}, "recipe.grid is 0"),
         ({"taps": ()}, "recipe.taps is empty"),
     ],
 )

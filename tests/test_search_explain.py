@@ -16,13 +16,14 @@ RNG = np.random.default_rng(0)
 SKETCH, PHOTO = RNG.integers(0, 256, (2, 40, 32, 3), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module", params=["max", "mean"])
+@pytest.fixture(scope="module", params=[("max", 1), ("mean", 1), ("max", 3)])
 def embedder(tiny, request):
     prompts = init_prompts(PromptConfig(), 32, text_states(tiny, [""])[0])
     prompts["visual"]["photo"] = jax.tree.map(
         lambda x: x + 0.3, prompts["visual"]["photo"]
     )
-    recipe = Recipe(TAPS["category"], copies=3, pooling=request.param)
+    pooling, grid = request.param
+    recipe = Recipe(TAPS["category"], copies=3, pooling=pooling, grid=grid)
     return Embedder(tiny, prompts, recipe, 32, visual_scale=2.0, batch_size=8)
 
 
@@ -38,17 +39,20 @@ def test_both_heat_maps_sum_to_the_score(embedder):
         assert not np.allclose(found.sketch_heat, found.photo_heat)
 
 
+@pytest.mark.parametrize("grid", [1, 2])
 @pytest.mark.parametrize("pooling", ["max", "mean"])
-def test_credit_is_value_times_gradient_at_fixed_lengths(pooling):
+def test_credit_is_value_times_gradient_at_fixed_lengths(pooling, grid):
     """Autodiff knows which place each pooled value came from."""
     levels = [RNG.normal(size=(3, 2, 2, 5)), RNG.normal(size=(3, 4, 4, 7))]
-    other = RNG.normal(size=12).astype(np.float32)
+    other = RNG.normal(size=12 * grid**2).astype(np.float32)
     reduce = jnp.max if pooling == "max" else jnp.mean
 
     def score(levels):
         rows = []
         for maps in levels:
-            values = reduce(maps, axis=(1, 2))
+            k, h, w, c = maps.shape
+            cells = maps.reshape(k, grid, h // grid, grid, w // grid, c)
+            values = reduce(cells, axis=(2, 4)).reshape(k, -1)
             length = jnp.linalg.norm(values, axis=1)[:, None]
             rows.append(values / jax.lax.stop_gradient(length))
         joined = jnp.concatenate(rows, axis=1).mean(0)
@@ -60,7 +64,8 @@ def test_credit_is_value_times_gradient_at_fixed_lengths(pooling):
         for maps, slope in zip(levels, slopes, strict=True)
     ]
     expected = credit[1] + np.repeat(np.repeat(credit[0], 2, 0), 2, 1) / 4
-    np.testing.assert_allclose(lib.heat(levels, other, pooling), expected, atol=1e-6)
+    recipe = Recipe(("up.0.out", "up.1.out"), pooling=pooling, grid=grid)
+    np.testing.assert_allclose(lib.heat(levels, other, recipe), expected, atol=1e-6)
 
 
 def test_matches_follow_a_shifted_pattern():

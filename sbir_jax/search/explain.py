@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from sbir_jax import features
 from sbir_jax.data import images
 from sbir_jax.embedder import Embedder, text_states
+from sbir_jax.features import Recipe
 from sbir_jax.prompts import MODALITIES
 from sbir_jax.report_pictures import BLUE, INK, sheet_font
 from sbir_jax.search import sheet as sheets
@@ -80,14 +81,14 @@ def explain(
         for source, modality in zip((sketch, photo), MODALITIES, strict=True)
     ]
     levels = _maps(embedder, images.to_float(np.stack(seen)), text)
-    pooling = embedder.recipe.pooling
+    recipe = embedder.recipe
     vectors = [
-        _unit(np.concatenate([pooled(m[i], pooling).mean(0) for m in levels]))
+        _unit(np.concatenate([pooled(m[i], recipe).mean(0) for m in levels]))
         for i in range(2)
     ]
     drawn, found = ([m[i] for m in levels] for i in range(2))
-    sketch_heat = heat(drawn, vectors[1], pooling)
-    photo_heat = heat(found, vectors[0], pooling)
+    sketch_heat = heat(drawn, vectors[1], recipe)
+    photo_heat = heat(found, vectors[0], recipe)
     return Explanation(
         score=float(vectors[0] @ vectors[1]),
         sketch=seen[0],
@@ -99,17 +100,27 @@ def explain(
 
 
 def pooled(
-    maps: Float[np.ndarray, "k h w c"], pooling: str
-) -> Float[np.ndarray, "k c"]:
+    maps: Float[np.ndarray, "k h w c"], recipe: Recipe
+) -> Float[np.ndarray, "k e"]:
     """One unit vector per copy: `features.pool` outside of JAX."""
-    reduce = np.max if pooling == "max" else np.mean
-    return _unit(reduce(maps, axis=(1, 2)))
+    return _unit(_cell_values(maps, recipe))
+
+
+def _cell_values(maps: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """[k, cells * c]"""
+    reduce = np.max if recipe.pooling == "max" else np.mean
+    _, height, width, _ = maps.shape
+    values = [
+        reduce(maps[:, rows, columns], axis=(1, 2))
+        for rows, columns in features.cells(height, width, recipe.grid)
+    ]
+    return np.concatenate(values, axis=-1)
 
 
 def heat(
     levels: Sequence[Float[np.ndarray, "k _ _ _"]],
     other: Float[np.ndarray, " e"],
-    pooling: str,
+    recipe: Recipe,
 ) -> Float[np.ndarray, "h w"]:
     """Credit of each place for the cosine with `other`, on the finest level's grid.
 
@@ -118,24 +129,33 @@ def heat(
       other: the other image's descriptor, of unit length.
     Returns: a map that sums to the cosine; places that speak against it are negative.
     """
-    joined = np.concatenate([pooled(maps, pooling).mean(0) for maps in levels])
+    joined = np.concatenate([pooled(maps, recipe).mean(0) for maps in levels])
     length = np.linalg.norm(joined)
-    grid = max(maps.shape[1] for maps in levels)
-    parts = np.split(other, np.cumsum([maps.shape[-1] for maps in levels])[:-1])
-    total = np.zeros((grid, grid))
+    side = max(maps.shape[1] for maps in levels)
+    widths = [recipe.grid**2 * maps.shape[-1] for maps in levels]
+    parts = np.split(other, np.cumsum(widths)[:-1])
+    total = np.zeros((side, side))
     for maps, towards in zip(levels, parts, strict=True):
         copies, height, width, channels = maps.shape
-        flat = maps.reshape(copies, height * width, channels)
-        values = flat.max(1) if pooling == "max" else flat.mean(1)
+        values = _cell_values(maps, recipe)
         scale = np.linalg.norm(values, axis=1, keepdims=True) * copies * length
-        gain = towards / scale  # [k, c]: what one unit of a pooled value is worth
-        if pooling == "max":
-            credit = np.bincount(
-                flat.argmax(1).ravel(), (values * gain).ravel(), height * width
-            )
-        else:
-            credit = np.einsum("kpc,kc->p", flat, gain) / (height * width)
-        total += _spread(credit.reshape(height, width), grid)
+        gains = towards / scale  # what one unit of a pooled value is worth
+        gains = gains.reshape(copies, -1, channels)
+        credit = np.zeros((height, width))
+        for cell, (rows, columns) in enumerate(
+            features.cells(height, width, recipe.grid)
+        ):
+            inside, gain = maps[:, rows, columns], gains[:, cell]
+            flat = inside.reshape(copies, -1, channels)
+            if recipe.pooling == "max":
+                worth = flat.max(1) * gain
+                shares = np.bincount(
+                    flat.argmax(1).ravel(), worth.ravel(), flat.shape[1]
+                )
+            else:
+                shares = np.einsum("kpc,kc->p", flat, gain) / flat.shape[1]
+            credit[rows, columns] += shares.reshape(inside.shape[1:3])
+        total += _spread(credit, side)
     return total
 
 
