@@ -10,12 +10,17 @@ its words, trains the autoencoder, then the UNet together with the text encoder,
 writes a folder in the diffusers layout with the curves and a sheet of samples beside
 it. Every stage leaves its result in the work folder, so the same command goes on where
 it was stopped. The recipe of sizes and steps is `Recipe`; all of it is ours.
+
+    python -m tools.pretrain_toybox --start toybox --workdir runs/pretrain-2
+
+trains the diffusion of a finished folder further, on things it has not seen: its
+autoencoder and tokenizer stay, the learning rate rises and falls once more.
 """
 
 import argparse
 import dataclasses
-import functools
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -100,6 +105,7 @@ CONFIGS = {
 class Recipe:
     """What a full run does; `--quick` shrinks it to check that the tool runs."""
 
+    first_chunk: int = 0  # of the endless stream of things
     chunks: int = 96  # of 64 things: 3 photos and 2 sketches each
     vae_steps: int = 1000
     vae_batch: int = 16
@@ -112,12 +118,18 @@ class Recipe:
     ema: float = 0.999
 
 
+# What `--start` does: other things than the first time, and nothing but diffusion.
+FURTHER = Recipe(first_chunk=96, chunks=128, unet_steps=3200)
+
+
 def make_data(recipe: Recipe, workdir: pathlib.Path) -> dict[str, np.ndarray]:
     """Images uint8 [n, 64, 64, 3] and captions [n], photos and sketches together."""
     path = workdir / "data.npz"
     if not path.exists():
         images, captions = [], []
-        chunks = toybox_world.iter_pretraining(0, 0, recipe.chunks, size=SIZE)
+        chunks = toybox_world.iter_pretraining(
+            0, recipe.first_chunk, recipe.chunks, size=SIZE
+        )
         for chunk in tqdm(chunks, "render", recipe.chunks, unit="chunk"):
             images += [chunk.photos, chunk.sketches]
             captions += [*chunk.photo_captions, *chunk.sketch_captions]
@@ -192,6 +204,21 @@ def encode_all(vae, params, images, workdir):
     return np.load(path)
 
 
+def tokenize(folder: pathlib.Path, captions: np.ndarray) -> np.ndarray:
+    """Token numbers, int32 [n, 77]."""
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    distinct, inverse = np.unique(captions, return_inverse=True)
+    ids = tokenizer(
+        [str(caption) for caption in distinct],
+        padding="max_length",
+        truncation=True,
+        max_length=TOKENS,
+    )["input_ids"]
+    return np.asarray(ids, np.int32)[inverse]
+
+
 def train_unet(
     params, recipe, latents, tokens, empty, networks, schedule, workdir, log
 ):
@@ -233,37 +260,20 @@ def train_unet(
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--workdir", type=pathlib.Path, default="runs/pretrain")
-    parser.add_argument("--out", type=pathlib.Path, default=diffusers_files.TOYBOX)
-    parser.add_argument("--quick", action="store_true", help="a few steps, to try it")
-    args = parser.parse_args()
-    recipe = Recipe()
-    if args.quick:
-        recipe = Recipe(chunks=1, vae_steps=4, unet_steps=4)
-    args.workdir.mkdir(parents=True, exist_ok=True)
-    log = Log(args.workdir / "log.jsonl")
-
-    data = make_data(recipe, args.workdir)
-    vocabulary = make_tokenizer(args.workdir / "tokenizer")
-    vae, vae_params = train_vae(recipe, data, args.workdir, log)
-    latents = encode_all(vae, vae_params, data["images"], args.workdir)
-    # As in latent diffusion: the factor brings the latents to unit variance.
-    factor = float(1.0 / latents.astype(np.float32).std())
-    from transformers import CLIPTokenizer
-
-    tokenizer = CLIPTokenizer.from_pretrained(args.workdir / "tokenizer")
-    ids = functools.partial(
-        tokenizer, padding="max_length", truncation=True, max_length=TOKENS
-    )
-    distinct, inverse = np.unique(data["captions"], return_inverse=True)
-    tokens = np.asarray(ids([str(c) for c in distinct])["input_ids"], np.int32)[inverse]
-    empty = np.asarray(ids("")["input_ids"], np.int32)
-    end = tokenizer.eos_token_id
-    configs = {
+def from_nothing(recipe, data, workdir, log) -> tuple[dict, dict, pathlib.Path]:
+    """Configs, parameters and the tokenizer's folder; only the VAE is trained yet."""
+    tokenizer = workdir / "tokenizer"
+    vocabulary = make_tokenizer(tokenizer)
+    vae, vae_params = train_vae(recipe, data, workdir, log)
+    latents = encode_all(vae, vae_params, data["images"], workdir)
+    end = vocabulary - 1  # the tokenizer's last two mark the start and the end
+    configs: dict[str, dict[str, Any]] = {
         **CONFIGS,
-        "vae": {**CONFIGS["vae"], "scaling_factor": factor},
+        # As in latent diffusion: the factor brings the latents to unit variance.
+        "vae": {
+            **CONFIGS["vae"],
+            "scaling_factor": float(1.0 / latents.astype(np.float32).std()),
+        },
         "text_encoder": {
             **CONFIGS["text_encoder"],
             "vocab_size": vocabulary,
@@ -272,29 +282,64 @@ def main() -> None:
             "pad_token_id": end,
         },
     }
-    schedule = diffusion.NoiseSchedule.from_json(configs["scheduler"])
-    networks = weights.build_networks(configs)
+    unet, _, text_encoder = weights.build_networks(configs)
     params = {
-        "unet": weights.init_params(networks[0], jax.random.key(1)),
-        "text_encoder": weights.init_params(networks[2], jax.random.key(2)),
+        "unet": weights.init_params(unet, jax.random.key(1)),
+        "vae": vae_params,
+        "text_encoder": weights.init_params(text_encoder, jax.random.key(2)),
     }
-    params = train_unet(
-        params,
+    return configs, params, tokenizer
+
+
+def from_folder(source: str) -> tuple[dict, dict, pathlib.Path]:
+    """What `from_nothing` gives, of a finished model."""
+    start = weights.load_backbone(source)
+    read = diffusers_files.read_json
+    configs = {
+        part: read(start.folder / part / "config.json")
+        for part in ("unet", "vae", "text_encoder")
+    }
+    configs["scheduler"] = read(start.folder / "scheduler" / "scheduler_config.json")
+    return configs, start.params, start.folder / "tokenizer"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--workdir", type=pathlib.Path, default="runs/pretrain")
+    parser.add_argument("--out", type=pathlib.Path, default=diffusers_files.TOYBOX)
+    parser.add_argument("--start", help="a model to train further; else from nothing")
+    parser.add_argument("--quick", action="store_true", help="a few steps, to try it")
+    args = parser.parse_args()
+    recipe = FURTHER if args.start else Recipe()
+    if args.quick:
+        recipe = dataclasses.replace(recipe, chunks=1, vae_steps=4, unet_steps=4)
+    args.workdir.mkdir(parents=True, exist_ok=True)
+    log = Log(args.workdir / "log.jsonl")
+
+    data = make_data(recipe, args.workdir)
+    if args.start:
+        configs, params, tokenizer = from_folder(args.start)
+    else:
+        configs, params, tokenizer = from_nothing(recipe, data, args.workdir, log)
+    networks = weights.build_networks(configs)
+    latents = encode_all(networks[1], params["vae"], data["images"], args.workdir)
+    trained = train_unet(
+        {part: params[part] for part in ("unet", "text_encoder")},
         recipe,
-        latents * np.float16(factor),
-        tokens,
-        empty,
+        latents * np.float16(configs["vae"]["scaling_factor"]),
+        tokenize(tokenizer, data["captions"]),
+        tokenize(tokenizer, np.array([""]))[0],
         networks,
-        schedule,
+        diffusion.NoiseSchedule.from_json(configs["scheduler"]),
         args.workdir,
         log,
     )
     weights.save_diffusers(
         args.out,
         configs,
-        {**params, "vae": vae_params},
+        {**params, **trained},
         dtype=np.float16,
-        tokenizer=args.workdir / "tokenizer",
+        tokenizer=tokenizer,
     )
     curves(log, args.workdir / "curves.png")
     samples_sheet(args.out, args.workdir / "samples.png")

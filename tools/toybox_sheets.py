@@ -4,6 +4,7 @@ import pathlib
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 
 from sbir_jax.generate import generate
 from sbir_jax.weights import load_backbone
@@ -52,9 +53,9 @@ def samples_sheet(out: pathlib.Path, path: pathlib.Path) -> None:
 
 def curves(log: Log, path: pathlib.Path) -> None:
     """Loss of each stage by step."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
-    for axis, stage in zip(axes, ("vae", "unet"), strict=True):
-        rows = log.read(stage)
+    stages = {stage: log.read(stage) for stage in ("vae", "unet") if log.read(stage)}
+    figure, axes = plt.subplots(1, len(stages), figsize=(4.5 * len(stages), 3.2))
+    for axis, (stage, rows) in zip(np.atleast_1d(axes), stages.items(), strict=True):
         axis.semilogy([r["step"] for r in rows], [r["loss"] for r in rows])
         axis.set(title=stage, xlabel="step", ylabel="loss")
         axis.grid(alpha=0.3, which="both")
