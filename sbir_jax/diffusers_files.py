@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import pathlib
-import re
 import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from sbir_jax import hub
+
 # Folder of each network, and what its weight files are called before the suffix.
 STEMS = {
     "unet": "diffusion_pytorch_model",
@@ -25,7 +26,6 @@ STEMS = {
     "text_encoder": "model",
 }
 TOYBOX = pathlib.Path(__file__).parent / "assets" / "toybox_sd"
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 WHERE = (
     "Give a local folder in the diffusers layout (with unet/, vae/, text_encoder/, "
     "scheduler/), a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5 or "
@@ -45,6 +45,7 @@ def find_folder(source: str | os.PathLike[str]) -> pathlib.Path:
 
     Raises:
       FileNotFoundError: no such folder, repository or revision; says where to look.
+      ValueError: a repository without safetensors.
     """
     if source == "toybox":
         if not TOYBOX.is_dir():
@@ -54,45 +55,50 @@ def find_folder(source: str | os.PathLike[str]) -> pathlib.Path:
             )
         return TOYBOX
     folder = pathlib.Path(source).expanduser()
-    if not folder.exists() and HUB_ID.fullmatch(os.fspath(source)):
-        return _fetch(os.fspath(source))
+    if not folder.exists() and hub.is_hub_id(source):
+        name = os.fspath(source)
+        return cached_folder(name) or _fetch(name)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}. {WHERE}")
     return folder
 
 
-def _fetch(source: str) -> pathlib.Path:
-    # Imported here: local folders do not need it, and it takes a moment.
-    import huggingface_hub
-    from huggingface_hub import constants, errors
+def cached_folder(source: str) -> pathlib.Path | None:
+    """A hub id's folder in the hub's cache, if all networks are whole there; or None."""
+    config = hub.cached_file(source, "unet/config.json")
+    if config is None:
+        return None
+    folder = config.parents[1]
+    for part, stem in STEMS.items():
+        if not (folder / part / "config.json").is_file():
+            return None
+        files = {path.name for path in (folder / part).iterdir()}
+        chosen = choose_weights(files, stem)
+        if chosen is None:
+            return None
+        if chosen.endswith(".json"):
+            index = read_json(folder / part / chosen).get("weight_map", {})
+            if not set(index.values()) <= files:
+                return None
+    return folder
 
-    repo, _, revision = source.partition("@")
-    revision = revision or None
-    failure = None
-    if not constants.HF_HUB_OFFLINE:
-        try:
-            files = huggingface_hub.HfApi().list_repo_files(repo, revision=revision)
-        except Exception as error:
-            # Of a kind that depends on the hub's HTTP library. What was fetched while
-            # there was a network, or before the repository was deleted, still loads.
-            failure = error
-        else:
-            patterns = needed_files(files)
-            folder = huggingface_hub.snapshot_download(
-                repo, revision=revision, allow_patterns=patterns
-            )
-            return pathlib.Path(folder)
+
+def _fetch(source: str) -> pathlib.Path:
+    def choose(files: Iterable[str]) -> list[str]:
+        needed = needed_files(files)
+        for part in STEMS:
+            names = [name for name in needed if name.startswith(f"{part}/")]
+            # Before gigabytes of the other networks are fetched.
+            if not any(name.endswith(".safetensors") for name in names):
+                raise ValueError(f"{source} has no {part}/*.safetensors. {CONVERT}")
+        return needed
+
     try:
-        folder = huggingface_hub.snapshot_download(
-            repo, revision=revision, local_files_only=True
-        )
-    except errors.LocalEntryNotFoundError as error:
-        reason = failure or "offline mode is on (HF_HUB_OFFLINE)"
-        raise FileNotFoundError(
-            f"{source} is no local folder, is not in the hub's cache and could not be "
-            f"fetched: {reason}\n{WHERE}"
-        ) from error
-    return pathlib.Path(folder)
+        folder = hub.fetch(source, choose)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}\n{WHERE}") from error
+    assert folder is not None  # `choose` always names some files
+    return folder
 
 
 def needed_files(files: Iterable[str]) -> list[str]:

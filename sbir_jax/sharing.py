@@ -22,7 +22,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from sbir_jax.diffusers_files import HUB_ID
+from sbir_jax import hub
+from sbir_jax.diffusers_files import cached_folder
 from sbir_jax.embedder import PARTS, Embedder
 from sbir_jax.features import Recipe
 from sbir_jax.prompts import MODALITIES
@@ -67,21 +68,23 @@ def save_prompts(embedder: Embedder, folder: str | os.PathLike) -> pathlib.Path:
 
 
 def find_prompts(source: str | os.PathLike) -> pathlib.Path | None:
-    """The prompts file of a folder or of a hub id; None where there is none."""
+    """The prompts file of a folder or of a hub id; None where there is none.
+
+    The hub is asked only about a repository that its cache does not have.
+
+    Raises: FileNotFoundError for a repository that cannot be had.
+    """
     folder = pathlib.Path(source).expanduser()
     if folder.exists():
         return folder / FILE if (folder / FILE).is_file() else None
-    if not HUB_ID.fullmatch(os.fspath(source)):
+    if not hub.is_hub_id(source):
         return None
-    # Imported here: local folders do not need it, and it takes a moment.
-    import huggingface_hub
-
-    repo, _, revision = os.fspath(source).partition("@")
-    try:
-        path = huggingface_hub.hf_hub_download(repo, FILE, revision=revision or None)
-    except Exception:  # not there, or not reachable: of a kind that depends on how
-        return None
-    return pathlib.Path(path)
+    name = os.fspath(source)
+    path = hub.cached_file(name, FILE)
+    if path is not None or cached_folder(name) is not None:  # a backbone has no prompts
+        return path
+    hub.fetch(name, lambda files: [FILE] if FILE in files else [])
+    return hub.cached_file(name, FILE)
 
 
 def load_prompts(
@@ -150,9 +153,9 @@ def push(folder: str | os.PathLike, hub_id: str, private: bool = False) -> str:
     _read(folder / FILE)
     import huggingface_hub
 
-    hub = huggingface_hub.HfApi()
-    hub.create_repo(hub_id, private=private, exist_ok=True)
-    sent = hub.upload_folder(
+    api = huggingface_hub.HfApi()
+    api.create_repo(hub_id, private=private, exist_ok=True)
+    sent = api.upload_folder(
         repo_id=hub_id, folder_path=folder, allow_patterns=[FILE, CARD]
     )
     return str(sent)
@@ -175,15 +178,15 @@ def _read(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 def _card(name: str, head: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
     count = sum(value.size for value in tensors.values())
-    backbone = head["backbone"]
-    base = f"base_model: {backbone}\n" if HUB_ID.fullmatch(backbone) else ""
+    backbone, grid = head["backbone"], head["recipe"]["grid"]
+    base = f"base_model: {backbone}\n" if hub.is_hub_id(backbone) else ""
     rows = {
         "backbone": f"`{backbone}`, fingerprint `{head['backbone_fingerprint'][:12]}`",
         "image size": f"{head['size']} px",
         "layers": ", ".join(head["recipe"]["taps"]),
         "timestep": head["recipe"]["timestep"],
         "noise copies": head["recipe"]["copies"],
-        "pooling": head["recipe"]["pooling"],
+        "pooling": f"{head['recipe']['pooling']}, {grid} x {grid} cells",
         "learned numbers": f"{count:,}",
         "fingerprint": f"`{head['fingerprint'][:12]}`",
     }

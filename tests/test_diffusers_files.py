@@ -1,10 +1,9 @@
-"""Folders and files: what is absent, what is no weight file, what the hub gives."""
+"""Folders and files: what is absent, what is no weight file."""
 
 import json
 import pathlib
 import shutil
 
-import huggingface_hub
 import pytest
 
 from sbir_jax import diffusers_files
@@ -98,86 +97,3 @@ def test_configs_that_cannot_be_read(folder, file, content, message):
     (folder / file).write_text(content)
     with pytest.raises(ValueError, match=message):
         load_backbone(folder)
-
-
-def test_hub_is_asked_for_what_is_needed_only(monkeypatch):
-    """The repository of Stable Diffusion 1.5 has 30 files; 12 are enough."""
-    stem = "diffusion_pytorch_model"
-    files = [
-        "README.md",
-        "feature_extractor/preprocessor_config.json",
-        "model_index.json",
-        "safety_checker/model.safetensors",
-        "scheduler/scheduler_config.json",
-        *(f"text_encoder/{n}" for n in ("config.json", "pytorch_model.bin")),
-        *(f"text_encoder/model.{n}" for n in ("fp16.safetensors", "safetensors")),
-        *(f"tokenizer/{n}" for n in ("merges.txt", "vocab.json")),
-        *(f"unet/{n}" for n in ("config.json", f"{stem}.bin")),
-        f"unet/{stem}.safetensors.index.json",
-        f"unet/{stem}-00001-of-00002.safetensors",
-        f"unet/{stem}-00002-of-00002.safetensors",
-        f"unet/{stem}.safetensors.index.fp16.json",
-        f"unet/{stem}.fp16-00001-of-00001.safetensors",
-        f"unet/{stem}.non_ema.safetensors",
-        *(f"vae/{n}" for n in ("config.json", f"{stem}.safetensors", f"{stem}.bin")),
-        "v1-5-pruned.safetensors",
-        "v1-5-pruned.ckpt",
-    ]
-    asked = {}
-
-    def listing(self, repo, revision=None):
-        asked["listed"] = (repo, revision)
-        return files
-
-    def download(repo, **kwargs):
-        asked["fetched"] = (repo, kwargs)
-        return str(GOLDEN / "sd1")
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", listing)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    backbone = load_backbone("owner/name@v1.5", parts=())
-    assert backbone.folder == GOLDEN / "sd1"
-    assert backbone.source == "owner/name@v1.5"
-    assert asked["listed"] == ("owner/name", "v1.5")
-    repo, kwargs = asked["fetched"]
-    assert repo == "owner/name" and kwargs["revision"] == "v1.5"
-    assert set(kwargs["allow_patterns"]) == {
-        "model_index.json",
-        "scheduler/scheduler_config.json",
-        "text_encoder/config.json",
-        "text_encoder/model.fp16.safetensors",
-        "tokenizer/merges.txt",
-        "tokenizer/vocab.json",
-        "unet/config.json",
-        f"unet/{stem}.safetensors.index.fp16.json",
-        f"unet/{stem}.fp16-00001-of-00001.safetensors",
-        "vae/config.json",
-        f"vae/{stem}.safetensors",
-    }
-
-
-@pytest.mark.parametrize("offline", [True, False])
-def test_hub_without_network_uses_the_cache(monkeypatch, offline):
-    def unreachable(self, repo, revision=None):
-        assert not offline
-        raise RuntimeError("no route to host")
-
-    def cached(repo, **kwargs):
-        assert kwargs == {"revision": None, "local_files_only": True}
-        return str(GOLDEN / "sd1")
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
-    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", unreachable)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", cached)
-    assert load_backbone("owner/name", parts=()).source == "owner/name"
-
-    def nothing(repo, **kwargs):
-        raise huggingface_hub.errors.LocalEntryNotFoundError("not cached")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", nothing)
-    reason = "HF_HUB_OFFLINE" if offline else "no route to host"
-    with pytest.raises(
-        FileNotFoundError, match=f"(?s)no local folder.*{reason}.*toybox"
-    ):
-        load_backbone("owner/name")

@@ -110,54 +110,7 @@ def test_files_that_are_no_prompts(folder, tmp_path):
         push(tmp_path, "me/prompts")
 
 
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A hub that is a folder; what was asked of it is kept."""
-    root, asked = tmp_path / "hub", []
-
-    class Api:
-        def create_repo(self, repo_id, private, exist_ok):
-            asked.append(("create", repo_id, private))
-            (root / repo_id).mkdir(parents=True, exist_ok=exist_ok)
-
-        def upload_folder(self, repo_id, folder_path, allow_patterns):
-            for name in allow_patterns:
-                shutil.copy(folder_path / name, root / repo_id / name)
-            return f"hub:{repo_id}"
-
-    def download(repo_id, filename, revision=None):
-        asked.append(("download", repo_id, revision))
-        if not (root / repo_id / filename).exists():
-            raise RuntimeError("404")
-        return str(root / repo_id / filename)
-
-    monkeypatch.setattr("huggingface_hub.HfApi", Api)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    return root, asked
-
-
-def test_there_and_back_over_a_hub(embedder, folder, hub):
-    root, asked = hub
-    (folder / "private notes.txt").write_text("not for the hub")
-    assert push(folder, "me/prompts", private=True) == "hub:me/prompts"
-    assert {p.name for p in (root / "me/prompts").iterdir()} == {
-        "prompts.safetensors",
-        "README.md",
-    }
-    loaded = load_prompts("me/prompts@v1", batch_size=8)
-    assert loaded.fingerprint == embedder.fingerprint
-    assert loaded.source is not None and loaded.source["source"] == "me/prompts@v1"
-    assert asked == [("create", "me/prompts", True), ("download", "me/prompts", "v1")]
-
-
-def test_a_hub_id_without_prompts(hub):
-    assert sharing.find_prompts("me/nothing") is None
-    with pytest.raises(FileNotFoundError, match=r"no prompts\.safetensors in me/n"):
-        load_prompts("me/nothing")
-
-
-def test_the_hub_is_not_asked_for_what_is_here(folder, hub, tiny_folder):
+def test_what_is_here_needs_no_hub(folder, tiny_folder):
     assert sharing.find_prompts(folder) == folder / "prompts.safetensors"
     assert sharing.find_prompts(tiny_folder) is None
     assert sharing.find_prompts("toybox") is None
-    assert hub[1] == []

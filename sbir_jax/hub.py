@@ -1,0 +1,102 @@
+"""Repositories on the Hugging Face hub: what its cache holds, and fetching the rest.
+
+The hub is asked only for what is not in its cache, so a repository that was fetched
+once stays as it was. A newer state is had by naming it: "owner/name@revision".
+"""
+
+import os
+import pathlib
+import re
+import sys
+from collections.abc import Callable, Iterable
+
+# Its client is imported where it is needed: it takes a moment, and local folders never
+# need it.
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+def is_hub_id(source: str | os.PathLike) -> bool:
+    """Whether this can be a repository: "owner/name" or "owner/name@revision"."""
+    return _HUB_ID.fullmatch(os.fspath(source)) is not None
+
+
+def cached_file(source: str, name: str) -> pathlib.Path | None:
+    """The cache's copy of one file of a repository; None where it has none.
+
+    Never uses the network.
+    """
+    import huggingface_hub
+
+    repo, revision = _parts(source)
+    try:
+        found = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
+    except ValueError:  # no name that the hub would take, so nothing of it is here
+        return None
+    return pathlib.Path(found) if isinstance(found, str) else None
+
+
+def fetch(
+    source: str, choose: Callable[[Iterable[str]], list[str]]
+) -> pathlib.Path | None:
+    """Fetches files of a repository into the cache, and says before how much it is.
+
+    Weights come last, so that where they are, everything else is, even after a kill.
+
+    Args:
+      choose: of all its file names, those that are needed.
+    Returns: the folder they are in; None where nothing is needed.
+    Raises: FileNotFoundError without such a repository, without network, and offline.
+    """
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise _not_had(source, "offline mode is on (HF_HUB_OFFLINE)")
+    repo, revision = _parts(source)
+    try:
+        hub = huggingface_hub.HfApi()
+        info = hub.model_info(repo, revision=revision, files_metadata=True)
+    except Exception as error:  # of a kind that depends on the hub's HTTP library
+        raise _not_had(source, error) from error
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+    wanted = choose(sizes)
+    if not wanted:
+        return None
+    missing = [name for name in wanted if cached_file(source, name) is None]
+    files = "1 file" if len(missing) == 1 else f"{len(missing)} files"
+    size = _readable(sum(sizes[name] for name in missing))
+    print(
+        f"fetching {files}, {size}, of {source} into {constants.HF_HUB_CACHE}",
+        file=sys.stderr,
+        flush=True,
+    )
+    weights = [name for name in wanted if name.endswith(".safetensors")]
+    others = [name for name in wanted if name not in weights]
+    folders = [
+        huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=names)
+        for names in (others, weights)
+        if names
+    ]
+    return pathlib.Path(folders[-1])
+
+
+def _parts(source: str) -> tuple[str, str | None]:
+    repo, _, revision = source.partition("@")
+    return repo, revision or None
+
+
+def _not_had(source: str, reason: object) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"{source} is no local folder, is not whole in the hub's cache and could not "
+        f"be fetched: {reason}"
+    )
+
+
+def _readable(size: int | float) -> str:
+    """A number of bytes with a unit."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"

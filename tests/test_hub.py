@@ -1,0 +1,180 @@
+"""Models and prompts by hub id, with the hub's own client and a hub on this machine."""
+
+import shutil
+
+import pytest
+from fake_hub import serving
+from huggingface_hub import constants
+
+from sbir_jax import hub, sharing
+from sbir_jax.diffusers_files import find_folder, needed_files
+from sbir_jax.embedder import Embedder
+from sbir_jax.search.model import open_model
+
+STEM = "diffusion_pytorch_model"
+
+
+@pytest.fixture
+def online(tmp_path):
+    """A hub without repositories."""
+    (tmp_path / "hub").mkdir()
+    with serving(tmp_path / "hub", tmp_path / "cache") as made:
+        yield made
+
+
+@pytest.fixture
+def model(online, tiny_folder):
+    """The tiny model as a repository, with files that nobody needs."""
+    folder = shutil.copytree(tiny_folder, online.root / "me" / "model")
+    (folder / "README.md").write_text("a model")
+    (folder / "v1.ckpt").write_bytes(bytes(100_000))
+    (folder / "unet" / f"{STEM}.bin").write_bytes(bytes(100_000))
+    return folder
+
+
+def test_of_a_repository_what_is_needed_only():
+    """The repository of Stable Diffusion 1.5 has 30 files; 12 are enough."""
+    files = [
+        "README.md",
+        "feature_extractor/preprocessor_config.json",
+        "model_index.json",
+        "safety_checker/model.safetensors",
+        "scheduler/scheduler_config.json",
+        *(f"text_encoder/{n}" for n in ("config.json", "pytorch_model.bin")),
+        *(f"text_encoder/model.{n}" for n in ("fp16.safetensors", "safetensors")),
+        *(f"tokenizer/{n}" for n in ("merges.txt", "vocab.json")),
+        *(f"unet/{n}" for n in ("config.json", f"{STEM}.bin")),
+        f"unet/{STEM}.safetensors.index.json",
+        f"unet/{STEM}-00001-of-00002.safetensors",
+        f"unet/{STEM}-00002-of-00002.safetensors",
+        f"unet/{STEM}.safetensors.index.fp16.json",
+        f"unet/{STEM}.fp16-00001-of-00001.safetensors",
+        f"unet/{STEM}.non_ema.safetensors",
+        *(f"vae/{n}" for n in ("config.json", f"{STEM}.safetensors", f"{STEM}.bin")),
+        "v1-5-pruned.safetensors",
+        "v1-5-pruned.ckpt",
+    ]
+    assert set(needed_files(files)) == {
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "text_encoder/model.fp16.safetensors",
+        "tokenizer/merges.txt",
+        "tokenizer/vocab.json",
+        "unet/config.json",
+        f"unet/{STEM}.safetensors.index.fp16.json",
+        f"unet/{STEM}.fp16-00001-of-00001.safetensors",
+        "vae/config.json",
+        f"vae/{STEM}.safetensors",
+    }
+
+
+def test_the_size_is_told_and_only_what_is_needed_comes(online, model, capsys):
+    needed = needed_files(
+        str(path.relative_to(model)) for path in model.rglob("*") if path.is_file()
+    )
+    embedder = Embedder.from_pretrained("me/model", batch_size=8)
+    assert online.fetched == sorted(needed)
+    size = sum((model / name).stat().st_size for name in needed)
+    told = capsys.readouterr().err.splitlines()[0]
+    assert told.startswith(f"fetching {len(needed)} files, ")
+    assert told.endswith(f" of me/model into {constants.HF_HUB_CACHE}")
+    assert told.split(", ")[1].split(" of ")[0] == f"{size / 1000:.3g} kB"
+    assert embedder.source is not None and embedder.source["source"] == "me/model"
+
+
+def test_the_hub_is_not_asked_for_what_is_in_the_cache(online, model, monkeypatch):
+    first = open_model("me/model", batch_size=8)
+    online.asked.clear()
+    assert open_model("me/model", batch_size=8).fingerprint == first.fingerprint
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert find_folder("me/model").name == find_folder("me/model@main").name
+    assert online.asked == []
+
+
+def test_a_download_that_was_stopped_goes_on(online, model, capsys):
+    lost = model / "unet" / f"{STEM}.safetensors"
+    content = lost.read_bytes()
+    folder = find_folder("me/model")
+    (folder / "unet" / lost.name).unlink()
+    (folder / "tokenizer" / "vocab.json").unlink()
+    online.asked.clear()
+    capsys.readouterr()
+    assert find_folder("me/model") == folder
+    assert capsys.readouterr().err.startswith("fetching 2 files, ")
+    assert (folder / "unet" / lost.name).read_bytes() == content
+
+
+def test_weights_come_after_everything_else(online, model):
+    find_folder("me/model")
+    sent = [line for line in online.asked if line.startswith("GET") and "/res" in line]
+    late = [line.endswith(".safetensors") for line in sent]
+    assert late == sorted(late) and sum(late) == 3
+
+
+@pytest.mark.parametrize("reason", ["offline", "no such repository", "no network"])
+def test_what_cannot_be_had_is_told(online, monkeypatch, reason):
+    if reason == "offline":
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    if reason == "no network":
+        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    words = {"offline": "HF_HUB_OFFLINE", "no such repository": "Not Found"}
+    pattern = f"(?s)me/nothing is no local folder.*{words.get(reason, 'refused')}"
+    with pytest.raises(FileNotFoundError, match=f"{pattern}.*toybox"):
+        find_folder("me/nothing")
+    with pytest.raises(FileNotFoundError, match=pattern):
+        open_model("me/nothing")
+    if reason == "offline":
+        assert online.asked == []
+
+
+def test_pickles_are_not_even_fetched(online, model):
+    (model / "vae" / f"{STEM}.safetensors").rename(model / "vae" / f"{STEM}.bin")
+    with pytest.raises(ValueError, match=r"me/model has no vae/\*.*convert once"):
+        find_folder("me/model")
+    assert online.fetched == []
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b/c", "a b/c", "model", "a--b/c", "/a/b"])
+def test_names_that_are_no_hub_id(online, name):
+    with pytest.raises(FileNotFoundError, match="toybox"):
+        find_folder(name)
+    assert online.asked == []
+
+
+def test_prompts_there_and_back(online, model, tiny_folder, tmp_path, capsys):
+    mine = Embedder.from_pretrained(str(tiny_folder), batch_size=8)
+    sharing.save_prompts(mine, tmp_path / "prompts")
+    (tmp_path / "prompts" / "private notes.txt").write_text("not for the hub")
+    address = sharing.push(tmp_path / "prompts", "me/prompts", private=True)
+    assert "me/prompts" in address
+    assert {p.name for p in (online.root / "me" / "prompts").iterdir()} == {
+        "prompts.safetensors",
+        "README.md",
+    }
+    assert "POST /api/repos/create" in online.asked and online.private == [True]
+    online.asked.clear()
+    capsys.readouterr()
+    loaded = open_model("me/prompts", batch_size=8)
+    assert loaded.fingerprint == mine.fingerprint
+    assert loaded.source is not None and loaded.source["source"] == "me/prompts"
+    assert capsys.readouterr().err.startswith("fetching 1 file, ")
+    assert online.fetched == ["prompts.safetensors"]
+    online.asked.clear()
+    assert open_model("me/prompts", batch_size=8).fingerprint == mine.fingerprint
+    assert online.asked == []
+
+
+def test_a_repository_without_prompts(online, model):
+    assert sharing.find_prompts("me/model") is None
+    assert online.fetched == []
+    with pytest.raises(FileNotFoundError, match=r"no prompts\.safetensors in me/model"):
+        sharing.load_prompts("me/model")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (23_456_789, "23.5 MB"), (2.13e9, "2.13 GB")],
+)
+def test_sizes_read_well(size, text):
+    assert hub._readable(size) == text
