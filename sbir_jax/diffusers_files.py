@@ -64,7 +64,7 @@ def find_folder(source: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def cached_folder(source: str) -> pathlib.Path | None:
-    """A hub id's folder in the hub's cache, if all networks are whole there; or None."""
+    """Where the hub's cache has a repository; None unless all networks are whole."""
     config = hub.cached_file(source, "unet/config.json")
     if config is None:
         return None

@@ -1,8 +1,12 @@
 import asyncio
 import base64
 import io
+import json
+import socket
 import struct
 import threading
+import time
+import urllib.request
 import zlib
 
 import numpy as np
@@ -410,3 +414,33 @@ def test_a_port_in_use_is_told(index):
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"port {port}.*another --port"):
             server.serve(index, port=port)
+
+
+def test_dropped_connections_leave_the_server_working(index):
+    listener = server._listen("127.0.0.1", 0)
+    place = listener.getsockname()
+    app = server.make_app(index)
+    served = server.uvicorn.Server(server.uvicorn.Config(app, log_config=None))
+    thread = threading.Thread(target=served.run, kwargs={"sockets": [listener]})
+    thread.start()
+    while not served.started:
+        time.sleep(0.02)
+    body = json.dumps(GOOD).encode()
+    head = b"POST /api/search HTTP/1.1\r\nHost: localhost\r\n"
+    head += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    try:
+        for sent in (b"", b"POS", head, head + body[:9], head + body):
+            for linger in (0, 1):  # closed, and reset
+                with socket.create_connection(place) as connection:
+                    connection.sendall(sent)
+                    option = struct.pack("ii", linger, 0)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
+        address = f"http://127.0.0.1:{place[1]}/api/search"
+        kind = {"Content-Type": "application/json"}
+        request = urllib.request.Request(address, body, kind)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert len(json.load(answer)["hits"]) == 20
+    finally:
+        served.should_exit = True
+        thread.join(20)
+    assert not thread.is_alive()
