@@ -17,21 +17,31 @@ config_flags.DEFINE_config_file(
     "config", None, "Experiment, e.g. configs/sketchy.py:split=21", lock_config=True
 )
 flags.DEFINE_string("workdir", None, "Run folder; the same one goes on with its run.")
+flags.DEFINE_string(
+    "distributed",
+    "",
+    "For one run as several processes: auto (the cluster says who is who), or "
+    "HOST:PORT,PROCESSES,INDEX.",
+)
 flags.mark_flags_as_required(["config", "workdir"])
+
+
+def keep_programs() -> None:
+    """Compiled programs outlive the process, so that a second run starts at once."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        cache = str(pathlib.Path.home() / ".cache" / "sbir_jax" / "xla")
+        jax.config.update("jax_compilation_cache_dir", cache)
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    # Compiled programs outlive the process, so a second run starts at once.
-    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    if not cache:
-        cache = str(pathlib.Path.home() / ".cache" / "sbir_jax" / "xla")
-        jax.config.update("jax_compilation_cache_dir", cache)
-    from sbir_jax import config, experiment, literature
+    keep_programs()
+    from sbir_jax import config, experiment, literature, processes
 
     workdir = pathlib.Path(FLAGS.workdir)
     try:
+        processes.start(FLAGS.distributed)
         setup = config.Experiment.from_config(FLAGS.config)
         command = shlex.join(["python", "-m", "sbir_jax.main", *sys.argv[1:]])
         summary = experiment.run(setup, workdir, command)
@@ -40,6 +50,8 @@ def main(argv: list[str]) -> None:
         if FLAGS.verbosity > 0:
             raise
         sys.exit(f"\n{type(error).__name__}: {error}")
+    if not processes.is_first():
+        return
     print(literature.table(summary))
     primary = summary["primary"]
     figures = ", ".join(
