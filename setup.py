@@ -5,11 +5,13 @@ from setuptools import find_packages, setup
 SERVE = ["fastapi", "uvicorn", "python-multipart"]
 TEST = ["pytest>=8", "beartype", "scikit-learn", "ir-measures", "ruff", "pyright"]
 TEST += [*SERVE, "httpx2"]  # httpx2: FastAPI's test client
+TEST += ["nbclient", "ipykernel"]  # the notebooks
 # The oracle: the models' PyTorch originals. Nothing in the package imports them.
 PARITY = ["torch", "diffusers", "accelerate"]
 FAISS = ["faiss-cpu"]
 MILVUS = ["pymilvus", "milvus-lite"]
 HEIC = ["pillow-heif"]
+SCALE = ["ray[data]"]
 
 setup(
     name="sbir_jax",
@@ -59,6 +61,7 @@ setup(
         "faiss": FAISS,
         "milvus": MILVUS,
         "heic": HEIC,
+        "scale": SCALE,
     },
     entry_points={"console_scripts": ["sbir = sbir_jax.search.cli:main"]},
 )

@@ -68,6 +68,9 @@ def test_index_add_remove_info(made, photos, tmp_path, capsys):
 
     status, out, _ = sbir(capsys, "info", made)
     assert status == 0 and "25" in out and "pretrained" in out
+    status, out, _ = sbir(capsys, "export", made, tmp_path / "out")
+    assert status == 0 and out == f"{tmp_path / 'out'}: 25 photos written\n"
+    assert "give a new folder" in error(capsys, "export", made, tmp_path / "out")
     status, out, _ = sbir(capsys, "remove", made, more)
     assert status == 0 and "1 photos taken out" in out
     assert json.loads(sbir(capsys, "info", made, "--json")[1])["photos"] == 24

@@ -11,6 +11,7 @@ import pytest
 
 from sbir_jax.data import Skipped
 from sbir_jax.search import shards
+from sbir_jax.search.export import export
 from sbir_jax.search.shard_writer import IndexBusy, Writer
 from sbir_jax.search.shards import Head
 
@@ -283,3 +284,33 @@ def test_skipped_files_are_listed(folder):
     with open(folder / "skipped.csv", encoding="utf-8", newline="") as file:
         assert next(csv.reader(file)) == ["path", "reason"]
     assert shards.read_skipped(folder / "nowhere") == []
+
+
+def test_export_has_the_photos_that_count(folder):
+    with Writer(folder) as writer:
+        writer.bury([1, 9])
+        writer.append("/p/3.jpg", "d" * 32, 7, 7, vectors(12)[11])  # changed
+    out = folder.with_name("export")
+    assert export(folder, out) == 8
+    pieces = zip(
+        sorted((out / "img_emb").glob("img_emb_*.npy")),
+        sorted((out / "metadata").glob("metadata_*.parquet")),
+        strict=True,
+    )
+    found = {}
+    for array, table in pieces:
+        rows = pq.read_table(table).to_pylist()
+        descriptors = np.load(array)
+        assert descriptors.dtype == np.float16 and len(rows) == len(descriptors)
+        for row, descriptor in zip(rows, descriptors, strict=True):
+            found[row["image_path"]] = (row["hash"], *descriptor)
+    assert found == {
+        path: (hash, *descriptor)
+        for path, (hash, _, _, *descriptor) in stored(shards.read(folder)).items()
+    }
+    assert found["/p/3.jpg"][0] == "d" * 32 and "/p/1.jpg" not in found
+    with pytest.raises(FileExistsError, match="give a new folder"):
+        export(folder, out)
+    with pytest.raises(FileNotFoundError, match="no index"):
+        export(out, folder.with_name("other"))
+    assert not list(folder.parent.glob(".*"))

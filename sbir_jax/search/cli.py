@@ -117,6 +117,12 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("index", metavar="INDEX")
     info.add_argument("--json", action="store_true", help="print JSON")
 
+    export = command(
+        "export", _export, "Write descriptors and paths for other programs."
+    )
+    export.add_argument("index", metavar="INDEX")
+    export.add_argument("out", metavar="FOLDER", help="a new folder")
+
     serve = command("serve", _serve, "Open a page to draw on, in your browser.")
     serve.add_argument("index", metavar="INDEX")
     serve.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1)")
@@ -266,6 +272,12 @@ def _info(args: argparse.Namespace) -> None:
     for name, value in values.items():
         shown = f"{value:,}" if isinstance(value, int) else value
         print(f"{name.replace('_', ' '):<{width}}  {shown}")
+
+
+def _export(args: argparse.Namespace) -> None:
+    from sbir_jax.search.export import export
+
+    print(f"{args.out}: {export(args.index, args.out):,} photos written")
 
 
 def _serve(args: argparse.Namespace) -> None:
