@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from sbir_jax import processes
+
 OWNER = "owner.json"
 
 
@@ -25,6 +27,8 @@ def manager(workdir: pathlib.Path) -> ocp.CheckpointManager:
 
 def claim(workdir: pathlib.Path, owner: dict[str, Any]) -> None:
     """Marks the run folder as belonging to this backbone, data and recipe.
+
+    Of several processes all compare and the first one writes.
 
     Args:
       owner: the values that must not change between runs into one folder.
@@ -49,7 +53,12 @@ def claim(workdir: pathlib.Path, owner: dict[str, Any]) -> None:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes aside and renames: the file is whole or not there."""
+    """Writes aside and renames: the file is whole or not there.
+
+    Of several processes the first one writes, and the others do nothing.
+    """
+    if not processes.is_first():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
     partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")

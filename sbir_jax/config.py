@@ -55,6 +55,8 @@ class Experiment:
       random_weights: the baseline: a net of the same shape that has learnt nothing.
       image_size: pixels; 0 for the backbone's native size.
       embed_batch_size: images at a time at inference.
+      model_shards: devices that share one copy of the frozen weights, for a backbone
+        that does not fit one device.
       val_classes: seen classes held out of training; the prompts that score best on
         them are kept. 0 for none: the last prompts are.
       score: what the run is scored on.
@@ -69,6 +71,7 @@ class Experiment:
     random_weights: bool = False
     image_size: int = 0
     embed_batch_size: int = 32
+    model_shards: int = 1
     val_classes: int = 4
     score: Scoring = dataclasses.field(default_factory=Scoring)
 

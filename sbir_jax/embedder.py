@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from PIL import Image
 from tqdm.auto import tqdm
 
-from sbir_jax import checkpoint, features, sharding
+from sbir_jax import checkpoint, features, processes, sharding
 from sbir_jax.data import images as images_lib
 from sbir_jax.features import Recipe, Task
 from sbir_jax.prompts import MODALITIES, Modality, PromptConfig, init_prompts
@@ -67,6 +68,7 @@ class Embedder:
 
     Attributes:
       size: side of the images the network sees, in pixels.
+      batch_size: images at a time, a multiple of the devices in use.
       dim: length of a descriptor.
       fingerprint: sha256 hex over everything that changes a descriptor; caches and
         indexes carry it and refuse to mix.
@@ -82,15 +84,23 @@ class Embedder:
         size: int,
         visual_scale: float = 1.0,
         batch_size: int = 32,
+        mesh: Mesh | None = None,
     ):
+        """Compiles nothing yet.
+
+        Args:
+          mesh: the devices to use (`sharding.make_mesh`), all of this process; all that
+            there are without it. With its axis "model" longer than 1 the weights are
+            split over it.
+        """
         self.backbone, self.recipe, self.size = backbone, recipe, size
         self.source: dict[str, str] | None = None
         self.visual_scale = visual_scale
-        self._mesh = mesh = sharding.make_mesh()
-        devices = jax.device_count()
-        self.batch_size = -(-batch_size // devices) * devices
-        self.prompts = jax.device_put(prompts, sharding.replicated(mesh))
-        self._params = jax.device_put(backbone.params, sharding.replicated(mesh))
+        mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
+        self._mesh = mesh
+        self.batch_size = -(-batch_size // mesh.size) * mesh.size
+        self.prompts = sharding.place_whole(prompts, mesh)
+        self._params = sharding.place_frozen(backbone.params, mesh)
         self._batch_sharding = sharding.batch_sharding(mesh)
         side = size // backbone.vae_factor
         shape = (side, side, backbone.unet.config.in_channels)
@@ -98,17 +108,20 @@ class Embedder:
 
         @functools.partial(jax.jit, static_argnames="modality")
         def describe(params, prompts, noise, images, context, modality):
-            return features.describe(
-                backbone,
-                params,
-                prompts,
-                images,
-                modality,
-                noise,
-                recipe,
-                context=context,
-                visual_scale=visual_scale,
-            )
+            def whole(images, params):
+                return features.describe(
+                    backbone,
+                    params,
+                    prompts,
+                    images,
+                    modality,
+                    noise,
+                    recipe,
+                    context=context,
+                    visual_scale=visual_scale,
+                )
+
+            return sharding.gathers(whole, mesh)(images, params)
 
         self._describe: Callable[..., Array] = describe
         self.dim = self._probe_dim()
@@ -118,11 +131,12 @@ class Embedder:
         other = copy.copy(self)
         other.__dict__.pop("_fingerprint", None)
         other.source = None
-        other.prompts = jax.device_put(prompts, sharding.replicated(self._mesh))
+        other.prompts = sharding.place_whole(prompts, self._mesh)
         return other
 
     def _probe_dim(self) -> int:
-        images = jax.ShapeDtypeStruct((1, self.size, self.size, 3), np.float32)
+        shape = (self.batch_size, self.size, self.size, 3)
+        images = jax.ShapeDtypeStruct(shape, np.float32)
         call = functools.partial(self._describe, modality="photo")
         out = jax.eval_shape(
             call, self._params, self.prompts, self._noise, images, None
@@ -136,6 +150,7 @@ class Embedder:
         task: Task = "category",
         text: str = "",
         batch_size: int = 32,
+        mesh: Mesh | None = None,
     ) -> "Embedder":
         """The frozen backbone with prompts that change nothing.
 
@@ -143,15 +158,21 @@ class Embedder:
           source: "toybox", a folder in the diffusers layout, or a hub id.
           text: words in place of a learned text prompt, shared by all images.
           batch_size: images at a time; for single drawings 1 is the fastest.
+          mesh: as of the class. Weights go straight to their place on it.
         """
         taps = features.TAPS[task]
-        backbone = load_backbone(source, taps=taps, parts=PARTS)
+        mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
+        rule = sharding.frozen_rule(mesh)
+        backbone = load_backbone(source, taps=taps, parts=PARTS, sharding=rule)
         config = PromptConfig(text=text)
         prompts = init_prompts(
             config, backbone.image_size, text_states(backbone, [text])[0]
         )
         size = backbone.image_size
-        embedder = cls(backbone, prompts, Recipe(taps), size, batch_size=batch_size)
+        recipe = Recipe(taps)
+        embedder = cls(
+            backbone, prompts, recipe, size, batch_size=batch_size, mesh=mesh
+        )
         local = source != "toybox" and pathlib.Path(source).expanduser().exists()
         where = str(backbone.folder.resolve()) if local else str(source)
         embedder.source = {
@@ -163,9 +184,16 @@ class Embedder:
         return embedder
 
     @classmethod
-    def from_run(cls, workdir: str | pathlib.Path, batch_size: int = 32) -> "Embedder":
+    def from_run(
+        cls,
+        workdir: str | pathlib.Path,
+        batch_size: int = 32,
+        mesh: Mesh | None = None,
+    ) -> "Embedder":
         """The learned prompts of a run folder, on the backbone they were trained on.
 
+        Args:
+          mesh: as of the class. Weights go straight to their place on it.
         Raises: FileNotFoundError without a run there, ValueError where the backbone
           its config names is no longer the one that was trained with.
         """
@@ -179,13 +207,17 @@ class Embedder:
             )
         config = json.loads(path.read_text())
         recipe = Recipe(**{**config["recipe"], "taps": tuple(config["recipe"]["taps"])})
-        backbone = load_backbone(config["backbone"], taps=recipe.taps, parts=PARTS)
+        mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
+        rule = sharding.frozen_rule(mesh)
+        backbone = load_backbone(
+            config["backbone"], taps=recipe.taps, parts=PARTS, sharding=rule
+        )
         if config["random_weights"]:
             backbone = random_backbone(backbone, seed=config["train"]["seed"])
         prompts = checkpoint.load_prompts(workdir, backbone.fingerprint)
         scale = PromptConfig(**config["prompt"]).visual_scale
         size = config["image_size"]
-        embedder = cls(backbone, prompts, recipe, size, scale, batch_size)
+        embedder = cls(backbone, prompts, recipe, size, scale, batch_size, mesh)
         embedder.source = {
             "kind": "run",
             "source": str(workdir.resolve()),
@@ -283,18 +315,28 @@ class Embedder:
     ) -> Float[np.ndarray, "n d"]:
         """Descriptors of a data set's items by index, with a progress bar.
 
+        Of several processes each embeds its share, and all get the whole.
+
         Args:
           texts: words beside each, as in `embed`.
         """
         out = [np.zeros((0, self.dim), np.float32)]
-        with tqdm(total=len(indices), desc=f"embed {modality}", unit="image") as bar:
-            for start in range(0, len(indices), self.batch_size):
-                part = indices[start : start + self.batch_size]
+        mine = processes.share(len(indices))
+        bar = tqdm(
+            total=mine.stop - mine.start,
+            desc=f"embed {modality}",
+            unit="image",
+            disable=not processes.is_first(),
+        )
+        with bar:
+            for start in range(mine.start, mine.stop, self.batch_size):
+                rows = slice(start, min(start + self.batch_size, mine.stop))
+                part = indices[rows]
                 context = None
                 if texts is not None:
-                    words = texts[start : start + self.batch_size]
+                    words = texts[rows]
                     context = self.context(words, text_share)
                 pixels = items.images(part, self.size)
                 out.append(self.embed_arrays(pixels, modality, context))
                 bar.update(len(part))
-        return np.concatenate(out)
+        return processes.join(np.concatenate(out), len(indices))

@@ -21,8 +21,10 @@ from sbir_jax import (
     features,
     literature,
     metrics,
+    processes,
     report,
     scoring,
+    sharding,
     weights,
     writer,
 )
@@ -48,9 +50,15 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
       them.
     """
     begin = time.perf_counter()
-    dataset = data.load(**setup.data).hold_out(setup.val_classes, setup.train.seed)
+    with processes.first_goes_ahead():
+        dataset = data.load(**setup.data)
+    dataset = dataset.hold_out(setup.val_classes, setup.train.seed)
+    local = sharding.make_mesh(setup.model_shards, jax.local_devices())
     backbone = weights.load_backbone(
-        setup.backbone, taps=setup.recipe.taps, parts=PARTS
+        setup.backbone,
+        taps=setup.recipe.taps,
+        parts=PARTS,
+        sharding=sharding.frozen_rule(local),
     )
     if setup.random_weights:
         backbone = weights.random_backbone(backbone, seed=setup.train.seed)
@@ -59,7 +67,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     resolved = setup.to_json()
     workdir.mkdir(parents=True, exist_ok=True)
     # Where the data and the backbone lie may change; what they are may not.
-    moving = ("data", "backbone", "embed_batch_size", "score")
+    moving = ("data", "backbone", "embed_batch_size", "model_shards", "score")
     owner = {key: value for key, value in resolved.items() if key not in moving}
     owner |= {"backbone": backbone.fingerprint, "data": dataset.fingerprint}
     owner |= {"unseen": list(dataset.unseen)}
@@ -73,7 +81,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
 
     def embedder(recipe: Recipe) -> Embedder:
         scale, batch = setup.prompt.visual_scale, setup.embed_batch_size
-        return Embedder(backbone, prompts, recipe, size, scale, batch)
+        return Embedder(backbone, prompts, recipe, size, scale, batch, local)
 
     loaded = time.perf_counter()
     # One copy of the noise: the curve shows the trend, the report the figure.
@@ -90,6 +98,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         visual_scale=setup.prompt.visual_scale,
         workdir=workdir,
         score=validate,
+        mesh=sharding.make_mesh(setup.model_shards),
     )
     trained = time.perf_counter()
 
@@ -147,10 +156,12 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         "config": resolved,
         "notes": [*scored_set.notes, kept],
     }
-    shown = sheet(scored_set, protocol, rankings)
-    report.write_report(out, summary, shown, writer.read(workdir))
-    table = literature.table(summary).encode()
-    report.replace_together(out, {"literature.md": table})
+    if processes.is_first():
+        shown = sheet(scored_set, protocol, rankings)
+        report.write_report(out, summary, shown, writer.read(workdir))
+        table = literature.table(summary).encode()
+        report.replace_together(out, {"literature.md": table})
+    processes.barrier("report")
     return summary
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sbir_jax import checkpoint, data, evaluate
+from sbir_jax import checkpoint, data, evaluate, processes
 from sbir_jax.config import Scoring
 from sbir_jax.data.tree import normal_name
 from sbir_jax.embedder import Embedder
@@ -97,27 +97,36 @@ def cached_embed(
     fingerprint = f"{model.fingerprint}:{dataset.fingerprint}:{asked.hexdigest()}"
     stamp = folder / f"{name}.json"
     paths = [folder / f"{name}_{modality}.npy" for modality in ("sketch", "photo")]
-    if not stamp.exists() or json.loads(stamp.read_text()) != fingerprint:
-        folder.mkdir(parents=True, exist_ok=True)
-        stamp.unlink(missing_ok=True)
-        items = (dataset.sketches, dataset.photos)
-        indices = (protocol.queries, protocol.gallery)
-        for path, found, source, rows in zip(
-            paths,
-            embed(model, dataset, protocol, texts, text_share),
-            items,
-            indices,
-            strict=True,
-        ):
-            np.save(path, found.astype(np.float16))
-            table = {
-                "id": [source.ids[i] for i in rows],
-                "class": [dataset.classes[source.labels[i]] for i in rows],
-                "label": source.labels[rows],
-                "instance": source.instances[rows],
-            }
-            pq.write_table(pa.table(table), path.with_suffix(".parquet"))
-        # Written last: without it nothing above counts as whole.
-        checkpoint.write_json(stamp, fingerprint)
+    there = stamp.exists() and json.loads(stamp.read_text()) == fingerprint
+    if not processes.as_first_says(there):
+        descriptors = embed(model, dataset, protocol, texts, text_share)
+        if processes.is_first():
+            stamp.unlink(missing_ok=True)
+            _keep(paths, descriptors, dataset, protocol)
+            # Written last: without it nothing above counts as whole.
+            checkpoint.write_json(stamp, fingerprint)
+    processes.barrier("descriptors")
     queries, gallery = (np.load(path).astype(np.float32) for path in paths)
     return queries, gallery
+
+
+def _keep(
+    paths: list[pathlib.Path],
+    descriptors: tuple[np.ndarray, np.ndarray],
+    dataset: data.Dataset,
+    protocol: evaluate.Protocol,
+) -> None:
+    items = (dataset.sketches, dataset.photos)
+    indices = (protocol.queries, protocol.gallery)
+    for path, found, source, rows in zip(
+        paths, descriptors, items, indices, strict=True
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, found.astype(np.float16))
+        table = {
+            "id": [source.ids[i] for i in rows],
+            "class": [dataset.classes[source.labels[i]] for i in rows],
+            "label": source.labels[rows],
+            "instance": source.instances[rows],
+        }
+        pq.write_table(pa.table(table), path.with_suffix(".parquet"))

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from clu import metrics as clu_metrics
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from tqdm.auto import tqdm
 
-from sbir_jax import checkpoint, features, sharding
+from sbir_jax import checkpoint, features, processes, sharding
 from sbir_jax.data import Dataset, triplets
 from sbir_jax.features import Recipe, Task
 from sbir_jax.losses import triplet_loss
@@ -106,6 +107,7 @@ def train_step(
     recipe: Recipe,
     config: TrainConfig,
     visual_scale: float,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, StepMetrics]:
     """One update of the prompts on a batch of triplets.
 
@@ -113,6 +115,7 @@ def train_step(
       state: donated by the caller.
       params: frozen weights, neither differentiated nor donated.
       batch: "sketch", "positive" and "negative" images in [-1, 1].
+      mesh: over whose axis "model" `params` are split; None where they are whole.
     """
     side = batch["sketch"].shape[1] // backbone.vae_factor
     shape = (1, side, side, backbone.unet.config.in_channels)
@@ -120,7 +123,7 @@ def train_step(
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     noise = jax.random.normal(key, shape)
 
-    def loss_fn(prompts):
+    def loss_fn(prompts, params):
         visual = prompts["visual"]
         framed = [
             add_frame(batch["sketch"], visual["sketch"], visual_scale),
@@ -136,7 +139,10 @@ def train_step(
         gap = jnp.sum(sketch * (positive - negative), axis=-1)
         return loss, jnp.mean(gap < config.margin)
 
-    (loss, active), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.prompts)
+    if mesh is not None:
+        loss_fn = sharding.gathers(loss_fn, mesh)
+    grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+    (loss, active), grads = grad_fn(state.prompts, params)
     updates, opt_state = config.optimiser().update(
         grads, state.opt_state, state.prompts
     )
@@ -166,34 +172,37 @@ def train(
     visual_scale: float,
     workdir: pathlib.Path,
     score: Callable[[dict], dict[str, float]] | None,
+    mesh: Mesh | None = None,
 ) -> tuple[dict, int]:
     """Trains from the last checkpoint of `workdir`, or from `prompts`.
+
+    Of several processes each reads its share of every batch, and the first one writes
+    into `workdir`, which all of them see.
 
     Args:
       dataset: triplets are drawn from its seen classes only.
       score: figures of given prompts on held-out seen classes; the first one chooses.
         None where no class was held out: the last prompts are kept then.
+      mesh: the devices of all processes (`sharding.make_mesh`); with its axis "model"
+        longer than 1 the frozen weights are split over it.
     Returns: the learned prompts and the step they are of.
     Raises: FloatingPointError at the first loss that is not a number; the last good
       checkpoint stays.
     """
-    mesh = sharding.make_mesh()
+    mesh = mesh or sharding.make_mesh()
     everywhere, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-    devices = jax.device_count()
-    if config.batch_size % devices:
+    if config.batch_size % mesh.size:
         raise ValueError(
-            f"train.batch_size is {config.batch_size}, which {devices} devices cannot "
-            f"share; give a multiple of {devices}"
+            f"train.batch_size is {config.batch_size}, which {mesh.size} devices "
+            f"cannot share; give a multiple of {mesh.size}"
         )
-    # A copy: the state is donated at every step, and the caller keeps its prompts.
-    copy = functools.partial(jax.tree.map, jnp.copy)
-    prompts = copy(prompts)
-    best = Best(jnp.zeros((), jnp.int32), jnp.float32(-jnp.inf), copy(prompts))
+    best = Best(jnp.zeros((), jnp.int32), jnp.float32(-jnp.inf), prompts)
     state = TrainState(
         jnp.zeros((), jnp.int32), prompts, config.optimiser().init(prompts), best
     )
-    state = jax.device_put(state, everywhere)
-    params = jax.device_put(backbone.params, everywhere)
+    # Copies: the state is donated at every step, and the caller keeps its prompts.
+    state = sharding.place_whole(state, mesh)
+    params = sharding.place_frozen(backbone.params, mesh)
     step_fn = jax.jit(
         functools.partial(
             train_step,
@@ -201,8 +210,10 @@ def train(
             recipe=recipe,
             config=config,
             visual_scale=visual_scale,
+            mesh=mesh,
         ),
         donate_argnums=0,
+        out_shardings=everywhere,
     )
     with checkpoint.manager(workdir) as manager:
         state = checkpoint.restore(manager, state)
@@ -222,7 +233,13 @@ def train(
             hosts=jax.process_count(),
         )
         measured = StepMetrics.empty()
-        bar = tqdm(batches, desc="train", initial=start, total=config.steps)
+        bar = tqdm(
+            batches,
+            desc="train",
+            initial=start,
+            total=config.steps,
+            disable=not processes.is_first(),
+        )
         for step, batch in enumerate(bar, start=start):
             batch = {
                 name: jax.make_array_from_process_local_data(split, rows)
@@ -250,10 +267,10 @@ def train(
                 found = score(state.prompts)
                 row = {f"val/{name}": value for name, value in found.items()}
                 writer.write_scalars(step + 1, row)
-                value = jnp.float32(next(iter(found.values())))
-                if value > state.best.score:
+                value = np.float32(next(iter(found.values())))
+                if value > np.float32(state.best.score):
                     best = Best(state.step, value, state.prompts)
-                    best = jax.device_put(copy(best), everywhere)
+                    best = sharding.place_whole(best, mesh)
                     state = dataclasses.replace(state, best=best)
             if save:
                 checkpoint.save(manager, step + 1, state)
@@ -265,4 +282,4 @@ def train(
 def kept(state: TrainState) -> tuple[dict, int]:
     """The best prompts and their step; the last ones where nothing was scored."""
     best = state.best if int(state.best.step) else state
-    return best.prompts, int(best.step)
+    return jax.device_get(best.prompts), int(best.step)

@@ -10,15 +10,21 @@ from collections.abc import Mapping
 
 from tensorboardX import SummaryWriter
 
+from sbir_jax import processes
+
 
 class MetricWriter:
     """Writes scalars to `metrics.jsonl` and to event files for TensorBoard.
 
     Rows after `start_step`, the step of the checkpoint that a killed run resumes from,
     are dropped first: they will be written again, and no step stands there twice.
+    Of several processes the first one writes, and the others do nothing.
     """
 
     def __init__(self, workdir: pathlib.Path, start_step: int = 0):
+        self._events = None
+        if not processes.is_first():
+            return
         self.path = pathlib.Path(workdir) / "metrics.jsonl"
         rows = [row for row in read(workdir) if row["step"] <= start_step]
         partial = self.path.with_suffix(".part")
@@ -27,6 +33,8 @@ class MetricWriter:
         self._events = SummaryWriter(str(workdir), purge_step=start_step or None)
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        if self._events is None:
+            return
         with self.path.open("a") as file:
             file.write(json.dumps({"step": step, **scalars}) + "\n")
         for name, value in scalars.items():
@@ -34,10 +42,12 @@ class MetricWriter:
             self._events.add_scalar(name.replace("@", "_at_"), value, step)
 
     def flush(self) -> None:
-        self._events.flush()
+        if self._events is not None:
+            self._events.flush()
 
     def close(self) -> None:
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
 
 
 def read(workdir: pathlib.Path) -> list[dict]:

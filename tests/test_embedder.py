@@ -7,6 +7,7 @@ from sbir_jax.data import BadImage
 from sbir_jax.embedder import Embedder, text_states
 from sbir_jax.features import Recipe
 from sbir_jax.prompts import PromptConfig, init_prompts
+from sbir_jax.sharding import make_mesh
 
 RECIPE = Recipe(("up.0.out",), copies=2)
 
@@ -37,16 +38,14 @@ def test_descriptor_is_the_same_alone_and_in_any_batch(embedder, images):
 
 
 def test_descriptor_does_not_depend_on_batch_size_or_devices(
-    tiny, prompts, embedder, images, monkeypatch
+    tiny, prompts, embedder, images
 ):
     whole = embedder.embed_arrays(images, "sketch")
     assert embedder.batch_size == 8 == jax.device_count()
     wide = Embedder(tiny, prompts, RECIPE, 32, batch_size=24)
     np.testing.assert_allclose(wide.embed_arrays(images, "sketch"), whole, atol=2e-6)
-    monkeypatch.setattr(
-        "sbir_jax.sharding.make_mesh", lambda: jax.make_mesh((1, 1), ("data", "model"))
-    )
-    one = Embedder(tiny, prompts, RECIPE, 32, batch_size=8)
+    alone = make_mesh(devices=jax.devices()[:1])
+    one = Embedder(tiny, prompts, RECIPE, 32, batch_size=8, mesh=alone)
     np.testing.assert_allclose(one.embed_arrays(images, "sketch"), whole, atol=2e-6)
 
 
