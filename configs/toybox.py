@@ -8,8 +8,16 @@ def get_config(arg=None):
     args = parse_arg(arg, task="category")
     config = base(args["task"])
     config.data = {"name": "toybox", "root": "", "share": 1.0}
-    config.train.steps = 60
-    config.train.learning_rate = 0.1
-    config.train.score_every = 15
+    # All chosen on held-out seen classes.
+    config.train.steps = 40
+    config.train.batch_size = 32
+    config.train.learning_rate = 0.05
+    config.train.score_every = 10
+    config.prompt.visual_scale = 4.0
     config.score.cutoffs = (10,)  # of a class the gallery has 12
+    if args["task"] == "fine_grained":
+        # In a net this small the published fine layers tell ink from paint and little
+        # else: pooled, they rank by chance. Chosen on held-out seen classes.
+        config.recipe.taps = ("up.0.out", "up.1.out")
+        config.recipe.grid = 2
     return config
