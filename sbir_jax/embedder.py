@@ -163,7 +163,9 @@ class Embedder:
         taps = features.TAPS[task]
         mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
         rule = sharding.frozen_rule(mesh)
-        backbone = load_backbone(source, taps=taps, parts=PARTS, sharding=rule)
+        backbone = load_backbone(
+            source, taps=taps, parts=PARTS, sharding=rule, frozen=True
+        )
         config = PromptConfig(text=text)
         prompts = init_prompts(
             config, backbone.image_size, text_states(backbone, [text])[0]
@@ -210,7 +212,11 @@ class Embedder:
         mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
         rule = sharding.frozen_rule(mesh)
         backbone = load_backbone(
-            config["backbone"], taps=recipe.taps, parts=PARTS, sharding=rule
+            config["backbone"],
+            taps=recipe.taps,
+            parts=PARTS,
+            sharding=rule,
+            frozen=True,
         )
         if config["random_weights"]:
             backbone = random_backbone(backbone, seed=config["train"]["seed"])

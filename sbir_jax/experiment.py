@@ -59,6 +59,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         taps=setup.recipe.taps,
         parts=PARTS,
         sharding=sharding.frozen_rule(local),
+        frozen=True,
     )
     if setup.random_weights:
         backbone = weights.random_backbone(backbone, seed=setup.train.seed)

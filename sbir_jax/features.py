@@ -144,9 +144,7 @@ def decoder_maps(
     )
     context = context.astype(latents.dtype)
     if context.ndim == 2:
-        context = jnp.broadcast_to(context, (b * k, *context.shape))
-    else:
-        context = jnp.repeat(context, k, axis=0)
+        context = context[None]
     taps, _ = backbone.unet.apply(
         {"params": params["unet"]}, noised, timestep, context, taps=recipe.taps
     )

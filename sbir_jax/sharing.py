@@ -111,7 +111,7 @@ def load_prompts(
     recipe = Recipe(**{**head["recipe"], "taps": tuple(head["recipe"]["taps"])})
     where = os.fspath(backbone or head["backbone"])
     try:
-        loaded = load_backbone(where, taps=recipe.taps, parts=PARTS)
+        loaded = load_backbone(where, taps=recipe.taps, parts=PARTS, frozen=True)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"the prompts in {path} belong to the backbone {where}, which is not here; "

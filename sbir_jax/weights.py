@@ -28,6 +28,7 @@ from sbir_jax.diffusers_files import (
     write_folder,
 )
 from sbir_jax.diffusion import NoiseSchedule
+from sbir_jax.models import winograd
 from sbir_jax.models.autoencoder import Autoencoder
 from sbir_jax.models.clip_text import CLIPText
 from sbir_jax.models.configs import AutoencoderConfig, CLIPTextConfig, UNetConfig
@@ -124,6 +125,7 @@ def load_backbone(
     parts: tuple[str, ...] = PARTS,
     dtype: Any = jnp.float32,
     sharding: Sharding | ShardingRule | None = None,
+    frozen: bool = False,
 ) -> Backbone:
     """Load what the given features need of a diffusion model, and nothing more.
 
@@ -135,6 +137,8 @@ def load_backbone(
       dtype: of the parameters and of the computation.
       sharding: where parameters go; one for all, or a rule called with a path such as
         "unet/conv_in/kernel" and a shape. The default device without it.
+      frozen: the parameters will only be run, neither trained nor saved, so they may
+        take the form that runs fastest here (`models.winograd.prepare`).
 
     Raises:
       FileNotFoundError: something is not there; says what and where to get it.
@@ -168,7 +172,7 @@ def load_backbone(
             methods = tuple(m for m in METHODS if f"vae_{m}r" in parts)
             wanted = _shapes(type(network), network.config, methods=methods)
         if wanted:
-            params[name] = _place(name, tensors, wanted, dtype, sharding)
+            params[name] = _place(name, tensors, wanted, dtype, sharding, frozen)
     return Backbone(
         source=os.fspath(source),
         folder=folder,
@@ -221,7 +225,10 @@ def random_backbone(like: Backbone, seed: int) -> Backbone:
     """The same backbone with random weights, of the same parts, type and placement."""
 
     def replace(path, leaf):
-        value = _random(np.array([seed]), path_keys(path), leaf.shape)
+        keys, shape = path_keys(path), winograd.plain_shape(leaf.shape)
+        value = _random(np.array([seed]), keys, shape)
+        if shape != leaf.shape:
+            value = winograd.prepare(value, "/".join(keys))
         return jax.device_put(value.astype(leaf.dtype), leaf.sharding)
 
     fingerprint = hashlib.sha256(f"random {seed} {like.fingerprint}".encode())
@@ -320,8 +327,9 @@ def _place(
     expected: dict[str, Any],
     dtype: Any,
     sharding: Sharding | ShardingRule | None,
+    frozen: bool,
 ) -> dict[str, Any]:
-    """Read, turn, cast and place one tensor at a time."""
+    """Read, turn, cast, prepare and place one tensor at a time."""
 
     def place(path, leaf):
         keys = path_keys(path)
@@ -329,9 +337,12 @@ def _place(
         # Files have outputs first; the inverse permutation puts them last.
         value = value.transpose(np.argsort(to_file(keys, leaf.ndim)))
         value = np.ascontiguousarray(value.astype(dtype))
+        name = "/".join((network, *keys))
+        if frozen:
+            value = winograd.prepare(value, name)
         where = sharding
         if callable(sharding):
-            where = sharding("/".join((network, *keys)), value.shape)
+            where = sharding(name, value.shape)
         return jax.device_put(value, where)
 
     return jax.tree_util.tree_map_with_path(place, expected)

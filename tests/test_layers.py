@@ -20,8 +20,8 @@ def test_the_map_is_what_the_layer_used():
     params = {name: {"kernel": normal(6, 8)} for name in ("to_k", "to_v")}
     params["to_q"] = {"kernel": normal(8, 8)}
     params["to_out_0"] = {"kernel": normal(8, 8), "bias": normal(8)}
-    run = jax.jit(Attention(heads=2).apply)
-    y, p = run({"params": params}, normal(2, 12, 8), context)
+    run = jax.jit(Attention(heads=2).apply, static_argnums=3)
+    y, p = run({"params": params}, normal(2, 12, 8), context, True)
     values = np.asarray(context @ params["to_v"]["kernel"]).reshape(2, 5, 2, 4)
     joined = np.einsum("bhnm,bmhd->bnhd", p, values).reshape(2, 12, 8)
     out = params["to_out_0"]

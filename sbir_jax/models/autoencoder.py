@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from sbir_jax.models.attention import Attention
 from sbir_jax.models.configs import AutoencoderConfig
-from sbir_jax.models.layers import Conv, Downsample, Resnet, Upsample, group_norm
+from sbir_jax.models.layers import Conv, Downsample, GroupNorm, Resnet, Upsample
 
 EPS = 1e-6
 
@@ -22,7 +22,7 @@ class PixelAttention(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         b, h, w, c = x.shape
-        y = group_norm(self.groups, EPS, "group_norm")(x).reshape(b, h * w, c)
+        y = GroupNorm(self.groups, EPS, name="group_norm")(x).reshape(b, h * w, c)
         # A scope of its own would add a level that the checkpoint does not have.
         attention = Attention(1, qkv_bias=True, dtype=self.dtype)
         nn.share_scope(self, attention)
@@ -76,7 +76,7 @@ class Encoder(nn.Module):
                 name=f"down_blocks_{i}",
             )(x)
         x = Level(channels[-1], 2, groups, True, None, self.dtype, name="mid_block")(x)
-        x = nn.silu(group_norm(groups, EPS, "conv_norm_out")(x))
+        x = nn.silu(GroupNorm(groups, EPS, name="conv_norm_out")(x))
         return Conv(2 * c.latent_channels, dtype=self.dtype, name="conv_out")(x)
 
 
@@ -101,7 +101,7 @@ class Decoder(nn.Module):
                 dtype=self.dtype,
                 name=f"up_blocks_{i}",
             )(x)
-        x = nn.silu(group_norm(groups, EPS, "conv_norm_out")(x))
+        x = nn.silu(GroupNorm(groups, EPS, name="conv_norm_out")(x))
         return Conv(c.out_channels, dtype=self.dtype, name="conv_out")(x)
 
 

@@ -19,7 +19,7 @@ from sbir_jax.models.configs import (
     map_names,
     tap_names,
 )
-from sbir_jax.models.layers import Conv, Downsample, Resnet, Upsample, group_norm
+from sbir_jax.models.layers import Conv, Downsample, GroupNorm, Resnet, Upsample
 
 
 class Block(nn.Module):
@@ -110,14 +110,14 @@ class UNet(nn.Module):
             )
             for i, kind in enumerate(c.up_block_types)
         ]
-        self.conv_norm_out = group_norm(c.norm_num_groups, c.norm_eps)
+        self.conv_norm_out = GroupNorm(c.norm_num_groups, c.norm_eps)
         self.conv_out = Conv(c.out_channels, dtype=self.dtype)
 
     def __call__(
         self,
         latents: Float[Array, "b h w c"],
         t: ArrayLike,
-        context: Float[Array, "b n d"],
+        context: Float[Array, "s n d"],
         taps: tuple[str, ...] = ("out",),
         maps: tuple[str, ...] = (),
     ) -> tuple[dict[str, Float[Array, "..."]], dict[str, Float[Array, "..."]]]:
@@ -127,7 +127,8 @@ class UNet(nn.Module):
           latents: scaled latents with the noise of step `t`; height and width are
             multiples of `config.stride`.
           t: timestep, one for all images or one each (shape [] or [b]).
-          context: text states, d = `config.cross_attention_dim`.
+          context: text states, d = `config.cross_attention_dim`. One serves b / s
+            images in a row: its keys and values are computed once for all of them.
           taps: names out of `tap_names(config)`. `<block>.out` is taken after the
             block's down- or upsampler; `out` is the prediction.
           maps: names out of `map_names(config)`.
@@ -141,7 +142,7 @@ class UNet(nn.Module):
         """
         self._check(latents, jnp.shape(t), context, taps, maps)
         found_taps, found_maps = {}, {}
-        for name, value, probabilities in self._run(latents, t, context):
+        for name, value, probabilities in self._run(latents, t, context, maps):
             if name in taps:
                 found_taps[name] = value
             if name in maps:
@@ -173,11 +174,16 @@ class UNet(nn.Module):
                 f"latents have {channels} channels and context {context.shape[-1]}; "
                 f"this UNet takes {c.in_channels} and {c.cross_attention_dim}"
             )
+        if not len(context) or b % len(context):
+            raise ValueError(
+                f"there are {len(context)} contexts for {b} latents; give one for all, "
+                "one each, or one for every few in a row"
+            )
         if t_shape not in ((), (b,)):
             raise ValueError(f"t has shape {t_shape}; it must be () or ({b},)")
 
-    def _run(self, latents, t, context) -> Iterator[tuple[str, Any, Any]]:
-        """Yield (name, feature, map or None) in the order of `tap_names`."""
+    def _run(self, latents, t, context, maps) -> Iterator[tuple[str, Any, Any]]:
+        """Yield (name, feature, map if asked for) in the order of `tap_names`."""
         c = self.config
         x = self.conv_in(latents)
         yield "conv_in", x, None
@@ -195,8 +201,9 @@ class UNet(nn.Module):
                 x = block.resnets[j](x, time)
                 yield f"down.{i}.res.{j}", x, None
                 if block.attention_layers:
-                    x, probabilities = block.attentions[j](x, context)
-                    yield f"down.{i}.attn.{j}", x, probabilities
+                    name = f"down.{i}.attn.{j}"
+                    x, probabilities = block.attentions[j](x, context, name in maps)
+                    yield name, x, probabilities
                 skips.append(x)
             if block.resample:
                 x = block.downsamplers[0](x)
@@ -205,8 +212,9 @@ class UNet(nn.Module):
 
         x = self.mid_block.resnets[0](x, time)
         yield "mid.res.0", x, None
-        x, probabilities = self.mid_block.attentions[0](x, context)
-        yield "mid.attn.0", x, probabilities
+        name = "mid.attn.0"
+        x, probabilities = self.mid_block.attentions[0](x, context, name in maps)
+        yield name, x, probabilities
         x = self.mid_block.resnets[1](x, time)
         yield "mid.res.1", x, None
         yield "mid.out", x, None
@@ -216,8 +224,9 @@ class UNet(nn.Module):
                 x = block.resnets[j](jnp.concatenate([x, skips.pop()], -1), time)
                 yield f"up.{i}.res.{j}", x, None
                 if block.attention_layers:
-                    x, probabilities = block.attentions[j](x, context)
-                    yield f"up.{i}.attn.{j}", x, probabilities
+                    name = f"up.{i}.attn.{j}"
+                    x, probabilities = block.attentions[j](x, context, name in maps)
+                    yield name, x, probabilities
             if block.resample:
                 x = block.upsamplers[0](x)
             yield f"up.{i}.out", x, None

@@ -1,0 +1,142 @@
+"""3x3 convolution with a kernel that never changes, by Winograd's minimal filtering.
+
+F(2x2, 3x3) of Lavin and Gray (CVPR 2016), section 4.1: a tile of 2 x 2 results comes
+from the 4 x 4 inputs around it as  A^T [(G k G^T) * (B^T d B)] A.  Summed over channels
+these are 16 matrix products with 4/9 of the direct form's multiplications. G k G^T is
+computed once, when the weights are loaded: 16/9 of the kernel's memory.
+"""
+
+import functools
+import operator
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+# The paper's B^T, G and A^T. Turning a kernel round swaps the outer two rows of G k,
+# which gives the transposed convolution, and so the gradient, the same kernel.
+INPUT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
+KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
+OUTPUT = ((1, 1, 1, 0), (0, 1, -1, -1))
+SIDE = len(INPUT)
+FORWARD, TURNED = (0, 1, 2, 3), (3, 1, 2, 0)
+
+# Narrower convolutions gain less than the longer compilation costs (measured on CPU).
+CHANNELS = 128
+# Transformed inputs of this size still fit a processor's cache.
+CACHE = 2**23
+
+
+def prepare(kernel: np.ndarray, path: str) -> np.ndarray:
+    """A kernel in the form that convolves fastest on this platform, [4 4 in out].
+
+    Any parameter may be handed in; all but wide float32 3x3 kernels of stride 1 come
+    back as they are, and all do where the platform has good convolutions of its own.
+
+    Args:
+      path: where the parameter is, which tells strided convolutions from others.
+    """
+    if (
+        jax.default_backend() != "cpu"
+        or kernel.dtype != np.float32
+        or kernel.shape[:-2] != (3, 3)
+        or min(kernel.shape[-2:]) < CHANNELS
+        or "downsamplers" in path
+    ):
+        return kernel
+    rows = np.tensordot(KERNEL, kernel, 1)
+    return np.stack([np.tensordot(KERNEL, row, 1) for row in rows])
+
+
+def plain_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape before `prepare`. No network here has plain kernels of 4 x 4."""
+    return (3, 3, *shape[2:]) if shape[:-2] == (SIDE, SIDE) else shape
+
+
+@jax.custom_vjp
+def convolve(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 c f"]
+) -> Float[Array, "b h w f"]:
+    """Convolution with a transformed kernel, zeros outside the image.
+
+    Differentiable in `x` only: TypeError for the gradient of a transformed kernel.
+    """
+    return _convolve(x, _flat(kernel), FORWARD)
+
+
+def _flat(kernel):
+    return kernel.reshape(-1, *kernel.shape[2:])
+
+
+def _forward(x, kernel):
+    if kernel.perturbed:
+        raise TypeError(
+            "transformed kernels are frozen; to train them, load the backbone with "
+            "frozen=False"
+        )
+    return convolve(x.value, kernel.value), kernel.value
+
+
+def _backward(kernel, gradient):
+    return _convolve(gradient, _flat(kernel).swapaxes(1, 2), TURNED), None
+
+
+convolve.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+def _convolve(x, kernel, order):
+    """Strip by strip of tiles, so that no transformed input leaves the cache.
+
+    All images of the batch are in a strip: the batch may be spread over devices.
+    """
+    b, h, w, channels = x.shape
+    features = kernel.shape[-1]
+    rows, columns = -(-h // 2), -(-w // 2)
+    x = jnp.pad(x, ((0, 0), (1, 1 + h % 2), (1, 1 + w % 2), (0, 0)))
+    # Each strip reads the kernel again, so a strip is not smaller than that.
+    most = max(CACHE, kernel.nbytes) // (16 * b * columns * channels * x.itemsize)
+    strip = max(n for n in range(1, rows + 1) if rows % n == 0 and n <= max(most, 1))
+    if strip == rows:
+        y = _tiles(x, kernel, order)
+    else:
+
+        def write(i, y):
+            start = 2 * strip * i
+            part = jax.lax.dynamic_slice_in_dim(x, start, 2 * strip + 2, axis=1)
+            part = _tiles(part, kernel, order)
+            return jax.lax.dynamic_update_slice_in_dim(y, part, start, axis=1)
+
+        y = jnp.zeros((b, 2 * rows, 2 * columns, features), x.dtype)
+        y = jax.lax.fori_loop(0, rows // strip, write, y)
+    return y[:, :h, :w]
+
+
+def _tiles(x, kernel, order):
+    """[b 2r+2 2s+2 c] with the margin in place -> [b 2r 2s f]."""
+    b, h, w, channels = x.shape
+    rows = _combine(INPUT, [x[:, i : i + h - 3 : 2] for i in range(SIDE)])
+    tiles = []
+    for i in order:
+        columns = [rows[i][:, :, j : j + w - 3 : 2] for j in range(SIDE)]
+        found = _combine(INPUT, columns)
+        tiles += [found[j].reshape(-1, channels) for j in order]
+    y = jnp.einsum("tpc,tcf->tpf", jnp.stack(tiles), kernel)
+    y = y.reshape(SIDE, SIDE, b, h // 2 - 1, w // 2 - 1, -1)
+    rows = _combine(OUTPUT, [y[i] for i in order])
+    rows = [jnp.stack(_combine(OUTPUT, [row[j] for j in order]), 3) for row in rows]
+    return jnp.stack(rows, 2).reshape(b, h - 2, w - 2, -1)
+
+
+def _combine(matrix: Sequence[Sequence[int]], parts: Sequence[Array]) -> list[Array]:
+    """A matrix of 0, 1 and -1 times a vector of arrays, with additions only."""
+
+    def total(row: Sequence[int]) -> Array:
+        plus = [part for sign, part in zip(row, parts, strict=True) if sign > 0]
+        minus = [part for sign, part in zip(row, parts, strict=True) if sign < 0]
+        return functools.reduce(
+            operator.sub, minus, functools.reduce(operator.add, plus)
+        )
+
+    return [total(row) for row in matrix]
