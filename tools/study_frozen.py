@@ -30,6 +30,11 @@ def copies_of(recipe: Recipe) -> str:
     return f"{recipe.copies} noise {'copy' if recipe.copies == 1 else 'copies'}"
 
 
+def pooling_of(recipe: Recipe) -> str:
+    grid = f" in {recipe.grid} x {recipe.grid} cells" if recipe.grid > 1 else ""
+    return f"{recipe.pooling}-pooled{grid}"
+
+
 def layers(
     bench: Bench,
     recipe: Recipe,
@@ -56,7 +61,7 @@ def layers(
     values = values.reshape(len(levels), len(timesteps))
     names = [" + ".join(level) for level in levels]
     paper = " + ".join(TAPS[bench.protocol.task]), PAPER_TIMESTEP
-    heading = title(bench, copies_of(recipe))
+    heading = title(bench, copies_of(recipe), pooling_of(recipe))
     study_pictures.heat_map(
         picture, heading, names, timesteps, values, chance(bench), paper
     )
@@ -94,7 +99,8 @@ def reductions(
     values = values.reshape(len(changes), len(seeds))
     more = f"{' + '.join(recipe.taps)}, t = {recipe.timestep}"
     ordered = axis == "noise copies"
-    heading = title(bench, more, *([] if ordered else [copies_of(recipe)]))
+    other = pooling_of(recipe) if ordered else copies_of(recipe)
+    heading = title(bench, more, other)
     study_pictures.lines(
         picture,
         f"{heading}\nmean and standard deviation of {len(seeds)} noise banks",

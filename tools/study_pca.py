@@ -117,7 +117,7 @@ def draw(
     study_pictures.maps_sheet(
         picture,
         f"{bench.dataset.name}, {'learned prompts' if bench.learned else 'frozen'}: "
-        "the first three principal components of a layer at a timestep, shared by all",
+        "the first three principal components of a layer at a timestep, for all maps",
         inputs(pairs),
         found,
     )
