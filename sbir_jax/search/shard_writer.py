@@ -169,7 +169,7 @@ class Writer:
         if self._written < len(self.paths):
             shard = self._start // self.head.shard_rows
             tail = np.stack(self._tail)
-            _replace(self._shard(shard).with_suffix(".npy"), lambda f: np.save(f, tail))
+            replace(self._shard(shard).with_suffix(".npy"), lambda f: np.save(f, tail))
             self._changed.add(shard)
         for shard in sorted(self._changed):
             rows = slice(
@@ -180,7 +180,7 @@ class Writer:
                 zip(SCHEMA.names, (column[rows] for column in columns), strict=True)
             )
             table = pa.table(values, SCHEMA)
-            _replace(
+            replace(
                 self._shard(shard),
                 lambda f, table=table: pq.write_table(table, f, compression="zstd"),
             )
@@ -190,7 +190,7 @@ class Writer:
             self._start, self._tail = self._written, []
         buried = np.flatnonzero(~np.asarray(self.alive, bool))
         if len(buried) and len(buried) != self._buried:
-            _replace(self.folder / "removed.npy", lambda f: np.save(f, buried))
+            replace(self.folder / "removed.npy", lambda f: np.save(f, buried))
         self._buried = len(buried)
 
     def write_skipped(self, skipped: Sequence[Skipped]) -> None:
@@ -201,13 +201,13 @@ class Writer:
         rows.writerow(Skipped._fields)
         rows.writerows(sorted(skipped))
         content = text.getvalue().encode("utf-8", "replace")
-        _replace(self.folder / "skipped.csv", lambda file: file.write(content))
+        replace(self.folder / "skipped.csv", lambda file: file.write(content))
 
     def _shard(self, number: int) -> pathlib.Path:
         return self.folder / "shards" / f"{number:06d}.parquet"
 
 
-def _replace(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
+def replace(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
     """Writes aside, waits for the disk, renames."""
     aside = path.with_name(path.name + ".part")
     with open(aside, "wb") as file:
@@ -219,4 +219,4 @@ def _replace(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
 
 def _write_json(path: pathlib.Path, value: dict) -> None:
     text = json.dumps(value, indent=2) + "\n"
-    _replace(path, lambda file: file.write(text.encode()))
+    replace(path, lambda file: file.write(text.encode()))
