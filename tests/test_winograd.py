@@ -145,6 +145,9 @@ def test_a_frozen_backbone_is_the_same_checkpoint(both):
     assert sides["vae.encoder.down_blocks.0.downsamplers.0.conv.weight"] == 3
     assert sides["unet.mid_block.resnets.0.conv1.weight"] == 4
     random, plain_random = random_backbone(ours, 3), random_backbone(plain, 3)
+    assert jax.tree.map(jnp.shape, random.params) == jax.tree.map(
+        jnp.shape, ours.params
+    )
     for (path, a), (_, b) in zip(
         _leaves(random.params), _leaves(plain_random.params), strict=True
     ):

@@ -6,15 +6,12 @@ import pathlib
 import shutil
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
 from sbir_jax.diffusers_files import STEMS
-from sbir_jax.models.unet import UNet
 from sbir_jax.tensor_names import leaves, tensor_name, to_file
-from sbir_jax.weights import build_networks
+from sbir_jax.weights import _shapes, build_networks
 
 VAE = {
     "block_out_channels": [128, 256, 512, 512],
@@ -86,30 +83,10 @@ def make(folder: pathlib.Path, model: str) -> pathlib.Path:
         file = "scheduler_config.json" if name == "scheduler" else "config.json"
         (aside / name / file).write_text(json.dumps(config))
     for name, network in networks.items():
-        _write(aside / name, STEMS[name], _shapes(network), table)
+        shapes = _shapes(type(network), network.config)
+        _write(aside / name, STEMS[name], shapes, table)
     aside.rename(path)
     return path
-
-
-def _shapes(network: Any) -> dict[str, Any]:
-    """Shapes of all parameters of a network."""
-    key, config = jax.random.key(0), network.config
-    if isinstance(network, UNet):
-        latents = jnp.zeros((1, config.stride, config.stride, config.in_channels))
-        calls = [(latents, 0, jnp.zeros((1, 1, config.cross_attention_dim)))]
-        methods = ["__call__"]
-    elif hasattr(config, "latent_channels"):
-        images = jnp.zeros((1, config.factor, config.factor, config.in_channels))
-        calls = [(images,), (jnp.zeros((1, 1, 1, config.latent_channels)),)]
-        methods = ["encode", "decode"]
-    else:
-        calls, methods = [(jnp.zeros((1, 1), int),)], ["__call__"]
-    params = {}
-    for call, method in zip(calls, methods, strict=True):
-        params |= jax.eval_shape(
-            lambda c=call, m=method: network.init(key, *c, method=m)
-        )["params"]
-    return params
 
 
 def _write(folder: pathlib.Path, stem: str, shapes: Any, table: np.ndarray) -> None:
