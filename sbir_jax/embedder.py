@@ -68,7 +68,7 @@ class Embedder:
 
     Attributes:
       size: side of the images the network sees, in pixels.
-      batch_size: images at a time, a multiple of the devices in use.
+      batch_size: images at a time, the same number on each device.
       dim: length of a descriptor.
       fingerprint: sha256 hex over everything that changes a descriptor; caches and
         indexes carry it and refuse to mix.
@@ -98,7 +98,8 @@ class Embedder:
         self.visual_scale = visual_scale
         mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
         self._mesh = mesh
-        self.batch_size = -(-batch_size // mesh.size) * mesh.size
+        groups = mesh.shape["data"]
+        self.batch_size = -(-batch_size // groups) * groups
         self.prompts = sharding.place_whole(prompts, mesh)
         self._params = sharding.place_frozen(backbone.params, mesh)
         self._batch_sharding = sharding.batch_sharding(mesh)
@@ -108,20 +109,17 @@ class Embedder:
 
         @functools.partial(jax.jit, static_argnames="modality")
         def describe(params, prompts, noise, images, context, modality):
-            def whole(images, params):
-                return features.describe(
-                    backbone,
-                    params,
-                    prompts,
-                    images,
-                    modality,
-                    noise,
-                    recipe,
-                    context=context,
-                    visual_scale=visual_scale,
-                )
-
-            return sharding.gathers(whole, mesh)(images, params)
+            return features.describe(
+                backbone,
+                params,
+                prompts,
+                images,
+                modality,
+                noise,
+                recipe,
+                context=context,
+                visual_scale=visual_scale,
+            )
 
         self._describe: Callable[..., Array] = describe
         self.dim = self._probe_dim()

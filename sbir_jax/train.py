@@ -107,7 +107,6 @@ def train_step(
     recipe: Recipe,
     config: TrainConfig,
     visual_scale: float,
-    mesh: Mesh | None = None,
 ) -> tuple[TrainState, StepMetrics]:
     """One update of the prompts on a batch of triplets.
 
@@ -115,7 +114,6 @@ def train_step(
       state: donated by the caller.
       params: frozen weights, neither differentiated nor donated.
       batch: "sketch", "positive" and "negative" images in [-1, 1].
-      mesh: over whose axis "model" `params` are split; None where they are whole.
     """
     side = batch["sketch"].shape[1] // backbone.vae_factor
     shape = (1, side, side, backbone.unet.config.in_channels)
@@ -123,7 +121,7 @@ def train_step(
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     noise = jax.random.normal(key, shape)
 
-    def loss_fn(prompts, params):
+    def loss_fn(prompts):
         visual = prompts["visual"]
         framed = [
             add_frame(batch["sketch"], visual["sketch"], visual_scale),
@@ -139,10 +137,7 @@ def train_step(
         gap = jnp.sum(sketch * (positive - negative), axis=-1)
         return loss, jnp.mean(gap < config.margin)
 
-    if mesh is not None:
-        loss_fn = sharding.gathers(loss_fn, mesh)
-    grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-    (loss, active), grads = grad_fn(state.prompts, params)
+    (loss, active), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.prompts)
     updates, opt_state = config.optimiser().update(
         grads, state.opt_state, state.prompts
     )
@@ -207,10 +202,10 @@ def train(
     """
     mesh = mesh or sharding.make_mesh()
     everywhere, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-    if config.batch_size % mesh.size:
+    if config.batch_size % mesh.shape["data"]:
         raise ValueError(
-            f"train.batch_size is {config.batch_size}, which {mesh.size} devices "
-            f"cannot share; give a multiple of {mesh.size}"
+            f"train.batch_size is {config.batch_size}, which {mesh.shape['data']} "
+            f"devices cannot share; give a multiple of {mesh.shape['data']}"
         )
     best = Best(jnp.zeros((), jnp.int32), jnp.float32(-jnp.inf), prompts)
     state = TrainState(
@@ -226,7 +221,6 @@ def train(
             recipe=recipe,
             config=config,
             visual_scale=visual_scale,
-            mesh=mesh,
         ),
         donate_argnums=0,
         out_shardings=everywhere,
