@@ -22,7 +22,8 @@ def manager(workdir: pathlib.Path) -> ocp.CheckpointManager:
     """Keeps the last two checkpoints under `workdir/checkpoints`."""
     folder = (pathlib.Path(workdir) / "checkpoints").resolve()
     options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
-    return ocp.CheckpointManager(folder, options=options)
+    handler = ocp.StandardCheckpointHandler()
+    return ocp.CheckpointManager(folder, options=options, item_handlers=handler)
 
 
 def claim(workdir: pathlib.Path, owner: dict[str, Any]) -> None:
@@ -101,6 +102,12 @@ def load_prompts(workdir: pathlib.Path, backbone: str) -> dict:
             raise FileNotFoundError(
                 f"{workdir} holds no checkpoint; train first with the same --workdir"
             )
-        state = found.restore(step, args=ocp.args.StandardRestore())
+        # Onto a device of this process: it was saved from others, perhaps more of them.
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        like = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+            found.item_metadata(step),
+        )
+        state = found.restore(step, args=ocp.args.StandardRestore(like))
     best = state["best"]
     return best["prompts"] if best["step"] else state["prompts"]
