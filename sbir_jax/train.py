@@ -1,5 +1,6 @@
 """Triplet training of the prompts; the backbone is an argument and stays as it is."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -226,12 +227,13 @@ def train(
         out_shardings=everywhere,
         compiler_options=compiler_options(),
     )
-    with checkpoint.manager(workdir) as manager:
+    with contextlib.ExitStack() as stack:
+        manager = stack.enter_context(checkpoint.manager(workdir))
         state = checkpoint.restore(manager, state)
         start = int(state.step)
         if start >= config.steps:
             return kept(state)
-        writer = MetricWriter(workdir, start)
+        writer = stack.enter_context(contextlib.closing(MetricWriter(workdir, start)))
         batches = triplets.triplet_batches(
             dataset,
             seed=config.seed,
@@ -286,7 +288,6 @@ def train(
             if save:
                 checkpoint.save(manager, step + 1, state)
         manager.wait_until_finished()
-        writer.close()
     return kept(state)
 
 
