@@ -55,6 +55,8 @@ class Experiment:
       random_weights: the baseline: a net of the same shape that has learnt nothing.
       image_size: pixels; 0 for the backbone's native size.
       embed_batch_size: images at a time at inference.
+      triplets_at_once: that go through the networks together in training; 0 for all of
+        a batch. Fewer take less memory and learn the same.
       model_shards: devices that share one copy of the frozen weights, for a backbone
         that does not fit one device.
       val_classes: seen classes held out of training; the prompts that score best on
@@ -71,6 +73,7 @@ class Experiment:
     random_weights: bool = False
     image_size: int = 0
     embed_batch_size: int = 32
+    triplets_at_once: int = 0
     model_shards: int = 1
     val_classes: int = 4
     score: Scoring = dataclasses.field(default_factory=Scoring)

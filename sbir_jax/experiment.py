@@ -68,7 +68,8 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     resolved = setup.to_json()
     workdir.mkdir(parents=True, exist_ok=True)
     # Where the data and the backbone lie may change; what they are may not.
-    moving = ("data", "backbone", "embed_batch_size", "model_shards", "score")
+    moving = ("data", "backbone", "score")
+    moving += ("embed_batch_size", "triplets_at_once", "model_shards")
     owner = {key: value for key, value in resolved.items() if key not in moving}
     owner |= {"backbone": backbone.fingerprint, "data": dataset.fingerprint}
     owner |= {"unseen": list(dataset.unseen)}
@@ -100,6 +101,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         workdir=workdir,
         score=validate,
         mesh=sharding.make_mesh(setup.model_shards),
+        at_once=setup.triplets_at_once,
     )
     trained = time.perf_counter()
 

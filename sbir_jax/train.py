@@ -108,13 +108,18 @@ def train_step(
     recipe: Recipe,
     config: TrainConfig,
     visual_scale: float,
+    at_once: int,
 ) -> tuple[TrainState, StepMetrics]:
     """One update of the prompts on a batch of triplets.
+
+    The loss is a mean over triplets, so its gradient is that of their groups: memory
+    is what one group takes, however long the batch.
 
     Args:
       state: donated by the caller.
       params: frozen weights, neither differentiated nor donated.
       batch: "sketch", "positive" and "negative" images in [-1, 1].
+      at_once: triplets in a group; b is a multiple of it.
     """
     side = batch["sketch"].shape[1] // backbone.vae_factor
     shape = (1, side, side, backbone.unet.config.in_channels)
@@ -122,12 +127,12 @@ def train_step(
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     noise = jax.random.normal(key, shape)
 
-    def loss_fn(prompts):
+    def loss_fn(prompts, group):
         visual = prompts["visual"]
         framed = [
-            add_frame(batch["sketch"], visual["sketch"], visual_scale),
-            add_frame(batch["positive"], visual["photo"], visual_scale),
-            add_frame(batch["negative"], visual["photo"], visual_scale),
+            add_frame(group["sketch"], visual["sketch"], visual_scale),
+            add_frame(group["positive"], visual["photo"], visual_scale),
+            add_frame(group["negative"], visual["photo"], visual_scale),
         ]
         latents = features.encode_image(backbone, params, jnp.concatenate(framed))
         found = features.describe_latents(
@@ -138,7 +143,15 @@ def train_step(
         gap = jnp.sum(sketch * (positive - negative), axis=-1)
         return loss, jnp.mean(gap < config.margin)
 
-    (loss, active), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.prompts)
+    def cut(images):
+        # A group has rows from all over the batch, so that all devices work on each.
+        return images.reshape(at_once, -1, *images.shape[1:]).swapaxes(0, 1)
+
+    gradient = functools.partial(
+        jax.value_and_grad(loss_fn, has_aux=True), state.prompts
+    )
+    found = jax.lax.map(gradient, jax.tree.map(cut, batch))
+    (loss, active), grads = jax.tree.map(lambda x: x.mean(axis=0), found)
     updates, opt_state = config.optimiser().update(
         grads, state.opt_state, state.prompts
     )
@@ -185,6 +198,7 @@ def train(
     workdir: pathlib.Path,
     score: Callable[[dict], dict[str, float]] | None,
     mesh: Mesh | None = None,
+    at_once: int = 0,
 ) -> tuple[dict, int]:
     """Trains from the last checkpoint of `workdir`, or from `prompts`.
 
@@ -197,6 +211,8 @@ def train(
         None where no class was held out: the last prompts are kept then.
       mesh: the devices of all processes (`sharding.make_mesh`); with its axis "model"
         longer than 1 the frozen weights are split over it.
+      at_once: triplets, over all hosts, that go through the networks together; 0 for
+        all of a batch. It changes what a step takes, not what it learns.
     Returns: the learned prompts and the step they are of.
     Raises: FloatingPointError at the first loss that is not a number; the last good
       checkpoint stays.
@@ -207,6 +223,12 @@ def train(
         raise ValueError(
             f"train.batch_size is {config.batch_size}, which {mesh.shape['data']} "
             f"devices cannot share; give a multiple of {mesh.shape['data']}"
+        )
+    at_once = at_once or config.batch_size
+    if at_once % mesh.shape["data"] or config.batch_size % at_once:
+        raise ValueError(
+            f"triplets_at_once is {at_once}; give a divisor of train.batch_size "
+            f"({config.batch_size}) that {mesh.shape['data']} devices can share"
         )
     best = Best(jnp.zeros((), jnp.int32), jnp.float32(-jnp.inf), prompts)
     state = TrainState(
@@ -222,6 +244,7 @@ def train(
             recipe=recipe,
             config=config,
             visual_scale=visual_scale,
+            at_once=at_once,
         ),
         donate_argnums=0,
         out_shardings=everywhere,

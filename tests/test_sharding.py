@@ -8,8 +8,9 @@ import pytest
 import test_unet
 
 from sbir_jax import data, sharding, weights
-from sbir_jax.embedder import PARTS, Embedder, text_states
+from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
+from sbir_jax.frozen import PARTS, text_states
 from sbir_jax.models.configs import UNetConfig
 from sbir_jax.models.unet import UNet
 from sbir_jax.prompts import PromptConfig, init_prompts
@@ -67,7 +68,7 @@ def test_prompts_after_20_steps_are_those_of_one_device(
     start = init_prompts(PromptConfig(), 32, text_states(tiny, [""])[0])
     config = TrainConfig(steps=20, batch_size=8, log_every=20, save_every=20)
 
-    def learn(name, mesh):
+    def learn(name, mesh, at_once=0):
         learned, step = train(
             tiny,
             dataset,
@@ -80,6 +81,7 @@ def test_prompts_after_20_steps_are_those_of_one_device(
             workdir=tmp_path / name,
             score=None,
             mesh=mesh,
+            at_once=at_once,
         )
         assert step == 20
         return learned
@@ -88,9 +90,10 @@ def test_prompts_after_20_steps_are_those_of_one_device(
     wanted = learn("one", alone)
     moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), wanted, start)
     assert min(jax.tree.leaves(moved)) > 1e-3, moved
-    for model in (1, 4):
+    # Two groups of devices that share the weights also take the batch in four groups.
+    for model, at_once in ((1, 0), (4, 2)):
         (tmp_path / str(model)).mkdir()
-        found = learn(str(model), sharding.make_mesh(model))
+        found = learn(str(model), sharding.make_mesh(model), at_once)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=0),
             found,

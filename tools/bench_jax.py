@@ -10,8 +10,8 @@ import numpy as np
 from jax.extend.core import jaxprs_in_params
 
 from sbir_jax import features, train
-from sbir_jax.embedder import PARTS
 from sbir_jax.features import TAPS, Recipe
+from sbir_jax.frozen import PARTS
 from sbir_jax.models import winograd
 from sbir_jax.prompts import PromptConfig, init_prompts
 from sbir_jax.weights import load_backbone
@@ -146,6 +146,7 @@ class Side:
             recipe=recipe,
             config=config,
             visual_scale=1.0,
+            at_once=1,
         )
         options = train.compiler_options()
         return jax.jit(step, donate_argnums=0, compiler_options=options), state

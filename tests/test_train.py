@@ -1,0 +1,81 @@
+"""One training step, on its own."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sbir_jax import data
+from sbir_jax.features import Recipe
+from sbir_jax.frozen import text_states
+from sbir_jax.prompts import PromptConfig, init_prompts
+from sbir_jax.train import Best, TrainConfig, TrainState, train, train_step
+
+RECIPE = Recipe(("up.0.out",))
+BATCH = 4
+
+
+@pytest.fixture(scope="module")
+def prompts(tiny):
+    return init_prompts(PromptConfig(), 32, text_states(tiny, [""])[0])
+
+
+def compiled_step(backbone, prompts, at_once):
+    """A step on four triplets, compiled for groups of `at_once`, and its arguments."""
+    config = TrainConfig(batch_size=BATCH, warmup=0.0)
+    zero = jnp.zeros((), jnp.int32)
+    best = Best(zero, jnp.float32(-jnp.inf), prompts)
+    state = TrainState(zero, prompts, config.optimiser().init(prompts), best)
+    images = np.random.default_rng(0).uniform(-1, 1, (3, BATCH, 32, 32, 3))
+    names = ("sketch", "positive", "negative")
+    batch = dict(zip(names, images.astype(np.float32), strict=True))
+    step = functools.partial(
+        train_step,
+        backbone=backbone,
+        recipe=RECIPE,
+        config=config,
+        visual_scale=1.0,
+        at_once=at_once,
+    )
+    arguments = (state, backbone.params, batch)
+    return jax.jit(step).lower(*arguments).compile(), arguments
+
+
+def test_a_step_over_groups_is_the_step_over_all_in_less_memory(tiny, prompts):
+    found, held = {}, {}
+    for at_once in (BATCH, 1):
+        step, arguments = compiled_step(tiny, prompts, at_once)
+        state, measured = step(*arguments)
+        found[at_once] = {**measured.compute(), "moments": state.opt_state}
+        held[at_once] = step.memory_analysis().temp_size_in_bytes
+    assert found[BATCH]["grad_norm"] > 0
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7),
+        found[1],
+        found[BATCH],
+    )
+    assert held[1] < held[BATCH] / 2, held
+
+
+def test_groups_that_do_not_fill_a_batch_are_refused(
+    tiny, prompts, shapes_root, tmp_path
+):
+    dataset = data.load(
+        "folder", str(shapes_root), unseen="gem,ring", cache_dir=str(tmp_path)
+    )
+    with pytest.raises(ValueError, match=r"triplets_at_once is 3; give a divisor"):
+        train(
+            tiny,
+            dataset,
+            prompts,
+            task="category",
+            recipe=RECIPE,
+            config=TrainConfig(batch_size=8),
+            image_size=32,
+            visual_scale=1.0,
+            workdir=tmp_path,
+            score=None,
+            at_once=3,
+        )
