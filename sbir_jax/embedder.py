@@ -103,9 +103,7 @@ class Embedder:
         self.prompts = sharding.place_whole(prompts, mesh)
         self._params = sharding.place_frozen(backbone.params, mesh)
         self._batch_sharding = sharding.batch_sharding(mesh)
-        side = size // backbone.vae_factor
-        shape = (side, side, backbone.unet.config.in_channels)
-        self._noise = features.noise_bank(recipe, shape)
+        self._noise = features.noise_bank(recipe, backbone.latent_shape(size))
 
         @functools.partial(jax.jit, static_argnames="modality")
         def describe(params, prompts, noise, images, context, modality):

@@ -76,9 +76,9 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     checkpoint.claim(workdir, owner)
     checkpoint.write_json(workdir / "config.json", resolved)
 
-    prompts = init_prompts(
-        setup.prompt, size, text_states(backbone, [setup.prompt.text])[0]
-    )
+    states = text_states(backbone, [setup.prompt.text])[0]
+    latent = backbone.latent_shape(size)
+    prompts = init_prompts(setup.prompt, size, states, latent)
     logging.info("prompts:\n%s", parameter_overview.get_parameter_overview(prompts))
 
     def embedder(recipe: Recipe) -> Embedder:

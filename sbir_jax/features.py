@@ -186,9 +186,24 @@ def encode_prompted(
     modality: Modality,
     visual_scale: float = 1.0,
 ) -> Float[Array, "b y x c"]:
-    """Latents of images in [-1, 1] with the modality's frame around them."""
-    framed = add_frame(images, prompts["visual"][modality], visual_scale)
-    return encode_image(backbone, params, framed)
+    """Latents of images in [-1, 1], with the modality's frame around either."""
+    if "visual" in prompts:
+        images = add_frame(images, prompts["visual"][modality], visual_scale)
+    latents = encode_image(backbone, params, images)
+    return prompt_latents(prompts, latents, modality, visual_scale)
+
+
+def prompt_latents(
+    prompts: dict,
+    latents: Float[Array, "b y x c"],
+    modality: Modality,
+    visual_scale: float = 1.0,
+) -> Float[Array, "b y x c"]:
+    """Latents with the modality's frame around them, where the prompts have one there
+    (ours); those of prompts in pixels as they are."""
+    if "latent" not in prompts:
+        return latents
+    return add_frame(latents, prompts["latent"][modality], visual_scale)
 
 
 def describe(

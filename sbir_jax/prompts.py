@@ -1,9 +1,10 @@
-"""The trainable pytree: a pixel frame per modality and a matrix in place of the text.
+"""The trainable pytree: a frame per modality and a matrix in place of the text.
 
-    {"visual": {"sketch": frame, "photo": frame}, "text": [n, d]}
+    {"visual": {"sketch": frame, "photo": frame}, "text": [n, d]}    in pixels
+    {"latent": {"sketch": frame, "photo": frame}, "text": [n, d]}    in latent space
 
 A frame is its four strips and nothing else, so that every number under the optimiser
-is a pixel of the border: 2 * 3 * width * (h + w - 2 * width) of them.
+is one of the border: 2 * channels * width * (h + w - 2 * width) of them.
 """
 
 import dataclasses
@@ -28,6 +29,10 @@ class PromptConfig:
 
     Attributes:
       border: width of the frame in pixels; 0 takes 16 px at 512 px, scaled.
+      space: "pixel", where the frame is added to the image, or "latent" (ours), where
+        it is added to what the autoencoder makes of the image, as wide as the border
+        is there and at least one cell. No gradient then goes through the autoencoder,
+        and training reads latents that were encoded once.
       text: the words whose embedding the text prompt starts from (ours: the paper
         does not say). The empty string is what the backbone knows as "no caption".
       visual_scale: how far the frame moves for one unit of its parameters (ours). The
@@ -36,75 +41,97 @@ class PromptConfig:
     """
 
     border: int = 0
+    space: str = "pixel"
     text: str = ""
     visual_scale: float = 1.0
 
-    def width(self, size: int) -> int:
-        """Pixels of border for images of `size` pixels. ValueError if it fills them."""
-        width = self.border or max(1, round(BORDER_AT_512 * size / 512))
-        if not 0 < 2 * width < size:
+    def __post_init__(self):
+        if self.space not in ("pixel", "latent"):
+            raise ValueError(f"prompt.space is {self.space!r}; give pixel or latent")
+
+    def width(self, size: int, factor: int = 1) -> int:
+        """Cells of border, of `factor` pixels each, for images of `size` pixels.
+
+        Raises: ValueError where the border leaves nothing of the image.
+        """
+        border = self.border or max(1, round(BORDER_AT_512 * size / 512))
+        width = max(1, round(border / factor))
+        most = (size // factor - 1) // 2
+        if border < 1 or width > most:
             raise ValueError(
-                f"prompt.border is {width} px, which leaves nothing of a {size} px "
-                f"image; give 1 to {(size - 1) // 2}, or 0 for {BORDER_AT_512} px at "
+                f"prompt.border is {border} px, which leaves nothing of a {size} px "
+                f"image; give 1 to {factor * most}, or 0 for {BORDER_AT_512} px at "
                 "512 px, scaled"
             )
         return width
 
 
 def init_prompts(
-    config: PromptConfig, size: int, text_states: Float[Array, "n d"]
+    config: PromptConfig,
+    size: int,
+    text_states: Float[Array, "n d"],
+    latent: tuple[int, int, int] | None = None,
 ) -> dict:
     """Prompts that change nothing yet: a zero frame and the start text's own states.
 
     Args:
       size: side of the images, in pixels.
       text_states: the text encoder's output for `config.text`.
+      latent: [y, x, c] of such an image's latent (`Backbone.latent_shape`), for frames
+        that are added there.
     Returns: the pytree above, float32.
+    Raises: ValueError as `PromptConfig.width`.
     """
-    width = config.width(size)
+    if config.space == "pixel":
+        name, side, channels, width = "visual", size, 3, config.width(size)
+    else:
+        if latent is None:
+            raise ValueError("a frame in latent space needs the shape of the latents")
+        side, _, channels = latent
+        name, width = "latent", config.width(size, size // side)
 
     def frame() -> dict[str, Array]:
         return {
-            "top": jnp.zeros((width, size, 3)),
-            "bottom": jnp.zeros((width, size, 3)),
-            "left": jnp.zeros((size - 2 * width, width, 3)),
-            "right": jnp.zeros((size - 2 * width, width, 3)),
+            "top": jnp.zeros((width, side, channels)),
+            "bottom": jnp.zeros((width, side, channels)),
+            "left": jnp.zeros((side - 2 * width, width, channels)),
+            "right": jnp.zeros((side - 2 * width, width, channels)),
         }
 
     return {
-        "visual": {modality: frame() for modality in MODALITIES},
+        name: {modality: frame() for modality in MODALITIES},
         "text": jnp.asarray(text_states, jnp.float32),
     }
 
 
-def frame_image(frame: Mapping[str, Array]) -> Float[Array, "h w 3"]:
+def frame_image(frame: Mapping[str, Array]) -> Float[Array, "h w c"]:
     """The four strips as one picture with zeros inside."""
-    height = frame["left"].shape[0]
+    height, width, channels = frame["left"].shape
     inside = jnp.zeros(
-        (height, frame["top"].shape[1] - 2 * frame["left"].shape[1], 3),
-        frame["left"].dtype,
+        (height, frame["top"].shape[1] - 2 * width, channels), frame["left"].dtype
     )
     middle = jnp.concatenate([frame["left"], inside, frame["right"]], axis=1)
     return jnp.concatenate([frame["top"], middle, frame["bottom"]], axis=0)
 
 
 def add_frame(
-    images: Float[Array, "b h w 3"],
+    images: Float[Array, "b h w c"],
     frame: Mapping[str, Array],
     scale: float = 1.0,
-) -> Float[Array, "b h w 3"]:
-    """Adds the frame to every image, before the autoencoder; pixels in [-1, 1].
+) -> Float[Array, "b h w c"]:
+    """Adds the frame to every image, in pixels of [-1, 1], or to every latent.
 
     Koley et al. combine frame and image by "+" in pixel space; the sum is not clipped
     (ours), since a clipped pixel would pass no gradient.
 
-    Raises: ValueError where the frame was made for another image size.
+    Raises: ValueError where the frame was made for another size, or other latents.
     """
     picture = frame_image(frame)
     if picture.shape != images.shape[1:]:
         raise ValueError(
-            f"the prompt's frame is for images of {picture.shape[:2]} px and these are "
-            f"{images.shape[1:3]} px: prompts belong to the size they were trained at"
+            f"the prompt's frame is for {picture.shape} (rows, columns, channels) and "
+            f"these are {images.shape[1:]}: prompts belong to the image size and the "
+            "autoencoder they were trained with"
         )
     return images + (scale * picture)[None].astype(images.dtype)
 

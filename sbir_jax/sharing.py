@@ -30,10 +30,15 @@ from sbir_jax.prompts import MODALITIES
 from sbir_jax.weights import load_backbone
 
 FILE, CARD, KEY, FORMAT = "prompts.safetensors", "README.md", "sbir_jax", 1
-NAMES = {"text"} | {
-    f"visual.{modality}.{side}"
-    for modality in MODALITIES
-    for side in ("top", "bottom", "left", "right")
+# The tensors of either kind of prompts, by where their frames are added.
+NAMES = {
+    place: {"text"}
+    | {
+        f"{place}.{modality}.{side}"
+        for modality in MODALITIES
+        for side in ("top", "bottom", "left", "right")
+    }
+    for place in ("visual", "latent")
 }
 
 
@@ -123,10 +128,10 @@ def load_prompts(
             f"fingerprint {head['backbone_fingerprint'][:12]} and {where} has "
             f"{loaded.fingerprint[:12]}: prompts fit only their own backbone"
         )
-    prompts: dict[str, Any] = {"visual": {}, "text": tensors.pop("text")}
+    prompts: dict[str, Any] = {"text": tensors.pop("text")}
     for name, value in tensors.items():
-        _, modality, side = name.split(".")
-        prompts["visual"].setdefault(modality, {})[side] = value
+        place, modality, side = name.split(".")
+        prompts.setdefault(place, {}).setdefault(modality, {})[side] = value
     embedder = Embedder(
         loaded, prompts, recipe, head["size"], head["visual_scale"], batch_size
     )
@@ -168,7 +173,7 @@ def _read(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    if head.get("format") != FORMAT or set(tensors) != NAMES:
+    if head.get("format") != FORMAT or set(tensors) not in NAMES.values():
         raise ValueError(
             f"{path} holds no prompts that this version of sbir_jax reads (format "
             f"{head.get('format')}, {len(tensors)} tensors); it reads format {FORMAT}"
@@ -187,6 +192,7 @@ def _card(name: str, head: dict[str, Any], tensors: dict[str, np.ndarray]) -> st
         "timestep": head["recipe"]["timestep"],
         "noise copies": head["recipe"]["copies"],
         "pooling": f"{head['recipe']['pooling']}, {grid} x {grid} cells",
+        "frames": "in pixels" if "visual.photo.top" in tensors else "in latent space",
         "learned numbers": f"{count:,}",
         "fingerprint": f"`{head['fingerprint'][:12]}`",
     }

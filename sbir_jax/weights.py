@@ -85,6 +85,11 @@ class Backbone:
         """Pixels along one side of a latent."""
         return self.vae.config.factor
 
+    def latent_shape(self, size: int) -> tuple[int, int, int]:
+        """[y, x, c] of the latent of an image of `size` pixels."""
+        side = size // self.vae_factor
+        return side, side, self.unet.config.in_channels
+
     @property
     def stride(self) -> int:
         """Image height and width must be multiples of this many pixels."""

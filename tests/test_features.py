@@ -79,6 +79,31 @@ def test_modality_chooses_the_frame(tiny, parts):
     assert float(gap.max()) > 1e-4
 
 
+def test_a_frame_in_latent_space_is_added_to_what_the_autoencoder_gives(tiny, parts):
+    images, prompts, _ = parts
+    config = PromptConfig(space="latent")
+    framed = init_prompts(config, 32, prompts["text"], tiny.latent_shape(32))
+    frame = framed["latent"]["photo"]
+    frame["top"] = frame["top"].at[0, 5, 2].set(1.5)
+
+    @jax.jit
+    def encode(params, prompts, images):
+        return [
+            features.encode_prompted(tiny, params, prompts, images, modality, 2.0)
+            for modality in ("sketch", "photo")
+        ]
+
+    sketch, photo = encode(tiny.params, framed, images)
+    plain, _ = encode(tiny.params, prompts, images)
+    np.testing.assert_array_equal(sketch, plain)
+    moved = np.zeros((8, 8, 4), np.float32)
+    moved[0, 5, 2] = 3.0
+    np.testing.assert_allclose(photo - sketch, [moved, moved], atol=1e-6)
+    # Of another size: said so, whichever space the frame is in.
+    with pytest.raises(ValueError, match=r"\(8, 8, 4\) .* these are \(16, 16, 4\)"):
+        encode(tiny.params, framed, jnp.zeros((1, 64, 64, 3)))
+
+
 def test_context_replaces_the_text_prompt(tiny, parts):
     _, prompts, _ = parts
     same = jnp.stack([prompts["text"]] * 2)

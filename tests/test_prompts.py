@@ -10,9 +10,25 @@ def prompts_of(size, border=0):
     return init_prompts(PromptConfig(border=border), size, jnp.ones((77, 4)))
 
 
+LATENT = PromptConfig(space="latent")
+
+
 @pytest.mark.parametrize("size, width", [(512, 16), (768, 24), (64, 2), (8, 1)])
 def test_border_is_16_px_at_512_and_scales(size, width):
     assert PromptConfig().width(size) == width
+
+
+@pytest.mark.parametrize("size, factor, cells", [(512, 8, 2), (64, 4, 1), (256, 8, 1)])
+def test_a_border_in_latent_space_is_as_wide_and_never_nothing(size, factor, cells):
+    side = size // factor
+    prompts = init_prompts(LATENT, size, jnp.ones((77, 4)), (side, side, 5))
+    assert set(prompts) == {"latent", "text"}
+    for frame in prompts["latent"].values():
+        picture = frame_image(jax.tree.map(jnp.ones_like, frame))
+        assert picture.shape == (side, side, 5)
+        assert picture.sum() == 5 * (side**2 - (side - 2 * cells) ** 2)
+    wide = PromptConfig(border=3 * factor, space="latent")
+    assert wide.width(size, factor) == 3
 
 
 def test_number_of_trained_scalars_is_that_of_a_border():
@@ -56,7 +72,7 @@ def test_scale_multiplies_the_frame():
 
 def test_frame_of_another_size_is_refused():
     frame = prompts_of(32)["visual"]["photo"]
-    with pytest.raises(ValueError, match=r"\(32, 32\) px .* \(64, 64\) px"):
+    with pytest.raises(ValueError, match=r"\(32, 32, 3\) .* these are \(64, 64, 3\)"):
         add_frame(jnp.zeros((1, 64, 64, 3)), frame)
 
 
@@ -64,3 +80,13 @@ def test_frame_of_another_size_is_refused():
 def test_border_that_fills_the_image_is_refused(border):
     with pytest.raises(ValueError, match=f"prompt.border is {border}"):
         PromptConfig(border=border).width(32)
+
+
+def test_impossible_frames_in_latent_space_are_refused():
+    with pytest.raises(ValueError, match=r"space is 'text'; give pixel or latent"):
+        PromptConfig(space="text")
+    with pytest.raises(ValueError, match="needs the shape of the latents"):
+        init_prompts(LATENT, 32, jnp.ones((77, 4)))
+    # 14 px are 4 cells, which is all there is; 12 px are one too many already for 6.
+    with pytest.raises(ValueError, match=r"border is 14 px.* give 1 to 12"):
+        PromptConfig(border=14, space="latent").width(32, 4)

@@ -39,6 +39,19 @@ def test_both_heat_maps_sum_to_the_score(embedder):
         assert not np.allclose(found.sketch_heat, found.photo_heat)
 
 
+def test_frames_in_latent_space_count(tiny):
+    config, states = PromptConfig(space="latent"), text_states(tiny, [""])[0]
+    prompts = init_prompts(config, 32, states, tiny.latent_shape(32))
+    prompts["latent"]["photo"] = jax.tree.map(
+        lambda x: x + 0.3, prompts["latent"]["photo"]
+    )
+    embedder = Embedder(tiny, prompts, Recipe(("up.0.out",), copies=2), 32)
+    score = float(
+        embedder.embed([SKETCH], "sketch")[0] @ embedder.embed([PHOTO], "photo")[0]
+    )
+    assert lib.explain(embedder, SKETCH, PHOTO).score == pytest.approx(score, abs=1e-5)
+
+
 @pytest.mark.parametrize("grid", [1, 2])
 @pytest.mark.parametrize("pooling", ["max", "mean"])
 def test_credit_is_value_times_gradient_at_fixed_lengths(pooling, grid):

@@ -17,18 +17,23 @@ from sbir_jax.sharing import load_prompts, push, save_prompts
 RECIPE = Recipe(("up.0.out",), copies=2, pooling="mean")
 
 
-@pytest.fixture(scope="module")
-def embedder(tiny):
+def learned(tiny, config):
     """Prompts of random numbers, as if learned."""
-    prompts = init_prompts(PromptConfig(border=3), 32, text_states(tiny, [""])[0])
+    states = text_states(tiny, [""])[0]
+    prompts = init_prompts(config, 32, states, tiny.latent_shape(32))
     leaves, tree = jax.tree.flatten(prompts)
     keys = jax.random.split(jax.random.key(0), len(leaves))
-    learned = [
+    moved = [
         leaf + 0.1 * jax.random.normal(key, leaf.shape)
         for leaf, key in zip(leaves, keys, strict=True)
     ]
-    prompts = jax.tree.unflatten(tree, learned)
+    prompts = jax.tree.unflatten(tree, moved)
     return Embedder(tiny, prompts, RECIPE, 32, visual_scale=2.0, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def embedder(tiny):
+    return learned(tiny, PromptConfig(border=3))
 
 
 @pytest.fixture
@@ -58,6 +63,20 @@ def test_one_small_file_that_says_what_it_is(embedder, folder):
     card = (folder / "README.md").read_text()
     assert card.startswith("---\n") and "library_name: sbir_jax" in card
     assert head["fingerprint"][:12] in card and "load_prompts" in card
+    assert "| frames | in pixels |" in card
+
+
+def test_frames_in_latent_space_are_saved_as_such(tiny, embedder, tmp_path):
+    latent = learned(tiny, PromptConfig(space="latent"))
+    save_prompts(latent, tmp_path)
+    loaded = load_prompts(tmp_path, batch_size=8)
+    assert loaded.fingerprint == latent.fingerprint != embedder.fingerprint
+    pixels = np.full((1, 32, 32, 3), 90, np.uint8)
+    found = loaded.embed(pixels, "sketch")
+    np.testing.assert_array_equal(found, latent.embed(pixels, "sketch"))
+    with safe_open(tmp_path / "prompts.safetensors", framework="numpy") as file:
+        assert file.get_tensor("latent.sketch.top").shape == (1, 8, 4)
+    assert "| frames | in latent space |" in (tmp_path / "README.md").read_text()
 
 
 def test_a_card_that_was_written_stays(embedder, folder):

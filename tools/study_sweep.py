@@ -120,7 +120,8 @@ def open_bench(
     scale = setup.prompt.visual_scale
     if run is None:
         states = text_states(backbone, [setup.prompt.text])[0]
-        prompts = init_prompts(setup.prompt, size, states)
+        latent = backbone.latent_shape(size)
+        prompts = init_prompts(setup.prompt, size, states, latent)
     else:
         _check_run(run, setup, dataset)
         prompts = checkpoint.load_prompts(run, backbone.fingerprint)
@@ -216,12 +217,9 @@ class Program:
 
     def noise(self, copies: int, seed: int) -> Float[Array, "k y x c"]:
         """The bank of a recipe with so many copies."""
-        backbone = self.bench.backbone
-        side = self.bench.size // backbone.vae_factor
+        shape = self.bench.backbone.latent_shape(self.bench.size)
         recipe = Recipe(("out",), copies=copies, noise_seed=seed)
-        return features.noise_bank(
-            recipe, (side, side, backbone.unet.config.in_channels)
-        )
+        return features.noise_bank(recipe, shape)
 
     def place(self, rows: np.ndarray) -> Array:
         return jax.device_put(sharding.pad_batch(rows, self.batch_size), self._split)

@@ -271,8 +271,7 @@ def _maps(
     prompts = jax.tree.map(np.asarray, embedder.prompts)
     learned = prompts["text"]
     words = learned if text is None else np.asarray(text_states(backbone, [text]))[0]
-    side = embedder.size // backbone.vae_factor
-    shape = (side, side, backbone.unet.config.in_channels)
+    shape = backbone.latent_shape(embedder.size)
     noise = features.noise_bank(embedder.recipe, shape)
     run = _program(embedder)
     found = run(backbone.params, prompts, noise, pair, np.stack([words, learned]))
