@@ -3,7 +3,8 @@
 from setuptools import find_packages, setup
 
 SERVE = ["fastapi", "uvicorn", "python-multipart"]
-TEST = ["pytest>=8", "beartype", "scikit-learn", "ir-measures", "ruff", "pyright"]
+TEST = ["pytest>=8", "beartype", "ruff", "pyright"]
+TEST += ["scikit-learn", "pytrec-eval-terrier"]  # the oracles of the metrics
 TEST += [*SERVE, "httpx2"]  # httpx2: FastAPI's test client
 TEST += ["nbclient", "ipykernel"]  # the notebooks
 # The oracle: the models' PyTorch originals. Nothing in the package imports them.
@@ -48,6 +49,7 @@ setup(
         "transformers",
         "tensorflow-datasets",
         "array_record",
+        "psutil",
         "pyarrow",
         "grain",
         "clu",

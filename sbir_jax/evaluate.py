@@ -86,8 +86,11 @@ def make_protocol(
 
     Args:
       generalised: a key of `GENERALISED`.
-    Raises: ValueError where no sketch has anything to find, or for another rule.
+    Raises: ValueError where no sketch has anything to find, for another rule, or for a
+      cut-off below 1.
     """
+    if any(k < 1 for k in cutoffs):
+        raise ValueError(f"cutoffs are {tuple(cutoffs)}; give whole numbers from 1")
     if generalised not in GENERALISED:
         rules = "; ".join(f"{key!r} ({rule})" for key, rule in GENERALISED.items())
         raise ValueError(f"generalised is {generalised!r}; give one of {rules}")
@@ -227,7 +230,8 @@ def chance(protocol: Protocol, draws: int = 10) -> dict[str, float]:
 def subsample(protocol: Protocol, limit: int) -> Protocol:
     """At most `limit` queries and `limit` photos, evenly spaced; for training curves.
 
-    Queries whose right photos all fell out are dropped with them.
+    By instance the queries' own photos come on top. Queries whose right photos all fell
+    out are dropped with them.
     """
 
     def spread(n: int) -> np.ndarray:
@@ -238,7 +242,7 @@ def subsample(protocol: Protocol, limit: int) -> Protocol:
         # The pairs come first: a gallery without its sketches' own photos is no test.
         asked = protocol.query_instances[spread(len(protocol.queries))]
         paired = np.flatnonzero(np.isin(protocol.gallery_instances, asked))
-        photos = np.unique(np.concatenate([paired, photos]))[: 2 * limit]
+        photos = np.union1d(paired, photos)
     labels, instances = (
         protocol.gallery_labels[photos],
         protocol.gallery_instances[photos],

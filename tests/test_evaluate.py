@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import pytrec_eval
 from hand_made import items
 
 from sbir_jax import evaluate, metrics
@@ -109,6 +110,87 @@ def test_chance_is_what_blind_ranking_expects():
     expected = (h + (r - 1) / (n - 1) * (n - h)) / n
     assert found["mAP@all"] == pytest.approx(expected, rel=0.02)
     assert found["P@50"] == pytest.approx(0.1, rel=0.05)
+
+
+def same_size(classes, photos):
+    """A gallery sorted by class, as files are; the queries are its labels too."""
+    labels = np.repeat(np.arange(classes), photos).astype(np.int32)
+    rows = np.arange(len(labels))
+    return evaluate.Protocol(
+        "category", rows, rows, labels, labels, rows, rows, 0, (10,)
+    )
+
+
+@pytest.mark.parametrize("task", ["category", "fine_grained"])
+def test_a_model_that_tells_nothing_apart_scores_as_chance(task):
+    protocol = dataclasses.replace(same_size(16, 12), task=task)
+    same = np.ones((192, 4), np.float32) / 2
+    found, _ = evaluate.score(protocol, evaluate.similarity(same, same))
+    blind = evaluate.chance(protocol)
+    for name, value in found.items():
+        assert value == pytest.approx(blind[name], abs=0.04), name
+
+
+def test_descriptors_that_are_no_numbers_are_refused():
+    protocol = same_size(2, 2)
+    good = np.eye(4, dtype=np.float32)
+    bad = good.copy()
+    bad[2, 1] = np.nan
+    for pair in ((good, bad), (bad, good)):
+        with pytest.raises(ValueError, match="NaN: the descriptors are broken"):
+            evaluate.score(protocol, evaluate.similarity(*pair))
+
+
+def test_one_sketch_and_one_photo():
+    for task in ("category", "fine_grained"):
+        protocol = dataclasses.replace(same_size(1, 1), task=task)
+        one = np.ones((1, 4), np.float32)
+        found, _ = evaluate.score(protocol, evaluate.similarity(one, one))
+        assert found.pop("P@10", 0.1) == 0.1 and set(found.values()) == {1.0}
+
+
+def test_cut_offs_count_from_one(dataset):
+    with pytest.raises(ValueError, match=r"cutoffs are \(100, 0\)"):
+        evaluate.make_protocol(dataset, ("cup",), "category", (100, 0))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_accuracies_are_those_of_trec_eval(seed):
+    """Within the class and in the whole gallery, with every photo there once or twice.
+
+    As with the basic photos of Sketchy, and with these and the extended ones.
+    """
+    rng = np.random.default_rng(seed)
+    classes = np.sort(rng.integers(0, 6, 60))
+    copies = 1 + seed % 2
+    labels, instances = np.tile(classes, copies), np.tile(np.arange(60), copies)
+    own = rng.integers(0, 60, 600)
+    scores = rng.integers(0, 30, (600, 60 * copies)) + 8.0 * (own[:, None] == instances)
+    scores += 1e-3 * rng.permutation(60 * copies)  # no ties: theirs are by name
+    protocol = evaluate.Protocol(
+        "fine_grained", np.arange(600), np.arange(len(labels)), classes[own], labels,
+        own, instances, 0, (),
+    )  # fmt: skip
+    found, per_class = evaluate.score(protocol, lambda rows: scores[rows])
+    right = {str(q): {str(g): 1 for g in np.flatnonzero(instances == own[q])}
+             for q in range(600)}  # fmt: skip
+    for suffix, shown in (
+        ("", labels == classes[own][:, None]),
+        (evaluate.WHOLE, np.ones(scores.shape, bool)),
+    ):
+        run = {
+            str(q): {str(g): float(scores[q, g]) for g in np.flatnonzero(shown[q])}
+            for q in range(600)
+        }
+        said = pytrec_eval.RelevanceEvaluator(right, {"success.1,5,10"}).evaluate(run)
+        for k in (1, 5, 10):
+            each = np.array([said[str(q)][f"success_{k}"] for q in range(600)])
+            assert found[f"Acc@{k}{suffix}"] == pytest.approx(each.mean(), abs=1e-9)
+            if (k, suffix) == (1, ""):
+                for label, value in per_class.items():
+                    mine = each[classes[own] == label].mean()
+                    assert value == pytest.approx(mine, abs=1e-9)
+    assert found["Acc@1"] > found["Acc@1 (whole gallery)"]
 
 
 def test_generalised_gallery_adds_all_seen_photos_and_no_query(dataset):
