@@ -73,12 +73,15 @@ def comparable(report: dict) -> published.Split:
     Args:
       report: as `experiment.run` makes it; "benchmark", "protocol" and "per_class" are
         read.
-    Raises: NotComparable if the benchmark has no published figures, if the classes are
-      not those of a split, or if the number of sketches or photos is another.
+    Raises: NotComparable if the benchmark has no published figures, if words stood
+      beside the sketches, if the classes are not those of a split, or if the number of
+      sketches or photos is another.
     """
     benchmark, protocol = report.get("benchmark", ""), report.get("protocol", {})
     if benchmark not in published.SPLITS:
         raise NotComparable(f"there are no published figures for {benchmark}")
+    if (words := protocol.get("words", "none")) != "none":
+        raise NotComparable(f"words stood beside the sketches ({words})")
     classes = list(next(iter(report.get("per_class", {}).values()), ()))
     match = published.nearest(classes, benchmark)
     if not match.exact:

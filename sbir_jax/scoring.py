@@ -88,9 +88,8 @@ def cached_embed(
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `embed`, kept in `folder` as float16 beside a parquet of ids and labels.
 
-    What is kept is used again only for the same embedder, data, protocol
-    and words. Figures
-    are always of the kept float16, so a run scored twice gives the same ones.
+    What is kept is used again only for the same embedder, data, protocol and words.
+    Figures are always of the kept float16, so a run scored twice gives the same ones.
     """
     asked = hashlib.sha256(protocol.queries.tobytes() + protocol.gallery.tobytes())
     asked.update(json.dumps([texts, text_share]).encode())

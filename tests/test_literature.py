@@ -23,6 +23,7 @@ def report(split="21", gallery="extended", benchmark="sketchy", task="category")
         "benchmark": benchmark,
         "protocol": {
             "task": task,
+            "words": "none",
             "queries": found.sketches(),
             "gallery": found.galleries()[gallery],
         },
@@ -166,6 +167,7 @@ def changed(**changes):
         (changed(benchmark="toybox"), "no published figures for toybox"),
         (changed(benchmark="folder"), "no published figures for folder"),
         (changed(benchmark="chairv2"), "no published figures for chairv2"),
+        (changed(words="class, share 1"), "words stood beside the sketches (class"),
         (changed(queries=525), "525 sketches over 10453 photos were scored"),
         (changed(gallery=10452), "12,694 sketches over 2,100 photos or 12,694"),
         (changed(per_class={"frozen": {"bat": 1.0}}), "nearest to Sketchy's split 21"),

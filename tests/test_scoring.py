@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hand_made import items
 
-from sbir_jax import evaluate, scoring
+from sbir_jax import evaluate, experiment, scoring
 from sbir_jax.config import Scoring
 from sbir_jax.data.dataset import Dataset
 from sbir_jax.embedder import Embedder
@@ -92,3 +92,36 @@ def test_descriptors_are_kept_for_the_same_question_only(dataset, tmp_path):
     assert not asked(whole, ["a"] * 3, 1.0)
     assert asked(whole, ["b"] * 3, 1.0)
     assert asked(whole, ["b"] * 3, 0.5)
+
+
+@pytest.mark.parametrize("task", ["category", "fine_grained"])
+def test_prompts_are_chosen_on_held_out_seen_classes_only(task):
+    labels = np.repeat(np.arange(4), 3)
+    instances = np.arange(12)
+    whole = Dataset(
+        name="hand-made",
+        classes=("red_cup", "dog", "car", "hat"),
+        seen=("red_cup", "hat"),
+        unseen=("dog",),
+        val=("car",),
+        sketches=items("sketch", labels, instances),
+        photos=items("photo", labels, instances),
+        skipped=(),
+        fingerprint="",
+    )
+    asked = []
+    descriptors = np.hstack([np.eye(4)[labels], 0.1 * np.eye(12)]).astype(np.float32)
+
+    class Watched(Counting):
+        def with_prompts(self, prompts):
+            return self
+
+        def embed_items(self, items, indices, modality, texts=None, text_share=1.0):
+            asked.extend(items.labels[indices])
+            return descriptors[indices]
+
+    figures = experiment.validator(Watched(), whole, task)({})  # pyright: ignore
+    assert set(asked) == {whole.classes.index("car")} and len(asked) == 6
+    assert figures == {"mAP@all" if task == "category" else "Acc@1": 1.0}
+    nothing = dataclasses.replace(whole, val=())
+    assert experiment.validator(Watched(), nothing, task) is None
