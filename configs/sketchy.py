@@ -19,6 +19,8 @@ def get_config(arg=None):
         "name": "sketchy",
         "root": "",
         "split": args["split"],
+        # By instance the drawn photos are the gallery; "" is as `data.load` has it.
+        "photos": "basic" if args["task"] == "fine_grained" else "",
         "share": 1.0,  # of each seen class
     }
     return config
