@@ -103,6 +103,14 @@ def test_shares_are_drawn_by_seed_alone(whole):
     assert "trained on 0.3 of each seen class" in whole.share(0.3).notes
 
 
+def test_held_out_classes_are_the_same_for_every_share(whole):
+    held = [whole.share(f).hold_out(1, seed=3) for f in FRACTIONS]
+    assert len({d.val for d in held}) == 1
+    for part in held:
+        assert not set(part.val) & {*part.seen, *part.unseen}
+        assert {*part.val, *part.seen} == set(whole.seen)
+
+
 def test_labels_and_pixels_stay_together(whole):
     part = whole.share(0.5, 2)
     for name in ("sketches", "photos"):

@@ -1,80 +1,24 @@
-import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from miniature import hostile, picture
 from PIL import Image
 
 from sbir_jax import data
 from sbir_jax.data import DataError, prepare
-from sbir_jax.data.builders import PairedFolders, keyed, photo_stems
+from sbir_jax.data.builders import PairedFolders
 from sbir_jax.data.folder import read_folder
-from sbir_jax.data.tree import find_names, normal_name
-
-
-def picture(path, value=0, size=(16, 16)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (value, value, value)).save(path)
 
 
 @pytest.fixture
 def root(tmp_path):
     return hostile(tmp_path / "my data", "sketch", "photo")
-
-
-def hostile(root, sketches, photos):
-    """Three good classes, and every trap we could think of."""
-    photo, sketch = root / photos, root / sketches
-    for c, name in enumerate(("cup", "car_(sedan)", "Hot-Air Balloon")):
-        for i in range(3):
-            picture(photo / name / f"p-x_{i}.jpg", 10 * c + i)
-            picture(sketch / name / f"p-x_{i}-1.png", 100 + 10 * c + i)
-        picture(sketch / name / "p-x_0_7.png", 200)  # underscore
-        picture(sketch / name / "free.png", 210)  # no photo
-    picture(photo / "hot_air_balloon" / "extra.png", 5)  # same class, other spelling
-    picture(photo / "Öl Fässer" / "ß [1].png", 6)  # photos only
-    picture(sketch / "unicorn" / "u-1.png", 7)  # sketches only
-    (sketch / "nothing").mkdir()
-    (photo / "nothing").mkdir()
-    picture(photo / "cup" / "sub" / "deep.png", 8)
-    picture(photo / "loose.png")
-    bad = {
-        photo / "cup" / "zero.jpg": b"",
-        photo / "cup" / "page.jpg": b"<html>not found</html>",
-        photo / "cup" / "notes.txt": b"hello",
-        photo / "cup" / "noext": b"hello",
-        photo / "cup" / "cut.jpg": (photo / "cup" / "p-x_0.jpg").read_bytes()[:-80],
-        sketch / "cup" / "p-x_9-1.png": b"GIF89a",
-    }
-    for path, content in bad.items():
-        path.write_bytes(content)
-    for hidden in (".DS_Store", "Thumbs.db", "._p-x_0.jpg", "desktop.ini"):
-        (photo / "cup" / hidden).write_bytes(b"?")
-    (photo / ".git").mkdir()
-    (photo / "cup" / "up").symlink_to("..", target_is_directory=True)
-    (photo / "cup" / "self").symlink_to(".", target_is_directory=True)
-    (photo / "cup" / "gone.jpg").symlink_to("nowhere.jpg")
-    os.mkfifo(photo / "cup" / "pipe.jpg")
-    return root
-
-
-SKIPPED = {
-    "photo/loose.png": "outside",
-    "photo/cup/zero.jpg": "empty",
-    "photo/cup/page.jpg": "not an image",
-    "photo/cup/notes.txt": "'.txt'",
-    "photo/cup/noext": "no extension",
-    "photo/cup/cut.jpg": "runcated",
-    "photo/cup/up": "link back",
-    "photo/cup/self": "link back",
-    "photo/cup/gone.jpg": "cannot be reached",
-    "photo/cup/pipe.jpg": "not a regular file",
-    "sketch/cup/p-x_9-1.png": "not an image",
-    "sketch/unicorn/u-1.png": "no photo to find",
-}
 
 
 @pytest.fixture
@@ -83,48 +27,6 @@ def load(root, tmp_path):
         return data.load("folder", root, cache_dir=tmp_path / "cache", **kwargs)
 
     return load
-
-
-@pytest.mark.parametrize(
-    "name, sketches, photos",
-    [
-        ("folder", "sketch", "photo"),
-        ("sketchy", "256x256/sketch/tx_000000000000", "256x256/photo/tx_000000000000"),
-        ("tuberlin", "png", "ImageResized"),
-        ("quickdraw", "QuickDraw_sketches_final", "QuickDraw_images_final"),
-    ],
-)
-def test_nothing_is_dropped_without_a_line(name, sketches, photos, tmp_path):
-    root = hostile(tmp_path / "my data", sketches, photos)
-    cache = tmp_path / "cache"
-    dataset = data.load(name, root, unseen=[], cache_dir=cache)
-    places = {"sketch": sketches, "photo": photos}
-    skipped = {
-        f"{places[modality]}/{rest}": reason
-        for path, reason in SKIPPED.items()
-        for modality, _, rest in [path.partition("/")]
-    }
-    assert {s.path: s.reason for s in dataset.skipped}.keys() == skipped.keys()
-    for path, reason in dataset.skipped:
-        assert skipped[path] in reason, (path, reason)
-    clutter = (".DS_Store", "Thumbs.db", "._p-x_0.jpg", "desktop.ini")
-    names = [
-        os.path.relpath(os.path.join(folder, file), root)
-        for folder, folders, files in os.walk(root)
-        for file in [*files, *(f for f in folders if f in ("up", "self"))]
-        if file not in clutter
-    ]
-    listed = [*dataset.sketches.ids, *dataset.photos.ids]
-    listed += [s.path for s in dataset.skipped]
-    assert sorted(listed) == sorted(names)
-    said = " ".join(dataset.notes)
-    assert "class unicorn: 1 sketch(es) but no photo" in said
-    assert "class Öl Fässer: 1 photo(s) but no sketch" in said
-    (prepared,) = (p for p in cache.iterdir() if p.is_dir())
-    lines = (prepared / "skipped.jsonl").read_text().splitlines()
-    # All but the sketch of a class without photos: that file is sound.
-    assert len(lines) == len(skipped) - 1
-    assert json.loads(lines[0]).keys() == {"path", "reason"}
 
 
 def test_classes_and_notes(load):
@@ -167,20 +69,6 @@ def test_sketch_of_an_unreadable_photo_has_no_instance(load, root):
     instances = dict(zip(dataset.sketches.ids, dataset.sketches.instances, strict=True))
     assert instances["sketch/cup/p-x_1-1.png"] == -1
     assert instances["sketch/cup/p-x_2-1.png"] >= 0
-
-
-@pytest.mark.parametrize(
-    "sketch, photos",
-    [
-        ("n02691156_10151-1", ["n02691156_10151", "n02691156"]),
-        ("00140128_v1_12", ["00140128_v1"]),
-        ("10118lem-662-ver_1", ["10118lem-662", "10118lem-662-ver"]),
-        ("plain", []),
-        ("-1", []),
-    ],
-)
-def test_photo_stems(sketch, photos):
-    assert list(photo_stems(sketch)) == photos
 
 
 def test_pixels_come_from_the_right_file(load, root):
@@ -300,16 +188,45 @@ def test_killed_preparation_is_not_taken_as_good(load, monkeypatch, tmp_path):
                 load()
         left = [p.name for p in (tmp_path / "cache").iterdir() if p.is_dir()]
         assert all(name.endswith(".partial") for name in left)
-    assert len(load().photos) == 12
+    assert len(load().photos) == 13
     left = [p.name for p in (tmp_path / "cache").iterdir() if p.is_dir()]
     assert len(left) == 1 and not left[0].endswith(".partial")
+
+
+KILLED = """
+import os, signal, sys
+from sbir_jax import data
+from sbir_jax.data import images
+read, paths = images.checked_bytes, []
+def checked(path):
+    paths.append(path)
+    if len(paths) == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(path)
+images.checked_bytes = checked
+data.load("folder", sys.argv[1], cache_dir=sys.argv[2])
+"""
+
+
+def test_a_preparation_killed_among_its_files_starts_again(load, root, tmp_path):
+    cache = tmp_path / "cache"
+    found = subprocess.run(
+        [sys.executable, "-c", KILLED, root, cache, "20"], capture_output=True
+    )
+    assert found.returncode == -signal.SIGKILL
+    (left,) = (p for p in cache.iterdir() if p.is_dir())
+    assert left.name.endswith(".partial") and any(left.rglob("*.array_record*"))
+    again = load()
+    assert [p.name + ".partial" for p in cache.iterdir() if p.is_dir()] == [left.name]
+    alone = data.load("folder", root, cache_dir=tmp_path / "other")
+    assert again.fingerprint == alone.fingerprint and again.skipped == alone.skipped
 
 
 def test_a_prepared_copy_without_its_seal_is_replaced(load, tmp_path):
     load()
     (prepared,) = (p for p in (tmp_path / "cache").iterdir() if p.is_dir())
     (prepared / "prepared.json").unlink()
-    assert len(load().photos) == 12
+    assert len(load().photos) == 13
 
 
 def test_tfds_alone_reads_the_prepared_copy(load, tmp_path):
@@ -321,24 +238,9 @@ def test_tfds_alone_reads_the_prepared_copy(load, tmp_path):
     assert source[0]["id"].decode() == dataset.photos.ids[0]
 
 
-def test_tfds_alone_prepares_a_folder(root, tmp_path):
-    builder = tfds.builder("folder", data_dir=tmp_path / "tfds")
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(manual_dir=root),
-        file_format="array_record",
-    )
-    assert builder.info.splits["photo"].num_examples == 12
-    assert builder.info.features["label"].int2str(1) == "cup"
-
-
 def test_no_tensorflow(load):
     load()
     assert "tensorflow" not in sys.modules
-
-
-def test_keys_keep_order_and_spread():
-    keys = [key for key, _ in keyed([{}] * 1000, 1000)]
-    assert keys == sorted(set(keys)) and 0.99 * 2**128 < keys[-1] < 2**128
 
 
 def test_wrong_roots_say_what_is_there_and_what_to_do(root, tmp_path):
@@ -366,7 +268,7 @@ def test_wrong_roots_say_what_is_there_and_what_to_do(root, tmp_path):
 
 def test_plural_and_capital_folder_names(root, tmp_path):
     shutil.move(root / "photo", root / "Photos")
-    assert len(read_folder(root).photos) == 15
+    assert len(read_folder(root).photos) == 16
 
 
 @pytest.mark.parametrize("modality", ["sketch", "photo"])
@@ -397,21 +299,6 @@ def test_cache_place(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="SBIR_CACHE"):
         prepare.prepare("x", "y", pytest.fail, None, tmp_path / "file")
-
-
-def test_names_that_are_no_utf8(tmp_path):
-    for m in ("sketch", "photo"):
-        picture(tmp_path / "root" / m / "cup" / "a-1.png")
-    odd = os.fsencode(tmp_path / "root" / "photo" / "cup") + b"/caf\xe9.png"
-    shutil.copy(tmp_path / "root" / "photo" / "cup" / "a-1.png", odd)
-    dataset = data.load("folder", tmp_path / "root", cache_dir=tmp_path / "cache")
-    assert "photo/cup/caf\ufffd.png" in dataset.photos.ids
-
-
-def test_names_compare_alike():
-    assert normal_name(" Hot-Air Balloon") == normal_name("hot_air_balloon")
-    assert normal_name("E\u0301clair") == normal_name("\u00c9clair")
-    assert find_names(["PALM TREE", "palm_tree"], ["palm-tree"], "") == ["palm-tree"]
 
 
 @pytest.mark.data

@@ -3,10 +3,12 @@ import io
 import os
 import pickle
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
+from chairs import by_folder, by_strokes, by_table, line, pairs, table
+from miniature import all_names, picture
 from PIL import Image
 
 from configs import chairv2, shoev2
@@ -15,89 +17,27 @@ from sbir_jax.config import Experiment
 from sbir_jax.data import DataError, qmul, strokes
 from sbir_jax.data.triplets import triplet_indices, triplet_table
 
-# Names of both parts, with every mark that a name may have.
-PHOTOS = {
-    "train": ["10031_v1", "9910-02-carbon", "9910", "SOF 1"],
-    "test": ["2429245009", "mc3-small_s"],
-}
-SKETCHES = {"train": 8, "test": 4}
-
-
-def picture(path, value=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (16, 16), (value, 0, 0)).save(path)
-
-
-def pairs():
-    """Part, photo, sketch and a number for each of two sketches a photo."""
-    number = 0
-    for part, names in PHOTOS.items():
-        for name in names:
-            for k in (1, 2):
-                yield part, name, f"{name}_{k}", number
-            number += 1
-
-
-def by_folder(root):
-    for part, photo, sketch, number in pairs():
-        picture(root / f"{part}A" / f"{sketch}.png", 100 + number)
-        picture(root / f"{part}B" / f"{photo}.png", number)
-    for name in ("photo_test", "photo_train", "sketch_test", "sketch_train"):
-        (root / f"{name}.txt").write_text("a list\n")
-    return root
-
-
-def by_table(root, kind="chair"):
-    rows = []
-    inside = f"{kind}/" if kind else ""
-    for part, photo, sketch, number in pairs():
-        picture(root / "sketch" / inside / f"{sketch}.png", 100 + number)
-        picture(root / "photo" / inside / f"{photo}.jpg", number)
-        row = (f"sketch/{inside}{sketch}.png", f"photo/{inside}{photo}.jpg", part)
-        rows.append(dict(zip(("sketch", "photo", "split"), row, strict=True)))
-    return table(root, rows)
-
-
-def table(root, rows):
-    with open(root / "pairs.csv", "w", newline="") as out:
-        writer = csv.DictWriter(out, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-    return root
-
-
-def line(number):
-    """A square of strokes whose place tells the number."""
-    low, high = 20.0 + 20 * number, 40.0 + 20 * number
-    return np.array([[low, low, 0], [high, low, 0], [high, high, 1]])
-
-
-def by_strokes(root, name="ChairV2_Coordinate", **more):
-    content = {}
-    for part, photo, sketch, number in pairs():
-        content[f"{part}/{sketch}"] = line(number)
-        picture(root / "photo" / f"{photo}.png", number)
-    (root / name).write_bytes(pickle.dumps(content | more))
-    return root
-
-
 LAYOUTS = {
-    "folders": by_folder,
-    "folders below": lambda root: by_folder(root / "ChairV2"),
+    "folders": lambda root, kind: by_folder(root),
+    "folders below": lambda root, kind: by_folder(root / f"{kind}v2"),
     "table": by_table,
-    "table, no folder": lambda root: by_table(root, ""),
+    "table, no folder": lambda root, kind: by_table(root, ""),
     "strokes": by_strokes,
-    "strokes below": lambda root: by_strokes(root / "Dataset" / "ChairV2"),
+    "strokes below": lambda root, kind: by_strokes(
+        root / "Dataset" / f"{kind.capitalize()}V2", kind
+    ),
 }
 
 
+@pytest.mark.parametrize("kind", qmul.DIVISIONS)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_layouts(tmp_path, layout):
+def test_layouts(tmp_path, layout, kind):
     root = tmp_path / "data"
-    LAYOUTS[layout](root)
-    dataset = data.load("chairv2", root, cache_dir=tmp_path / "cache")
-    assert dataset.classes == ("chair/test", "chair/train")
-    assert dataset.seen == ("chair/train",) and dataset.unseen == ("chair/test",)
+    LAYOUTS[layout](root, kind)
+    dataset = data.load(f"{kind}v2", root, cache_dir=tmp_path / "cache")
+    assert dataset.classes == (f"{kind}/test", f"{kind}/train")
+    assert dataset.seen == (f"{kind}/train",)
+    assert dataset.unseen == (f"{kind}/test",)
     assert not dataset.skipped
     # A sketch is of the photo in front of its last underscore, in its own part.
     photo_of = dict(zip(dataset.photos.instances, dataset.photos.ids, strict=True))
@@ -111,9 +51,12 @@ def test_layouts(tmp_path, layout):
         found.add((dataset.classes[label].split("/")[1], photo, stem))
     assert found == {row[:3] for row in pairs()}
     said = "; ".join(dataset.notes)
-    assert "12 sketches, published 1,275 (the complete set)" in said
+    whole = "1,275 (the complete set)" if kind == "chair" else "6,648"
+    assert f"12 sketches, published {whole}" in said
     assert "8 sketches for training and 4 for the test, as nobody published" in said
-    assert "951 and 324 as ZSE-SBIR reports" in said
+    reported = "951 and 324" if kind == "chair" else "6,051 and 679"
+    assert f"{reported} as ZSE-SBIR reports" in said
+    assert "without their photo" not in said
 
 
 def test_fine_grained_evaluation_and_triplets(tmp_path):
@@ -156,18 +99,6 @@ def test_strokes_become_pictures(tmp_path):
         assert (
             image[low + 10, low + 5] == 255
         )  # below the first line, left of the other
-
-
-def test_tfds_alone_prepares_and_reads_a_set(tmp_path):
-    by_strokes(tmp_path / "data")
-    builder = tfds.builder("chairv2", data_dir=tmp_path / "tfds")
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(manual_dir=tmp_path / "data"),
-        file_format="array_record",
-    )
-    source = tfds.data_source("chairv2", data_dir=tmp_path / "tfds", split="sketch")
-    assert len(source) == 12 and source[0]["image"].shape == (512, 512, 3)
-    assert builder.info.features["label"].names == ["chair/test", "chair/train"]
 
 
 def test_large_coordinates_and_dots_are_drawn():
@@ -250,16 +181,60 @@ def test_nothing_is_dropped_without_a_line(tmp_path):
     assert len(dataset.sketches) == 10 and len(dataset.photos) == 6
 
 
-def test_strokes_with_odd_entries(tmp_path):
+def test_a_hostile_copy_in_folders(tmp_path):
+    root = by_folder(tmp_path / "data")
+    (root / "trainB" / "zero.png").write_bytes(b"")
+    os.mkfifo(root / "testA" / "pipe.png")
+    (root / "trainA" / "round.png").symlink_to("round.png")
+    picture(root / "testA" / "9910_3.png")  # its photo is in the other part
+    picture(root / "trainB" / "again" / "9910.png")
+    dataset = data.load("chairv2", root, cache_dir=tmp_path / "cache")
+    assert {s.path: s.reason.split(":")[0] for s in dataset.skipped} == {
+        "trainB/zero.png": "empty file",
+        "testA/pipe.png": "not a regular file",
+        "trainA/round.png": "cannot be reached",
+    }
+    said = "; ".join(dataset.notes)
+    assert "1 sketch(es) without their photo: testA/9910_3.png" in said
+    assert "1 photo(s) are in the gallery more than once" in said
+    listed = (*dataset.sketches.ids, *dataset.photos.ids)
+    assert len(listed) + len(dataset.skipped) == len(all_names(root)) - 4  # the lists
+
+
+def test_a_hostile_copy_of_strokes(tmp_path):
     more = {"valid/a_1": line(0), "train/blank_1": np.zeros((0, 3))}
+    more["train/gone_1"] = line(0)
     root = by_strokes(tmp_path / "data", **more)
     picture(root / "photo" / "undrawn.png")
-    tree = qmul.read_qmul(root, "chair")
-    assert dict(tree.skipped) == {
+    (root / "._ChairV2_Coordinate").write_bytes(b"what a Mac leaves beside a file")
+    (root / "ShoeV2_Coordinate").write_bytes(b"of another set")
+    dataset = data.load("chairv2", root, cache_dir=tmp_path / "cache")
+    assert dict(dataset.skipped) == {
         "ChairV2_Coordinate/valid/a_1": "neither train/ nor test/",
         "ChairV2_Coordinate/train/blank_1": "no strokes",
         "photo/undrawn.png": "no sketch of it in ChairV2_Coordinate, so of no part",
     }
+    said = "; ".join(dataset.notes)
+    assert "without their photo: ChairV2_Coordinate/train/gone_1" in said
+    # Shoes are no chairs, and a pipe is no file.
+    (root / "ChairV2_Coordinate").unlink()
+    os.mkfifo(root / "ChairV2_Coordinate")
+    with pytest.raises(DataError, match="no copy of ChairV2"):
+        qmul.read_qmul(root, "chair")
+
+
+def test_a_table_in_another_form_of_unicode(tmp_path):
+    root = by_table(tmp_path, "")
+    rows = rows_of(root)
+    for place, end in (("sketch", "_1.png"), ("photo", ".jpg")):
+        old = root / place / f"9910{end}"
+        old.rename(old.with_name(unicodedata.normalize("NFD", f"éa{end}")))
+        for row in rows:
+            row[place] = row[place].replace(f"/9910{end}", f"/éa{end}")
+    rows = [r for r in rows if "9910_2" not in r["sketch"]]
+    tree = qmul.read_qmul(table(root, rows), "chair")
+    assert [s.path for s in tree.skipped] == ["sketch/9910_2.png"]
+    assert "éa_1" in [f.stem for f in tree.sketches]
 
 
 def rows_of(root):

@@ -1,24 +1,18 @@
-import shutil
-
 import numpy as np
 import pytest
-from PIL import Image
+from miniature import picture
 
+from configs.sketchy import get_config
 from sbir_jax import data
-from sbir_jax.data import DataError, published, sketchy
+from sbir_jax.data import DataError, layouts, published, sketchy
 
 CLASSES = published.classes("sketchy")
 DRAWN = ("bat", "bear", "cat", "scissors")  # of 21, of 25, of none, of both
 
 
-def picture(path, value):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (16, 16), (value, 0, 0)).save(path)
-
-
-def official(root, top="256x256", rendering="tx_000000000000"):
+def official(root, rendering="tx_000000000000"):
     """Two photos and three sketches a class; another rendering as a decoy."""
-    base = root / top if top else root
+    base = root / "256x256"
     for c, name in enumerate(DRAWN):
         for i in range(2):
             stem = f"n0{c}_{i}"
@@ -31,49 +25,15 @@ def official(root, top="256x256", rendering="tx_000000000000"):
     return root
 
 
-def flat(root):
-    return official(root, "", "")
-
-
-def parted(root):
-    """Seen classes in train/, unseen ones in val/, as ClipPrompt has them."""
-    flat(root)
-    for part, names in (("train", DRAWN[1:3]), ("val", (DRAWN[0], DRAWN[3]))):
-        for modality in ("sketch", "photo"):
-            (root / part / modality).mkdir(parents=True)
-            for name in names:
-                (root / modality / name).rename(root / part / modality / name)
-    for modality in ("sketch", "photo"):
-        shutil.rmtree(root / modality)
-    return root
-
-
 def extended(folder):
     for c, name in enumerate(DRAWN):
         for stem in (f"n0{c}_0", f"n0{c}_1", f"ext_{c}", f"ext_{c}1"):
             picture(folder / name / f"{stem}.jpg", 77)
 
 
-@pytest.mark.parametrize(
-    "layout",
-    [
-        lambda root: official(root),
-        lambda root: official(root, rendering="tx_000000000000_ready"),
-        lambda root: official(root, ""),
-        lambda root: official(root, "256x256") / "256x256",
-        lambda root: official(root, "rendered_256x256/256x256"),
-        lambda root: official(root, "Sketchy"),
-        lambda root: flat(root),
-        lambda root: parted(root),
-    ],
-    ids="official ready no_top inside archive pcyc flat clipprompt".split(),
-)
-def test_layouts(tmp_path, layout):
-    root = layout(tmp_path / "data")
-    if root.name == "data" and (root / "photo" / "tx_000100000000").exists():
-        if (root / "photo" / "bat").exists():  # flat: the decoys are no classes there
-            for decoy in ("photo/tx_000100000000", "sketch/tx_000000000110"):
-                (root / decoy).rename(tmp_path / decoy.replace("/", "_"))
+@pytest.mark.parametrize("start", ["", "256x256"])
+def test_one_rendering_is_read_and_each_sketch_finds_its_photo(tmp_path, start):
+    root = official(tmp_path / "data") / start
     dataset = data.load("sketchy", root, unseen=["bat"], cache_dir=tmp_path / "cache")
     assert dataset.classes == DRAWN and dataset.unseen == ("bat",)
     assert len(dataset.photos) == 8 and len(dataset.sketches) == 12
@@ -137,6 +97,15 @@ def test_the_misnamed_camel_is_its_photo_again(tmp_path):
     tree = sketchy.read_sketchy(root, "extended")
     stems = [f.stem for f in tree.photos]
     assert stems == ["c", "n02437136_5405"]
+    # The lists of SAKE and ZSE-SBIR name it twice, and both are there.
+    (root / "zeroshot1").mkdir()
+    (root / "zeroshot1" / "all_photo_filelist_train.txt").write_text(
+        f"256x256/photo/{rendering}_ready/camel/n02437136_5405.jpg 0\n"
+        "EXTEND_image_sketchy_ready/camel/c.jpg 0\n"
+    )
+    for photos in ("extended", "both"):
+        tree = sketchy.read_sketchy(root, photos)
+        assert not layouts.list_notes(root, sketchy.TOPS, "sketchy", tree, photos)
 
 
 def lists(folder, unseen, photos=(), sketches=()):
@@ -154,7 +123,7 @@ def lists(folder, unseen, photos=(), sketches=()):
 
 
 def test_list_files_beside_the_images(tmp_path):
-    root = official(tmp_path / "data" / "Sketchy", "256x256", "tx_000000000000_ready")
+    root = official(tmp_path / "data" / "Sketchy", "tx_000000000000_ready")
     extended(root / "EXTEND_image_sketchy_ready")
     photo, sketch = (f"256x256/{m}/tx_000000000000_ready" for m in ("photo", "sketch"))
     lists(
@@ -227,7 +196,7 @@ def test_odd_spellings_and_strange_classes(tmp_path):
 def test_which_photos_by_default(tmp_path):
     root = official(tmp_path / "data")
 
-    def count(split):
+    def count(split, **options):
         tree = {}
 
         def read(root, photos):
@@ -237,12 +206,17 @@ def test_which_photos_by_default(tmp_path):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sketchy, "read_sketchy", read)
             with pytest.raises(DataError, match="enough"):
-                data.load("sketchy", root, split)
+                data.load("sketchy", root, split, **options)
         return tree["photos"]
 
     assert [count(s) for s in ("21", "25", None)] == ["basic"] * 3
     extended(root / "EXTEND_image_sketchy")
     assert [count(s) for s in ("21", "25", None)] == ["extended", "both", "extended"]
+    # As configs have it: by instance the drawn photos, and what is asked for.
+    for task, wanted in (("category", "extended"), ("fine_grained", "basic")):
+        options = get_config(f"task={task}").data
+        assert count(options.split, photos=options.photos) == wanted
+    assert count("21", photos="both") == "both"
 
 
 def test_errors_name_the_remedy(tmp_path):

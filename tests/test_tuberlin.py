@@ -1,11 +1,11 @@
 import pytest
 import tensorflow_datasets as tfds
-from PIL import Image
+from miniature import picture
 
 from configs.tuberlin import get_config
 from sbir_jax import data
 from sbir_jax.config import Experiment
-from sbir_jax.data import DataError, published, tuberlin
+from sbir_jax.data import DataError, published
 
 # Classes of the sketches, and the folder their photos lie in.
 FOLDERS = {
@@ -19,54 +19,19 @@ FOLDERS = {
 }
 
 
-def picture(path, value=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (16, 16), (value, 0, 0)).save(path)
-
-
-def copy(root, sketches="png", photos="ImageResized", folders=None):
+def copy(root, folders=FOLDERS):
     """Two sketches and one photo a class; the photo shows which class it is of."""
-    for c, (name, folder) in enumerate((folders or FOLDERS).items()):
+    for c, (name, folder) in enumerate(folders.items()):
         for i in (1, 2):
-            picture(root / sketches / name / f"{2 * c + i}.png", 100 + c)
-        picture(root / photos / folder / f"{folder}_1.JPEG", c)
-    return root
-
-
-def parted(root):
-    halves = [*FOLDERS.items()][:3], [*FOLDERS.items()][3:]
-    for part, folders in zip(("train", "val"), halves, strict=True):
-        copy(root, f"{part}/sketch", f"{part}/photo", dict(folders))
-    return root
-
-
-@pytest.mark.parametrize(
-    "layout",
-    [
-        lambda root: copy(root),
-        lambda root: copy(root, "png/png", "ImageResized/ImageResized"),
-        lambda root: copy(root, "TUBerlin/png_ready", "TUBerlin/ImageResized_ready"),
-        lambda root: copy(root, "TU-Berlin/sketches", "TU-Berlin/images"),
-        lambda root: copy(root, "sketch", "photo"),
-        lambda root: copy(root, "Sketches", "Photos", {n: n.upper() for n in FOLDERS}),
-        lambda root: parted(root),
-    ],
-    ids="official nested ready pcyc flat capitals parts".split(),
-)
-def test_layouts(tmp_path, layout):
-    tree = tuberlin.read_tuberlin(layout(tmp_path))
-    assert tree.classes == tuple(FOLDERS) and not tree.skipped
-    for files in (tree.sketches, tree.photos):
-        labels = [f.label for f in files]
-        assert labels == sorted([*range(7)] * (len(files) // 7))
-    assert len(tree.sketches) == 14 and len(tree.photos) == 7
+            picture(root / "png" / name / f"{2 * c + i}.png", 100 + c)
+        picture(root / "ImageResized" / folder / f"{folder}_1.JPEG", c)
 
 
 def test_load(tmp_path):
     root = tmp_path / "data"
     unseen = published.split("tuberlin", "sake").unseen
     folders = {n: published._squeezed(n) for n in unseen} | FOLDERS
-    copy(root, folders=folders)
+    copy(root, folders)
     picture(root / "png" / "ant" / "ant_1-1.png", 100 + list(folders).index("ant"))
     (root / "zeroshot").mkdir()
     names = "".join(f"{n} {i}\n" for i, n in enumerate(unseen))

@@ -107,7 +107,10 @@ def load(
     else:
         data, groups = _files(name, root, split, seed, cache_dir, options)
     if unseen is not None:
-        data = _with_unseen(data, listed(unseen), "unseen")
+        names = listed(unseen)
+        if name in published.SPLITS:
+            names = [published.spelling(n, name) for n in names]
+        data = _with_unseen(data, names, "unseen")
         data = _with_match(data, name)
     else:
         data = _with_unseen(data, **groups())
@@ -161,9 +164,9 @@ def _files(name, root, split, seed, cache_dir, options):
 
     key = tree.fingerprint(name, *filter(None, [gallery]), prepare.FORMAT)
     data = _open(name, key, make, root, cache_dir)
-    if name != "folder":
-        notes = _notes(data, tree, split, gallery)
-        data = dataclasses.replace(data, notes=(*data.notes, *notes))
+    notes = [] if name == "folder" else _notes(data, tree, split, gallery)
+    notes += _pairing(data, gallery)
+    data = dataclasses.replace(data, notes=(*data.notes, *notes))
 
     def groups():
         if split:
@@ -180,7 +183,7 @@ def _files(name, root, split, seed, cache_dir, options):
 
 
 def _sketchy_config(root, split, options) -> sketchy.SketchyConfig:
-    if "photos" not in options:
+    if not options.get("photos"):
         basic = sketchy.extended_folder(root) is None
         wanted = "both" if split == "25" else "extended"
         options = options | {"photos": "basic" if basic else wanted}
@@ -206,11 +209,23 @@ def _notes(data: Dataset, tree: Tree, split: str | None, gallery: str) -> list[s
         )
         kind = data.classes[0].partition("/")[0]
         notes.append(qmul.division_note(kind, train, test))
-    photos = data.photos.instances[data.photos.instances >= 0]
-    twice = int(np.sum(np.unique(photos, return_counts=True)[1] > 1))
-    if twice:
+    return notes
+
+
+def _pairing(data: Dataset, gallery: str) -> list[str]:
+    """Photos that are there twice, by their names, and sketches that lack their photo.
+
+    Anybody's own folder may hold sketches of a class only, as some benchmarks do.
+    """
+    notes = []
+    copies = np.unique(data.photos.instances, return_counts=True)[1]
+    if twice := int(np.sum(copies > 1)):
         why = ", as in the lists of SAKE and ZSE-SBIR" if gallery == "both" else ""
         notes.append(f"{twice:,} photo(s) are in the gallery more than once{why}")
+    alone = np.flatnonzero(data.sketches.instances < 0)
+    if len(alone) and data.name != "folder" and BUILDERS[data.name].marks:
+        names = published.some((data.sketches.ids[i] for i in alone), 2)
+        notes.append(f"{len(alone):,} sketch(es) without their photo: {names}")
     return notes
 
 

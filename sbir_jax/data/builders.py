@@ -148,12 +148,11 @@ class PairedFolders(PairBuilder, skip_registration=True):
 
 
 def photo_stems(sketch_stem: str, marks: str = "-_") -> Iterator[str]:
-    """The photo names that a sketch's name can refer to, likeliest first.
+    """The photo names that a sketch's name can refer to, the longest first.
 
-    `<photo>-<n>`, cut at the last hyphen as in Sketchy, else `<photo>_<n>`, cut at the
+    `<photo>-<n>`, cut at the last hyphen as in Sketchy, or `<photo>_<n>`, cut at the
     last underscore as in QMUL's sets.
     """
-    for mark in marks:
-        stem, found, number = sketch_stem.rpartition(mark)
-        if found and stem and number:
-            yield stem
+    cuts = [sketch_stem.rpartition(mark) for mark in marks]
+    stems = [stem for stem, _, number in cuts if stem and number]
+    yield from sorted(stems, key=len, reverse=True)

@@ -6,7 +6,7 @@ from sbir_jax.data.builders import PairedFolders, pair_info
 from sbir_jax.data.tree import (
     DataError,
     Tree,
-    child,
+    children,
     normal_name,
     read_tree,
     subfolders,
@@ -37,19 +37,20 @@ class Folder(PairedFolders):
 
 def read_folder(root: pathlib.Path) -> Tree:
     """Lists a flat folder. Raises: DataError if it is not laid out as `LAYOUT`."""
-    sketch, photo = (child(root, m, m + "s") for m in ("sketch", "photo"))
-    if sketch is None or photo is None:
+    sketch = children(root, "sketch", "sketches")
+    photo = children(root, "photo", "photos")
+    if not sketch or not photo:
         raise DataError(
             f"{found(root)} A data folder holds sketch/ and photo/:\n{LAYOUT}\n"
             f"Move the images there, or correct the path. {NO_DATA}"
         )
-    classes = [c for f in (sketch, photo) for c in subfolders(f)]
+    classes = [c for f in (*sketch, *photo) for c in subfolders(f)]
     if classes and all(normal_name(c).startswith("tx_") for c in classes):
         raise DataError(
-            f"{sketch} holds {', '.join(classes[:3])}, which are Sketchy's renderings, "
-            "not classes. Load it as 'sketchy' (--config configs/sketchy.py)."
+            f"{sketch[0]} holds {', '.join(classes[:3])}, which are renderings of "
+            "Sketchy, not classes. Load it as 'sketchy' (--config configs/sketchy.py)."
         )
-    return read_tree(root, [sketch], [photo])
+    return read_tree(root, sketch, photo)
 
 
 def found(root: pathlib.Path) -> str:

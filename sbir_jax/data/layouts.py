@@ -1,14 +1,23 @@
 """Where the folders of a benchmark lie in the copies that people have."""
 
+import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from sbir_jax.data import published
 from sbir_jax.data.folder import found
-from sbir_jax.data.tree import DataError, Tree, child, read_names, read_tree
+from sbir_jax.data.tree import (
+    DataError,
+    Skipped,
+    Tree,
+    child,
+    children,
+    read_names,
+    read_tree,
+)
 
 PARTS = ("train", "val", "test")  # copies cut up beforehand, as ClipPrompt's
 LIST_FOLDERS = ("zeroshot", "zeroshot0", "zeroshot1")  # of SAKE and ZSE-SBIR
@@ -19,6 +28,7 @@ class Pair(NamedTuple):
 
     sketches: list[pathlib.Path]
     photos: list[pathlib.Path]
+    passed: list[Skipped]  # the same by another name, beside one that is read
 
 
 def places(root: pathlib.Path, tops: Sequence[str]) -> list[pathlib.Path]:
@@ -46,7 +56,13 @@ def find_pair(
             sketches = [f for p in homes if (f := inside(p, sketch_names))]
             photos = [f for p in homes if (f := inside(p, photo_names))]
             if sketches and photos:
-                return Pair(sketches, photos)
+                passed = [
+                    Skipped(f.relative_to(root).as_posix(), "another folder is read")
+                    for p in homes
+                    for names in (sketch_names, photo_names)
+                    for f in children(p, *names)[1:]
+                ]
+                return Pair(sketches, photos, passed)
     return None
 
 
@@ -68,7 +84,14 @@ def read_by_class(
     if pair is None:
         raise DataError(f"{found(root)} {missing}")
     spelling = functools.partial(published.spelling, benchmark=benchmark)
-    return read_tree(root, pair.sketches, pair.photos, spelling)
+    return read_pair(root, pair, spelling)
+
+
+def read_pair(root: pathlib.Path, pair: Pair, spelling: Callable[[str], str]) -> Tree:
+    """`read_tree` of a pair; the folders that were passed over are in `skipped`."""
+    tree = read_tree(root, pair.sketches, pair.photos, spelling)
+    skipped = tuple(sorted((*tree.skipped, *pair.passed)))
+    return dataclasses.replace(tree, skipped=skipped)
 
 
 def inside(place: pathlib.Path, names: Sequence[str]) -> pathlib.Path | None:
@@ -89,15 +112,21 @@ def list_notes(
       gallery: "basic" passes over listed photos of Sketchy's extended archive.
     """
     keys = [published.key(name, benchmark) for name in tree.classes]
-    there = {
+    files = (*tree.sketches, *tree.photos)
+    there = {(keys[f.label], f.stem.casefold()) for f in files}
+    # By the name on disk too: a misnamed photo is listed by both of its names.
+    there |= {
         (keys[f.label], os.path.splitext(os.path.basename(f.path))[0].casefold())
-        for f in (*tree.sketches, *tree.photos)
+        for f in files
     }
     notes = []
     for path in (p for place in places(root, tops) for p in _lists(place)):
         where = path.relative_to(root).as_posix()
         if path.name == "cname_cid_zero.txt":
-            match = published.nearest(read_names(path), benchmark)
+            try:
+                match = published.nearest(read_names(path), benchmark)
+            except DataError as error:
+                match = error
             notes.append(f"{where}: {match}")
         elif not path.name.startswith("cname_cid"):
             listed = list(_paths(path))
@@ -115,7 +144,8 @@ def list_notes(
 def _lists(root: pathlib.Path) -> Iterator[pathlib.Path]:
     for name in LIST_FOLDERS:
         if (folder := child(root, name)) is not None:
-            yield from sorted(p for p in folder.glob("*.txt") if p.is_file())
+            files = (p for p in folder.glob("*.txt") if p.is_file())
+            yield from sorted(p for p in files if not p.name.startswith("."))
 
 
 def _paths(file: pathlib.Path) -> Iterable[str]:

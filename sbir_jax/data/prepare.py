@@ -25,7 +25,7 @@ from absl import logging
 from sbir_jax.data.builders import MODALITIES
 from sbir_jax.data.tree import DataError, Skipped
 
-FORMAT = 1  # part of every key: raise it when the prepared form changes
+FORMAT = 2  # part of every key: raise it when the prepared form changes
 
 
 def cache_folder(cache_dir: str | os.PathLike | None = None) -> pathlib.Path:
@@ -92,8 +92,9 @@ def read_summary(prepared: pathlib.Path) -> dict:
 
 def read_skipped(prepared: pathlib.Path) -> tuple[Skipped, ...]:
     """The files that were left out of a prepared copy."""
-    lines = (prepared / "skipped.jsonl").read_text(encoding="utf-8").splitlines()
-    return tuple(Skipped(**json.loads(line)) for line in lines)
+    # Not by `splitlines`: a name may hold what that takes for the end of a line.
+    with open(prepared / "skipped.jsonl", encoding="utf-8") as lines:
+        return tuple(Skipped(**json.loads(line)) for line in lines)
 
 
 def read_table(prepared: pathlib.Path, modality: str) -> dict[str, list]:

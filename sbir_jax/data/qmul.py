@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import os
 import pathlib
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from sbir_jax.data import images
@@ -108,7 +109,7 @@ def read_qmul(root: pathlib.Path, kind: str) -> Tree:
     for place in places(root, tops(kind)):
         listing = listing or _by_folder(place, root)
         listing = listing or _by_table(place, root)
-        listing = listing or _by_strokes(place, root)
+        listing = listing or _by_strokes(place, root, kind)
     if listing is None:
         title = f"{kind.capitalize()}V2"
         raise DataError(f"{found(root)} It is no copy of {title}.\n{INSTRUCTIONS}")
@@ -183,7 +184,7 @@ def _by_table(place: pathlib.Path, root: pathlib.Path) -> Listing | None:
         listing.skipped += skipped
         for file in files:
             name = os.path.relpath(file.path, place).replace(os.sep, "/")
-            if part := parts.pop(name, None):
+            if part := parts.pop(unicodedata.normalize("NFC", name), None):
                 kept.append((part, file))
             else:
                 reason = f"not in {table.name}, so of no part"
@@ -217,6 +218,7 @@ def _parts(table: pathlib.Path) -> dict[str, str]:
                 "sketch is called <photo>_<k>. Correct the table or the name."
             )
         for path in (sketch, photo):
+            path = unicodedata.normalize("NFC", path)
             if parts.setdefault(path, part) != part:
                 raise DataError(
                     f"{table}, line {number}: {path} is in train and in test, so the "
@@ -225,14 +227,12 @@ def _parts(table: pathlib.Path) -> dict[str, str]:
     return parts
 
 
-def _by_strokes(place: pathlib.Path, root: pathlib.Path) -> Listing | None:
+def _by_strokes(place: pathlib.Path, root: pathlib.Path, kind: str) -> Listing | None:
     photo = child(place, "photo", "photos")
-    if photo is None:
+    source = place / f"{kind.capitalize()}V2{STROKES}"
+    if photo is None or not source.is_file():
         return None
-    sources = sorted(p for p in place.iterdir() if p.name.endswith(STROKES))
-    if not sources:
-        return None
-    source, info = sources[0], sources[0].stat()
+    info = source.stat()
     listing = Listing()
     part_of: dict[str, set[str]] = {}
     source_id = os.path.relpath(source, root).replace(os.sep, "/")

@@ -14,8 +14,8 @@ import tensorflow_datasets as tfds
 from sbir_jax.data import published
 from sbir_jax.data.builders import PairedFolders, pair_info
 from sbir_jax.data.folder import LAYOUT, NO_DATA, found
-from sbir_jax.data.layouts import find_pair, inside, places
-from sbir_jax.data.tree import DataError, Tree, child, read_tree, subfolders
+from sbir_jax.data.layouts import find_pair, inside, places, read_pair
+from sbir_jax.data.tree import DataError, Tree, child, subfolders
 
 # Photos stretched, sketches placed as the photo was: the rendering the literature uses.
 RENDERINGS = ("tx_000000000000", "tx_000000000000_ready")
@@ -94,7 +94,7 @@ def read_sketchy(root: pathlib.Path, photos: str = "basic") -> Tree:
     else:
         gallery = [extended] if photos == "extended" else [*photo, extended]
     spelling = functools.partial(published.spelling, benchmark="sketchy")
-    tree = read_tree(root, sketch, gallery, spelling)
+    tree = read_pair(root, pair._replace(sketches=sketch, photos=gallery), spelling)
     renamed = (
         f._replace(stem=MISNAMED.get((tree.classes[f.label], f.stem), f.stem))
         for f in tree.photos

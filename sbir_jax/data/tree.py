@@ -128,19 +128,20 @@ def parse_names(text: str) -> list[str]:
 def subfolders(folder: str | os.PathLike) -> list[str]:
     """Names of the visible folders inside a folder, sorted."""
     with os.scandir(folder) as entries:
-        names = [e.name for e in entries if not _clutter(e.name) and e.is_dir()]
+        names = [e.name for e in entries if not _clutter(e.name) and _is_dir(e)]
     return sorted(names)
+
+
+def children(folder: pathlib.Path, *names: str) -> list[pathlib.Path]:
+    """These subfolders, as far as they exist, whatever their case."""
+    there = subfolders(folder) if folder.is_dir() else []
+    wanted = (name.casefold() for name in names)
+    return [folder / n for name in wanted for n in there if n.casefold() == name]
 
 
 def child(folder: pathlib.Path, *names: str) -> pathlib.Path | None:
     """The first of these subfolders that exists, whatever its case."""
-    if not folder.is_dir():
-        return None
-    there = {name.casefold(): name for name in reversed(subfolders(folder))}
-    for name in names:
-        if name.casefold() in there:
-            return folder / there[name.casefold()]
-    return None
+    return next(iter(children(folder, *names)), None)
 
 
 def read_tree(
@@ -169,11 +170,11 @@ def read_tree(
                 names.setdefault(key, spelt)
                 homes.setdefault(key, []).append((kind, os.path.join(folder, name)))
             for entry in _entries(str(folder), root, skipped):
-                if not entry.is_dir():
+                if not _is_dir(entry):
                     reason = "lies outside any class folder"
                     skipped.append(Skipped(_id(entry.path, root), reason))
     files: tuple[list[File], list[File]] = ([], [])
-    above = {os.path.realpath(p) for p in (*sketch_folders, *photo_folders, root)}
+    above = _around(*sketch_folders, *photo_folders, root)
     keys = sorted(names)
     for label, key in enumerate(keys):
         for kind in (0, 1):
@@ -193,8 +194,7 @@ def list_files(
     """Lists `<folder>/**` as files of class 0, sorted, and what was left out."""
     found: list[File] = []
     skipped: list[Skipped] = []
-    above = {os.path.realpath(root)} - {os.path.realpath(folder)}
-    _walk(str(folder), root, 0, above, found, skipped)
+    _walk(str(folder), root, 0, _around(root), found, skipped)
     return sorted(found, key=lambda f: f.id), skipped
 
 
@@ -209,47 +209,67 @@ def read_images(
     """
     found: list[File] = []
     skipped: list[Skipped] = []
-    _walk(str(folder), folder, 0, set(), found, skipped, excluded)
+    above = _around(folder) - {os.path.realpath(folder)}
+    _walk(str(folder), folder, 0, above, found, skipped, excluded)
     return sorted(found, key=lambda f: f.id), sorted(skipped)
 
 
 def _walk(
-    folder, root, label, seen, found, skipped, excluded=lambda path: False
+    start, root, label, seen, found, skipped, excluded=lambda path: False
 ) -> None:
-    real = os.path.realpath(folder)
-    if real in seen:
-        reason = "a link back to a folder that is read already"
-        skipped.append(Skipped(_id(folder, root), reason))
-        return
-    seen.add(real)
-    for entry in _entries(folder, root, skipped):
-        if excluded(entry.path):
+    folders, links = [start], []
+    while folders or links:
+        # Links last: what two paths lead to is read by its own.
+        folder = folders.pop() if folders else links.pop(0)
+        real = os.path.realpath(folder)
+        if real in seen:
+            reason = "a link back to a folder that is read already"
+            skipped.append(Skipped(_id(folder, root), reason))
             continue
-        name = _id(entry.path, root)
-        try:
-            info = entry.stat()
-        except OSError as error:
-            skipped.append(Skipped(name, f"cannot be reached: {error.strerror}"))
-            continue
-        stem, extension = os.path.splitext(entry.name)
-        if stat.S_ISDIR(info.st_mode):
-            _walk(entry.path, root, label, seen, found, skipped, excluded)
-        elif not stat.S_ISREG(info.st_mode):
-            # Opening a pipe would wait for ever.
-            skipped.append(Skipped(name, "not a regular file"))
-        elif extension.lower() not in EXTENSIONS:
-            kind = f"extension {extension!r}" if extension else "no extension"
-            skipped.append(Skipped(name, f"{kind}, not an image's"))
-        else:
-            stem = unicodedata.normalize("NFC", _utf8(stem))
-            size, mtime = info.st_size, info.st_mtime_ns
-            found.append(File(entry.path, name, label, stem, size, mtime))
+        seen.add(real)
+        for entry in _entries(folder, root, skipped):
+            if excluded(entry.path):
+                continue
+            name = _id(entry.path, root)
+            try:
+                info = entry.stat()
+            except OSError as error:
+                reason = f"cannot be reached: {error.strerror}"
+                skipped.append(Skipped(name, reason))
+                continue
+            stem, extension = os.path.splitext(entry.name)
+            if stat.S_ISDIR(info.st_mode):
+                (links if entry.is_symlink() else folders).append(entry.path)
+            elif not stat.S_ISREG(info.st_mode):
+                # Opening a pipe would wait for ever.
+                skipped.append(Skipped(name, "not a regular file"))
+            elif extension.lower() not in EXTENSIONS:
+                kind = f"extension {extension!r}" if extension else "no extension"
+                skipped.append(Skipped(name, f"{kind}, not an image's"))
+            else:
+                stem = unicodedata.normalize("NFC", _utf8(stem))
+                size, mtime = info.st_size, info.st_mtime_ns
+                found.append(File(entry.path, name, label, stem, size, mtime))
+
+
+def _around(*folders: pathlib.Path) -> set[str]:
+    """Folders and all that they lie in; a link to one would lead round in circles."""
+    real = [pathlib.Path(os.path.realpath(folder)) for folder in folders]
+    return {str(p) for folder in real for p in (folder, *folder.parents)}
+
+
+def _is_dir(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _entries(folder: str, root: pathlib.Path, skipped: list[Skipped]) -> list:
     try:
         with os.scandir(folder) as entries:
-            return [e for e in entries if not _clutter(e.name)]
+            visible = [e for e in entries if not _clutter(e.name)]
+            return sorted(visible, key=lambda e: e.name)
     except OSError as error:
         reason = f"folder cannot be read: {error.strerror}"
         skipped.append(Skipped(_id(folder, root), reason))
@@ -265,5 +285,5 @@ def _id(path: str, root: pathlib.Path) -> str:
 
 
 def _utf8(name: str) -> str:
-    """Bytes that are no UTF-8 (old archives) become question marks, in names only."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    """Bytes that are no UTF-8 (old archives) are written \\xe9, in names only."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
