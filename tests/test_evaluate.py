@@ -125,10 +125,17 @@ def same_size(classes, photos):
 def test_a_model_that_tells_nothing_apart_scores_as_chance(task):
     protocol = dataclasses.replace(same_size(16, 12), task=task)
     same = np.ones((192, 4), np.float32) / 2
-    found, _ = evaluate.score(protocol, evaluate.similarity(same, same))
+    rows = evaluate.similarity(same, same)
+    found, _ = evaluate.score(protocol, rows)
     blind = evaluate.chance(protocol)
     for name, value in found.items():
         assert value == pytest.approx(blind[name], abs=0.04), name
+    # What is shown is what was scored.
+    shown = evaluate.top(protocol, rows, range(192), 10)
+    hits = np.take_along_axis(protocol.right(slice(None)), shown, axis=1)
+    figure = hits if task == "category" else hits.any(axis=1)
+    name = "P@10" if task == "category" else "Acc@10"
+    assert found[name] == pytest.approx(figure.mean())
 
 
 def test_descriptors_that_are_no_numbers_are_refused():

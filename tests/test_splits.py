@@ -116,6 +116,16 @@ def test_misspelt_photo_folders_of_tu_berlin():
         assert published.spelling(folder, "tuberlin") == name
 
 
+def test_every_alias_is_of_a_published_class():
+    rows = published._rows("tuberlin_aliases.csv")
+    assert len(rows) == 52
+    names = published.classes("tuberlin")
+    for row in rows:
+        assert published.spelling(row["folder"], "tuberlin") == row["class"] in names
+    # And no alias takes the folder of another class.
+    assert [published.spelling(n, "tuberlin") for n in names] == list(names)
+
+
 def test_unknown_splits_name_the_known():
     with pytest.raises(DataError, match=r"known are 21, 25, 25-sempcyc.*unseen="):
         published.split("sketchy", "20")
