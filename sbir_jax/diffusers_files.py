@@ -4,12 +4,13 @@ One folder per network, each with a `config.json` and safetensors files. Weights
 never unpickled: opening a pickle can run whatever its author put into it.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -69,18 +70,20 @@ def cached_folder(source: str) -> pathlib.Path | None:
     if config is None:
         return None
     folder = config.parents[1]
-    for part, stem in STEMS.items():
-        if not (folder / part / "config.json").is_file():
-            return None
-        files = {path.name for path in (folder / part).iterdir()}
-        chosen = choose_weights(files, stem)
-        if chosen is None:
-            return None
-        if chosen.endswith(".json"):
-            index = read_json(folder / part / chosen).get("weight_map", {})
-            if not set(index.values()) <= files:
-                return None
-    return folder
+    whole = [is_whole(folder / part, stem) for part, stem in STEMS.items()]
+    return folder if all(whole) else None
+
+
+def is_whole(folder: pathlib.Path, stem: str) -> bool:
+    """Whether a folder has a config and all the weights that belong to it."""
+    if not (folder / "config.json").is_file():
+        return False
+    files = {path.name for path in folder.iterdir()}
+    chosen = choose_weights(files, stem)
+    if chosen is None or not chosen.endswith(".json"):
+        return chosen is not None
+    index = read_json(folder / chosen).get("weight_map", {})
+    return set(index.values()) <= files
 
 
 def _fetch(source: str) -> pathlib.Path:
@@ -277,12 +280,9 @@ def write_folder(
             configs["scheduler"].get("_class_name", "DDIMScheduler"),
         ),
     }
-    folder = pathlib.Path(folder)
-    aside = folder.with_name(f".{folder.name}.new-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
+    with written_aside(folder) as aside:
         for part, config in configs.items():
-            (aside / part).mkdir(parents=True)
+            (aside / part).mkdir()
             if part == "text_encoder":
                 name = "config.json"
                 head = {"architectures": [classes[part][1]]}
@@ -293,18 +293,28 @@ def write_folder(
             else:
                 name = "scheduler_config.json" if part == "scheduler" else "config.json"
                 head = {"_class_name": classes[part][1]}
-            _write_json(aside / part / name, head | config)
+            write_json(aside / part / name, head | config)
         for part, values in tensors.items():
-            # The metadata is what transformers looks for before it reads on.
-            path = aside / part / f"{STEMS[part]}.safetensors"
-            save_file(values, path, metadata={"format": "pt"})
+            save_tensors(aside / part / f"{STEMS[part]}.safetensors", values)
         if tokenizer is not None:
             shutil.copytree(tokenizer, aside / "tokenizer")
         index = {"_class_name": "StableDiffusionPipeline", **classes}
         index |= {"safety_checker": (None, None), "feature_extractor": (None, None)}
-        _write_json(
+        write_json(
             aside / "model_index.json", index | {"requires_safety_checker": False}
         )
+
+
+@contextlib.contextmanager
+def written_aside(folder: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """An empty folder to write into, which takes the place of `folder` when all of it
+    was written, and leaves nothing after an error."""
+    folder = pathlib.Path(folder)
+    aside = folder.with_name(f".{folder.name}.new-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
         if folder.exists():
             old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
             folder.rename(old)
@@ -316,5 +326,12 @@ def write_folder(
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
+def save_tensors(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
+    """Write one safetensors file, under published names."""
+    # The metadata is what transformers looks for before it reads on.
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
+    """Write a JSON file as these folders have them."""
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from sbir_jax.diffusers_files import TensorFolder
 
@@ -63,19 +64,32 @@ def check_tensors(what: str, tensors: TensorFolder, expected: dict[str, Any]) ->
 def renamer(network: str) -> Callable[[str], str | None]:
     """From names found in files to those that `tensor_name` gives.
 
-    None for what is no weight: a constant 0, 1, 2, ... that transformers once saved.
+    None for what is not read: a constant 0, 1, 2, ... that transformers once saved, and
+    the decoder of a "tiny" autoencoder.
     """
 
     def rename(name: str) -> str | None:
         if network == "text_encoder":
             name = name.removeprefix("text_model.")
             return None if name == "embeddings.position_ids" else name
+        if network == "tiny" and name.startswith("decoder."):
+            return None
         if network == "vae" and ".attentions." in name:
             *scopes, layer, leaf = name.split(".")
             return ".".join([*scopes, OLD_ATTENTION.get(layer, layer), leaf])
         return name
 
     return rename
+
+
+def published(params: dict[str, Any], dtype: Any) -> dict[str, np.ndarray]:
+    """Parameters as checkpoints have them: names, order of axes, floating type."""
+    return {
+        tensor_name(keys): np.ascontiguousarray(
+            np.asarray(leaf).transpose(to_file(keys, leaf.ndim)).astype(dtype)
+        )
+        for keys, leaf in leaves(params)
+    }
 
 
 def to_file(keys: tuple[str, ...], ndim: int) -> tuple[int, ...]:

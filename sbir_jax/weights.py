@@ -8,10 +8,8 @@ import dataclasses
 import functools
 import hashlib
 import json
-import logging
 import math
 import os
-import pathlib
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sbir_jax.backbone import Backbone
 from sbir_jax.diffusers_files import (
     STEMS,
     TensorFolder,
@@ -31,95 +30,31 @@ from sbir_jax.diffusion import NoiseSchedule
 from sbir_jax.models import winograd
 from sbir_jax.models.autoencoder import Autoencoder
 from sbir_jax.models.clip_text import CLIPText
-from sbir_jax.models.configs import AutoencoderConfig, CLIPTextConfig, UNetConfig
+from sbir_jax.models.configs import (
+    AutoencoderConfig,
+    CLIPTextConfig,
+    TinyAutoencoderConfig,
+    UNetConfig,
+)
+from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
 from sbir_jax.models.unet import UNet
 from sbir_jax.tensor_names import (
     check_tensors,
-    leaves,
     path_keys,
+    published,
     renamer,
     tensor_name,
     to_file,
 )
+from sbir_jax.tiny_encoder import find_encoder, read_encoder
 
-Network = UNet | Autoencoder | CLIPText
+Network = UNet | Autoencoder | TinyAutoencoder | CLIPText
 Sharding = jax.sharding.Sharding
 # From the path of a parameter ("unet/conv_in/kernel") and its shape.
 ShardingRule = Callable[[str, tuple[int, ...]], Sharding]
 
 METHODS = ("encode", "decode")
 PARTS = ("unet", "vae_encoder", "vae_decoder", "text_encoder")
-
-
-@dataclasses.dataclass(frozen=True)
-class Backbone:
-    """A frozen text-to-image diffusion model.
-
-    Attributes:
-      source: what it was loaded from, as given.
-      folder: where its files are.
-      fingerprint: sha256 (hex) over all tensors and configs in the checkpoint, the
-        same wherever the folder lies and however much of it was loaded.
-      params: parameter trees under "unet", "vae" and "text_encoder", for
-        `unet.apply({"params": params["unet"]}, ...)`. Parts that were not asked for
-        are missing.
-      schedule: the noise schedule the UNet was trained with.
-    """
-
-    source: str
-    folder: pathlib.Path
-    fingerprint: str
-    unet: UNet
-    vae: Autoencoder
-    text_encoder: CLIPText
-    params: dict[str, Any]
-    schedule: NoiseSchedule
-
-    @property
-    def scaling_factor(self) -> float:
-        """The UNet sees the autoencoder's latents times this."""
-        return self.vae.config.scaling_factor
-
-    @property
-    def vae_factor(self) -> int:
-        """Pixels along one side of a latent."""
-        return self.vae.config.factor
-
-    def latent_shape(self, size: int) -> tuple[int, int, int]:
-        """[y, x, c] of the latent of an image of `size` pixels."""
-        side = size // self.vae_factor
-        return side, side, self.unet.config.in_channels
-
-    @property
-    def stride(self) -> int:
-        """Image height and width must be multiples of this many pixels."""
-        return self.vae_factor * self.unet.config.stride
-
-    @property
-    def image_size(self) -> int:
-        """Side of the images the UNet was trained on, in pixels."""
-        return self.vae_factor * self.unet.config.sample_size
-
-    @property
-    def context_dim(self) -> int:
-        """Width of the text states."""
-        return self.unet.config.cross_attention_dim
-
-    @functools.cached_property
-    def tokenizer(self) -> Any:
-        """The checkpoint's CLIPTokenizer, read at first use."""
-        path = self.folder / "tokenizer"
-        if not path.is_dir():
-            raise FileNotFoundError(
-                f"no folder {path}: this checkpoint has no tokenizer"
-            )
-        # Tokenizers work without PyTorch, so being told of its absence helps nobody.
-        logging.getLogger("transformers").addFilter(
-            lambda record: "PyTorch was not found" not in record.getMessage()
-        )
-        from transformers import CLIPTokenizer
-
-        return CLIPTokenizer.from_pretrained(path)
 
 
 def load_backbone(
@@ -131,6 +66,7 @@ def load_backbone(
     dtype: Any = jnp.float32,
     sharding: Sharding | ShardingRule | None = None,
     frozen: bool = False,
+    encoder: str = "",
 ) -> Backbone:
     """Load what the given features need of a diffusion model, and nothing more.
 
@@ -144,6 +80,9 @@ def load_backbone(
         "unet/conv_in/kernel" and a shape. The default device without it.
       frozen: the parameters will only be run, neither trained nor saved, so they may
         take the form that runs fastest here (`models.winograd.prepare`).
+      encoder: a distilled encoder in the place of the checkpoint's own, whose weights
+        are then not read: "tiny" (comes with "toybox"), a local folder with an
+        AutoencoderTiny, or a hub id of one; "" for the checkpoint's own.
 
     Raises:
       FileNotFoundError: something is not there; says what and where to get it.
@@ -152,11 +91,19 @@ def load_backbone(
     unknown = sorted(set(parts) - set(PARTS))
     if unknown:
         raise ValueError(f"unknown parts {unknown}; known are {PARTS}")
+    if encoder and "vae_decoder" in parts:
+        raise ValueError(
+            f"encoder {encoder!r} brings no decoder: leave 'vae_decoder' out of parts"
+        )
     folder = find_folder(source)
     configs = {part: read_json(folder / part / "config.json") for part in STEMS}
     configs["scheduler"] = read_json(folder / "scheduler" / "scheduler_config.json")
     unet, vae, text_encoder = build_networks(configs, dtype)
     schedule = NoiseSchedule.from_json(configs["scheduler"])
+    folders = {part: folder / part for part in STEMS}
+    if encoder:
+        folders["vae"] = find_encoder(encoder, folder)
+        vae, configs["vae"] = read_encoder(folders["vae"], vae.config, dtype)
 
     # Keys with an underscore are bookkeeping: paths and versions of other software.
     public = {
@@ -167,7 +114,8 @@ def load_backbone(
     params = {}
     networks = {"unet": unet, "vae": vae, "text_encoder": text_encoder}
     for name, network in networks.items():
-        tensors = TensorFolder(folder / name, STEMS[name], renamer(name))
+        rename = renamer("tiny" if isinstance(network, TinyAutoencoder) else name)
+        tensors = TensorFolder(folders[name], STEMS[name], rename)
         check_tensors(name, tensors, _shapes(type(network), network.config))
         fingerprint.update(tensors.digest().encode())
         wanted = {}
@@ -187,6 +135,7 @@ def load_backbone(
         text_encoder=text_encoder,
         params=params,
         schedule=schedule,
+        encoder=encoder,
     )
 
 
@@ -273,19 +222,15 @@ def save_diffusers(
         if jax.tree.map(jnp.shape, params[name]) != expected:
             raise ValueError(f"the {name} parameters do not fit the {name} config")
         prefix = "text_model." if name == "text_encoder" else ""
-        tensors[name] = {
-            prefix + tensor_name(keys): np.ascontiguousarray(
-                np.asarray(leaf).transpose(to_file(keys, leaf.ndim)).astype(dtype)
-            )
-            for keys, leaf in leaves(params[name])
-        }
+        values = published(params[name], dtype)
+        tensors[name] = {prefix + key: value for key, value in values.items()}
     write_folder(folder, configs, tensors, tokenizer)
 
 
 @functools.cache
 def _shapes(
     kind: Any,
-    config: UNetConfig | AutoencoderConfig | CLIPTextConfig,
+    config: UNetConfig | AutoencoderConfig | TinyAutoencoderConfig | CLIPTextConfig,
     taps: tuple[str, ...] = ("out",),
     maps: tuple[str, ...] = (),
     methods: tuple[str, ...] = METHODS,
@@ -306,7 +251,8 @@ def _shapes(
             "encode": jnp.zeros((1, config.factor, config.factor, config.in_channels)),
             "decode": jnp.zeros((1, 1, 1, config.latent_channels)),
         }
-        calls = [((inputs[method],), {"method": method}) for method in methods]
+        has = [method for method in methods if hasattr(kind, method)]
+        calls = [((inputs[method],), {"method": method}) for method in has]
     params = {}
     for args, kwargs in calls:
         variables = jax.eval_shape(lambda a=args, k=kwargs: network.init(key, *a, **k))

@@ -1,5 +1,6 @@
 """Models and prompts by hub id, with the hub's own client and a hub on this machine."""
 
+import pathlib
 import shutil
 
 import pytest
@@ -10,7 +11,9 @@ from sbir_jax import hub, sharing
 from sbir_jax.diffusers_files import find_folder, needed_files
 from sbir_jax.embedder import Embedder
 from sbir_jax.search.model import open_model
+from sbir_jax.weights import load_backbone
 
+GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
 STEM = "diffusion_pytorch_model"
 
 
@@ -133,6 +136,37 @@ def test_pickles_are_not_even_fetched(online, model):
     with pytest.raises(ValueError, match=r"me/model has no vae/\*.*convert once"):
         find_folder("me/model")
     assert online.fetched == []
+
+
+@pytest.fixture
+def encoder(online):
+    """A distilled encoder as a repository, with what is beside it on the hub."""
+    folder = shutil.copytree(GOLDEN / "tiny", online.root / "me" / "tiny")
+    for name in ("README.md", f"{STEM}.bin", "taesd_encoder.pth"):
+        (folder / name).write_bytes(bytes(1000))
+    return folder
+
+
+def test_an_encoder_is_two_files(online, encoder, capsys):
+    here = load_backbone(GOLDEN / "sd1", parts=(), encoder=str(encoder))
+    fetched = load_backbone(GOLDEN / "sd1", parts=(), encoder="me/tiny")
+    assert fetched.encoder == "me/tiny" and fetched.fingerprint == here.fingerprint
+    assert online.fetched == ["config.json", f"{STEM}.safetensors"]
+    assert capsys.readouterr().err.startswith("fetching 2 files, ")
+    online.asked.clear()
+    load_backbone(GOLDEN / "sd1", parts=(), encoder="me/tiny")
+    assert online.asked == []
+
+
+def test_repositories_that_hold_no_encoder(online, encoder, model):
+    (encoder / f"{STEM}.safetensors").unlink()
+    for name in ("me/tiny", "me/model"):  # the second has networks in folders
+        message = rf"{name} has no {STEM}\.safetensors.*madebyollin/taesd.*unpickled"
+        with pytest.raises(ValueError, match=message):
+            load_backbone(GOLDEN / "sd1", parts=(), encoder=name)
+    assert online.fetched == []
+    with pytest.raises(FileNotFoundError, match=r"(?s)Not Found.*madebyollin/taesd"):
+        load_backbone(GOLDEN / "sd1", parts=(), encoder="me/nothing")
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b/c", "a b/c", "model", "a--b/c", "/a/b"])

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sbir_jax import features
 from sbir_jax.diffusers_files import TOYBOX
 from sbir_jax.models.configs import map_names, tap_names
+from sbir_jax.tiny_encoder import TOYBOX_TINY
 from sbir_jax.weights import load_backbone, save_diffusers
 
 ROOT = pathlib.Path(__file__).resolve().parent
@@ -58,6 +60,14 @@ def run_vae(backbone, images, latents):
     return {"mean": mean, "logvar": logvar, "decoded": decoded}
 
 
+def tiny_latents(source, encoder, images):
+    """What a distilled encoder makes of images, as the UNet is given it."""
+    parts = ("vae_encoder",)
+    backbone = load_backbone(source, parts=parts, encoder=str(encoder))
+    found = features.encode_image(backbone, backbone.params, jnp.asarray(images))
+    return {"latents": found}
+
+
 def run_text(backbone, tokens):
     run = jax.jit(backbone.text_encoder.apply)
     return run({"params": backbone.params["text_encoder"]}, jnp.asarray(tokens))
@@ -98,6 +108,13 @@ def test_text_encoder_gives_the_recorded_states(kind):
     backbone, recorded = golden(kind)
     states = run_text(backbone, recorded["tokens"])
     assert_near({"states": states}, {"states": recorded["states"]})
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sd2"])
+def test_distilled_encoder_gives_the_recorded_latents(kind):
+    with np.load(GOLDEN / "tiny.npz") as recorded:
+        ours = tiny_latents(GOLDEN / kind, GOLDEN / "tiny", recorded["images"])
+        assert_near(ours, {"latents": recorded["latents"]})
 
 
 @functools.cache
@@ -176,6 +193,28 @@ def test_live_checkpoint_in_both(kind):
     tokens = generator.integers(0, text.config.vocab_size, (2, 10))
     states = make.record_text(text, tokens)
     assert_near({"states": run_text(ours, tokens)}, {"states": states})
+
+
+@live
+def test_live_distilled_encoder_of_another_shape(tmp_path):
+    make = oracle()
+    tiny = make.small_tiny(
+        1, encoder_block_out_channels=(6,) * 4, num_encoder_blocks=(0, 1, 3, 3)
+    )
+    tiny.save_pretrained(tmp_path)
+    images = np.random.default_rng(2).uniform(-1, 1, (2, 64, 32, 3)).astype("f")
+    theirs = {"latents": make.record_tiny(tiny, images)}
+    assert_near(tiny_latents(GOLDEN / "sd1", tmp_path, images), theirs)
+
+
+@live
+def test_live_toyboxs_distilled_encoder():
+    """The shipped file has no decoder, so diffusers draws one; its encoder is ours."""
+    make = oracle()
+    tiny = make.AutoencoderTiny.from_pretrained(TOYBOX_TINY).float().eval()
+    images = np.random.default_rng(3).uniform(-1, 1, (1, 64, 64, 3)).astype("f")
+    theirs = {"latents": make.record_tiny(tiny, images)}
+    assert_near(tiny_latents("toybox", "tiny", images), theirs)
 
 
 @live

@@ -14,7 +14,12 @@ import sys
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    UNet2DConditionModel,
+)
 from diffusers.models.attention_processor import AttnProcessor
 from safetensors.numpy import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -83,6 +88,18 @@ def small_vae(seed=0):
         sample_size=64,
     )
     return randomise(vae, seed)
+
+
+def small_tiny(seed=0, **overrides):
+    """A distilled encoder for `small_vae`, with a decoder that we do not read."""
+    torch.manual_seed(seed)
+    config = {
+        "encoder_block_out_channels": (4,) * 4,
+        "num_encoder_blocks": (1, 0, 2, 1),
+        "decoder_block_out_channels": (4,) * 4,
+        "num_decoder_blocks": (1,) * 4,
+    }
+    return randomise(AutoencoderTiny(**{**config, **overrides}), seed)
 
 
 def small_text(seed=0, **overrides):
@@ -164,6 +181,11 @@ def record_vae(vae, images, latents):
     }
 
 
+def record_tiny(tiny, images):
+    with torch.no_grad():
+        return nhwc(tiny.encode(nchw(images)).latents)
+
+
 def record_text(text, tokens):
     with torch.no_grad():
         return text(torch.tensor(tokens)).last_hidden_state.float().numpy()
@@ -229,7 +251,18 @@ def record_schedules():
     return found
 
 
+def main_tiny(folder):
+    """A distilled encoder that fits both kinds, with what it makes of their images."""
+    tiny = small_tiny()
+    shutil.rmtree(folder / "tiny", ignore_errors=True)
+    tiny.half().save_pretrained(folder / "tiny")
+    images = np.random.default_rng(1).uniform(-1, 1, (1, 32, 64, 3)).astype("f")
+    latents = record_tiny(tiny.float(), images)
+    np.savez_compressed(folder / "tiny.npz", images=images, latents=latents)
+
+
 def main(folder):
+    main_tiny(folder)
     for kind in UNETS:
         unet = small_unet(**UNETS[kind])
         vae, text = small_vae(), small_text(**TEXTS[kind])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sbir_jax.models.attention import Attention
-from sbir_jax.models.configs import AutoencoderConfig
+from sbir_jax.models.configs import AutoencoderConfig, TinyAutoencoderConfig
 from sbir_jax.models.layers import Conv, Downsample, GroupNorm, Resnet, Upsample
 
 EPS = 1e-6
@@ -105,6 +105,19 @@ class Decoder(nn.Module):
         return Conv(c.out_channels, dtype=self.dtype, name="conv_out")(x)
 
 
+def check_images(
+    config: AutoencoderConfig | TinyAutoencoderConfig, shape: tuple[int, ...]
+) -> None:
+    """Raise ValueError unless an autoencoder takes images of this shape, b h w c."""
+    _, h, w, channels = shape
+    factor = config.factor
+    if h % factor or w % factor or not h or not w or channels != config.in_channels:
+        raise ValueError(
+            f"images are {h} x {w} with {channels} channels; the autoencoder takes "
+            f"{config.in_channels} channels and multiples of {factor} pixels"
+        )
+
+
 class Autoencoder(nn.Module):
     """A variational autoencoder; call `encode` or `decode` through `method=`.
 
@@ -128,13 +141,7 @@ class Autoencoder(nn.Module):
 
         Raises ValueError unless height and width are multiples of `config.factor`.
         """
-        c = self.config
-        _, h, w, channels = images.shape
-        if h % c.factor or w % c.factor or not h or not w or channels != c.in_channels:
-            raise ValueError(
-                f"images are {h} x {w} with {channels} channels; the autoencoder takes "
-                f"{c.in_channels} channels and multiples of {c.factor} pixels"
-            )
+        check_images(self.config, images.shape)
         mean, logvar = jnp.split(self.quant_conv(self.encoder(images)), 2, axis=-1)
         # The range that the published autoencoders are sampled with.
         return mean, jnp.clip(logvar, -30.0, 20.0)

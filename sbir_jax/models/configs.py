@@ -232,6 +232,67 @@ class AutoencoderConfig:
         return 2 ** (len(self.block_out_channels) - 1)
 
 
+TINY_FIXED = {"act_fn": "relu", "shift_factor": 0.0}
+# The decoder, which is not read; how latents are stored in a picture of 8 bits; and how
+# it is run in half precision.
+TINY_IGNORED = {
+    "block_out_channels",
+    "decoder_block_out_channels",
+    "force_upcast",
+    "latent_magnitude",
+    "latent_shift",
+    "num_decoder_blocks",
+    "out_channels",
+    "sample_size",
+    "upsample_fn",
+    "upsampling_scaling_factor",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TinyAutoencoderConfig:
+    """What an AutoencoderTiny's `config.json` says of its encoder, in its names."""
+
+    in_channels: int = 3
+    encoder_block_out_channels: tuple[int, ...] = (64, 64, 64, 64)
+    num_encoder_blocks: tuple[int, ...] = (1, 3, 3, 3)
+    latent_channels: int = 4
+    scaling_factor: float = 1.0
+
+    @classmethod
+    def from_json(cls, config: dict[str, Any]) -> "TinyAutoencoderConfig":
+        """Read the contents of a tiny autoencoder's `config.json`.
+
+        Raises ValueError on a class, key or value that we do not have.
+        """
+        what = "tiny autoencoder"
+        kind = config.get("_class_name")
+        if kind != "AutoencoderTiny":
+            raise ValueError(
+                f"{what} config: _class_name is {kind!r}, only 'AutoencoderTiny' "
+                "(such as madebyollin/taesd) can be an encoder"
+            )
+        result = cls(**read_config(config, what, cls, TINY_FIXED, TINY_IGNORED))
+        widths = result.encoder_block_out_channels
+        check_levels(what, "num_encoder_blocks", result.num_encoder_blocks, len(widths))
+        if len(set(widths)) != 1:
+            raise ValueError(
+                f"{what} config: encoder_block_out_channels={widths} is not supported, "
+                "only one width for all levels is"
+            )
+        return result
+
+    @property
+    def width(self) -> int:
+        """Channels of every layer but the first's input and the last's output."""
+        return self.encoder_block_out_channels[0]
+
+    @property
+    def factor(self) -> int:
+        """Pixels along one side of a latent."""
+        return 2 ** (len(self.num_encoder_blocks) - 1)
+
+
 CLIP_FIXED = {"model_type": "clip_text_model"}
 # Training, pooling, token ids and bookkeeping.
 CLIP_IGNORED = {

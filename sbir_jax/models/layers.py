@@ -31,7 +31,7 @@ KEPT = jax.checkpoint_policies.save_from_both_policies(
 
 
 class Conv(nn.Module):
-    """Square convolution with bias; the kernel is (size, size, in, out).
+    """Square convolution, mostly with bias; the kernel is (size, size, in, out).
 
     `padding` is (before, after) on both spatial axes, `size // 2` each by default.
     Where the kernel is given in the form of `winograd.prepare`, that is what is used.
@@ -41,6 +41,7 @@ class Conv(nn.Module):
     size: int = 3
     stride: int = 1
     padding: tuple[int, int] | None = None
+    use_bias: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -52,7 +53,9 @@ class Conv(nn.Module):
         side = winograd.SIDE if transformed else self.size
         shape = (side, side, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, shape[-1:])
+        bias = jnp.zeros(shape[-1:])
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, shape[-1:])
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         bias = bias[None, None, None]
         if transformed:

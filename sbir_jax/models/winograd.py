@@ -8,6 +8,7 @@ computed once, when the weights are loaded: 16/9 of the kernel's memory.
 
 import functools
 import operator
+import re
 from collections.abc import Sequence
 
 import jax
@@ -25,6 +26,8 @@ FORWARD, TURNED = (0, 1, 2, 3), (3, 1, 2, 0)
 
 # Narrower convolutions gain less than the longer compilation costs (measured on CPU).
 CHANNELS = 128
+# A tiny encoder's strided layers have no scope of their own between them and it.
+STRIDED = re.compile(r"downsamplers|encoder/layers_\d+/kernel")
 # Transformed inputs of this size still fit a processor's cache.
 CACHE = 2**23
 
@@ -43,7 +46,7 @@ def prepare(kernel: np.ndarray, path: str) -> np.ndarray:
         or kernel.dtype != np.float32
         or kernel.shape[:-2] != (3, 3)
         or min(kernel.shape[-2:]) < CHANNELS
-        or "downsamplers" in path
+        or STRIDED.search(path)
     ):
         return kernel
     rows = np.tensordot(KERNEL, kernel, 1)
