@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from miniature import SKIPPED, all_names, hostile, picture
 
-from sbir_jax import data
-from sbir_jax.data import published
+from sbir_jax import data, evaluate
+from sbir_jax.data import DataError, published
 
 # Below each of these come class folders. {part} stands for train and val.
 TX = "tx_000000000000"
@@ -202,6 +202,9 @@ def test_what_differs_is_said(tmp_path, layout):
     ]
     assert (len(dataset.sketches), len(dataset.photos)) == (9, 7)
     assert drawn not in dataset.seen and shown in dataset.seen
+    if splits:  # the published unseen classes are not there
+        with pytest.raises(DataError, match=r"(?s)are not among the .*unseen="):
+            copy.load(None)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -229,6 +232,13 @@ def test_nothing_is_dropped_without_a_line(tmp_path, layout):
     assert len((prepared / "skipped.jsonl").read_bytes().splitlines()) == (
         len(skipped) - 1
     )
+    # And what is left can be scored.
+    protocol = evaluate.make_protocol(dataset, dataset.classes, "category", (5,))
+    assert (len(protocol.queries), len(protocol.gallery)) == (15, 13)
+    assert all(0 < value < 1 for value in evaluate.chance(protocol, 1).values())
+    if dataset.name in ("sketchy", "folder"):
+        fine = evaluate.make_protocol(dataset, dataset.classes, "fine_grained")
+        assert (len(fine.queries), fine.left_out) == (12, 3)  # drawn from no photo
 
 
 @pytest.mark.parametrize(
