@@ -50,6 +50,7 @@ setup(
         "tensorflow-datasets",
         "array_record",
         "psutil",
+        "psutil",
         "pyarrow",
         "grain",
         "clu",

@@ -38,6 +38,8 @@ def claim(workdir: pathlib.Path, owner: dict[str, Any]) -> None:
     path = pathlib.Path(workdir) / OWNER
     if path.exists():
         found = json.loads(path.read_text())
+        if "dtype" in owner:  # Runs from before there was a choice are float32.
+            found.setdefault("dtype", "float32")
         changed = [
             f"{key}: {found.get(key)!r} in the folder, {owner.get(key)!r} now"
             for key in sorted({*found, *owner})

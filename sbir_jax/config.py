@@ -54,7 +54,9 @@ class Experiment:
       backbone: "toybox", a folder in the diffusers layout, or a hub id.
       random_weights: the baseline: a net of the same shape that has learnt nothing.
       image_size: pixels; 0 for the backbone's native size.
-      embed_batch_size: images at a time at inference.
+      dtype: what the frozen networks compute in, "float32" or "bfloat16"; "" for what
+        the run folder was begun with, and in a new one bfloat16, on CPU float32.
+      embed_batch_size: images at a time at inference; 0 for what fits the memory.
       triplets_at_once: that go through the networks together in training; 0 for all of
         a batch. Fewer take less memory and learn the same.
       model_shards: devices that share one copy of the frozen weights, for a backbone
@@ -72,7 +74,8 @@ class Experiment:
     backbone: str = "toybox"
     random_weights: bool = False
     image_size: int = 0
-    embed_batch_size: int = 32
+    dtype: str = ""
+    embed_batch_size: int = 0
     triplets_at_once: int = 0
     model_shards: int = 1
     val_classes: int = 4

@@ -21,17 +21,13 @@ from jaxtyping import Array, Float
 from PIL import Image
 from tqdm.auto import tqdm
 
-from sbir_jax import checkpoint, features, processes, sharding
+from sbir_jax import checkpoint, features, machine, processes, sharding
 from sbir_jax.data import images as images_lib
 from sbir_jax.features import Recipe, Task
+from sbir_jax.frozen import load_frozen, text_states
+from sbir_jax.overlap import Waiting, one_in_flight, read_ahead
 from sbir_jax.prompts import MODALITIES, Modality, PromptConfig, init_prompts
-from sbir_jax.weights import Backbone, load_backbone, random_backbone
-
-PARTS = ("unet", "vae_encoder", "text_encoder")
-
-
-# Compiled once for a text encoder, not at every search with words.
-_encode_text = jax.jit(features.encode_text, static_argnums=0)
+from sbir_jax.weights import Backbone, random_backbone
 
 
 def _source(image):
@@ -45,35 +41,18 @@ def _source(image):
     return image
 
 
-def tokenize(backbone: Backbone, texts: Sequence[str]) -> np.ndarray:
-    """Token ids int32 [b, n], padded or cut to the text encoder's length."""
-    tokenizer = backbone.tokenizer
-    ids = tokenizer(
-        list(texts),
-        padding="max_length",
-        truncation=True,
-        max_length=tokenizer.model_max_length,
-    )
-    return np.asarray(ids["input_ids"], np.int32)
-
-
-def text_states(backbone: Backbone, texts: Sequence[str]) -> Float[Array, "b n d"]:
-    """What the UNet's cross-attention gets for these texts."""
-    tokens = tokenize(backbone, texts)
-    return _encode_text(backbone.text_encoder, backbone.params, tokens)
-
-
 class Embedder:
     """A backbone, prompts and a recipe, with the preprocessing that belongs to them.
 
     Attributes:
       size: side of the images the network sees, in pixels.
-      batch_size: images at a time, the same number on each device.
+      dtype: what the frozen networks compute in. Prompts and descriptors are float32.
       dim: length of a descriptor.
       fingerprint: sha256 hex over everything that changes a descriptor; caches and
         indexes carry it and refuse to mix.
       source: how to make it again, in plain JSON values; None where it was put together
         by hand.
+      waiting: which share of its time `embed_items` waited for images.
     """
 
     def __init__(
@@ -83,12 +62,14 @@ class Embedder:
         recipe: Recipe,
         size: int,
         visual_scale: float = 1.0,
-        batch_size: int = 32,
+        batch_size: int = 0,
         mesh: Mesh | None = None,
     ):
         """Compiles nothing yet.
 
         Args:
+          batch_size: images at a time, rounded up to the same number on each device;
+            0 for what fits their memory, found at the first use.
           mesh: the devices to use (`sharding.make_mesh`), all of this process; all that
             there are without it. With its axis "model" longer than 1 the weights are
             split over it.
@@ -98,8 +79,15 @@ class Embedder:
         self.visual_scale = visual_scale
         mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
         self._mesh = mesh
-        groups = mesh.shape["data"]
-        self.batch_size = -(-batch_size // groups) * groups
+        self._groups = mesh.shape["data"]
+        if batch_size < 0:
+            raise ValueError(
+                f"batch_size is {batch_size}; give 1 or more, 0 to find it"
+            )
+        # Shared with copies that have other prompts: found once.
+        self._batch_size = functools.cache(lambda: self._fitting(batch_size))
+        self.dtype = np.dtype(backbone.unet.dtype).name
+        self.waiting = Waiting()
         self.prompts = sharding.place_whole(prompts, mesh)
         self._params = sharding.place_frozen(backbone.params, mesh)
         self._batch_sharding = sharding.batch_sharding(mesh)
@@ -107,20 +95,13 @@ class Embedder:
 
         @functools.partial(jax.jit, static_argnames="modality")
         def describe(params, prompts, noise, images, context, modality):
-            return features.describe(
-                backbone,
-                params,
-                prompts,
-                images,
-                modality,
-                noise,
-                recipe,
-                context=context,
-                visual_scale=visual_scale,
-            )
+            given = params, prompts, images, modality, noise, recipe
+            return features.describe(backbone, *given, context, visual_scale)
 
-        self._describe: Callable[..., Array] = describe
-        self.dim = self._probe_dim()
+        self._describe = describe
+        call = functools.partial(describe, modality="photo")
+        shapes = self._arguments(self._groups)
+        self.dim: int = jax.eval_shape(call, *shapes).shape[-1]
 
     def with_prompts(self, prompts: dict) -> "Embedder":
         """The same embedder, compiled programs and all, with other prompts."""
@@ -130,14 +111,26 @@ class Embedder:
         other.prompts = sharding.place_whole(prompts, self._mesh)
         return other
 
-    def _probe_dim(self) -> int:
-        shape = (self.batch_size, self.size, self.size, 3)
-        images = jax.ShapeDtypeStruct(shape, np.float32)
-        call = functools.partial(self._describe, modality="photo")
-        out = jax.eval_shape(
-            call, self._params, self.prompts, self._noise, images, None
-        )
-        return out.shape[-1]
+    def _arguments(self, count: int) -> tuple:
+        shape = (count, self.size, self.size, 3)
+        images = jax.ShapeDtypeStruct(shape, np.float32, sharding=self._batch_sharding)
+        return self._params, self.prompts, self._noise, images, None
+
+    @property
+    def batch_size(self) -> int:
+        """Images at a time, the same number on each device."""
+        return self._batch_size()
+
+    def _fitting(self, asked: int) -> int:
+        if asked:
+            return -(-asked // self._groups) * self._groups
+
+        def program(count: int) -> jax.stages.Compiled:
+            shapes = self._arguments(count * self._groups)
+            return self._describe.lower(*shapes, modality="photo").compile()
+
+        image, devices = 4 * 3 * self.size**2, self._mesh.local_devices
+        return self._groups * machine.images_at_a_time(program, image, devices)
 
     @classmethod
     def from_pretrained(
@@ -145,32 +138,25 @@ class Embedder:
         source: str = "toybox",
         task: Task = "category",
         text: str = "",
-        batch_size: int = 32,
+        batch_size: int = 0,
         mesh: Mesh | None = None,
+        dtype: str = "",
     ) -> "Embedder":
         """The frozen backbone with prompts that change nothing.
 
         Args:
           source: "toybox", a folder in the diffusers layout, or a hub id.
           text: words in place of a learned text prompt, shared by all images.
-          batch_size: images at a time; for single drawings 1 is the fastest.
+          batch_size: as of the class; for single drawings 1 is the fastest.
           mesh: as of the class. Weights go straight to their place on it.
+          dtype: as of `load_frozen`.
         """
         taps = features.TAPS[task]
         mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
-        rule = sharding.frozen_rule(mesh)
-        backbone = load_backbone(
-            source, taps=taps, parts=PARTS, sharding=rule, frozen=True
-        )
-        config = PromptConfig(text=text)
-        prompts = init_prompts(
-            config, backbone.image_size, text_states(backbone, [text])[0]
-        )
-        size = backbone.image_size
-        recipe = Recipe(taps)
-        embedder = cls(
-            backbone, prompts, recipe, size, batch_size=batch_size, mesh=mesh
-        )
+        backbone = load_frozen(source, taps, mesh, dtype)
+        size, states = backbone.image_size, text_states(backbone, [text])[0]
+        prompts = init_prompts(PromptConfig(text=text), size, states)
+        embedder = cls(backbone, prompts, Recipe(taps), size, 1.0, batch_size, mesh)
         local = source != "toybox" and pathlib.Path(source).expanduser().exists()
         where = str(backbone.folder.resolve()) if local else str(source)
         embedder.source = {
@@ -178,6 +164,7 @@ class Embedder:
             "source": where,
             "task": task,
             "text": text,
+            "dtype": embedder.dtype,
         }
         return embedder
 
@@ -185,12 +172,15 @@ class Embedder:
     def from_run(
         cls,
         workdir: str | pathlib.Path,
-        batch_size: int = 32,
+        batch_size: int = 0,
         mesh: Mesh | None = None,
     ) -> "Embedder":
         """The learned prompts of a run folder, on the backbone they were trained on.
 
+        It computes in the type that the run was made with, on any device.
+
         Args:
+          batch_size: as of the class.
           mesh: as of the class. Weights go straight to their place on it.
         Raises: FileNotFoundError without a run there, ValueError where the backbone
           its config names is no longer the one that was trained with.
@@ -206,14 +196,9 @@ class Embedder:
         config = json.loads(path.read_text())
         recipe = Recipe(**{**config["recipe"], "taps": tuple(config["recipe"]["taps"])})
         mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
-        rule = sharding.frozen_rule(mesh)
-        backbone = load_backbone(
-            config["backbone"],
-            taps=recipe.taps,
-            parts=PARTS,
-            sharding=rule,
-            frozen=True,
-        )
+        # Runs from before there was a choice are float32.
+        dtype = config.get("dtype", "float32")
+        backbone = load_frozen(config["backbone"], recipe.taps, mesh, dtype)
         if config["random_weights"]:
             backbone = random_backbone(backbone, seed=config["train"]["seed"])
         prompts = checkpoint.load_prompts(workdir, backbone.fingerprint)
@@ -236,6 +221,8 @@ class Embedder:
         digest = hashlib.sha256()
         recipe = dataclasses.asdict(self.recipe)
         head = [self.backbone.fingerprint, recipe, self.size, self.visual_scale]
+        # Float32 goes without saying: so it did before there was a choice.
+        head += [self.dtype] * (self.dtype != "float32")
         digest.update(json.dumps(head, sort_keys=True).encode())
         for leaf in jax.tree.leaves(self.prompts):
             digest.update(np.asarray(leaf, np.float32).tobytes())
@@ -287,21 +274,29 @@ class Embedder:
         context: Float[np.ndarray, "n t d"] | None = None,
     ) -> Float[np.ndarray, "n e"]:
         """As `embed` for images that are already of `size` pixels, in [-1, 1]."""
-        out = []
-        for start in range(0, len(images), self.batch_size):
-            rows = slice(start, start + self.batch_size)
-            batch = images[rows]
-            texts = None if context is None else self._place(context[rows])
-            found = self._describe(
-                self._params,
-                self.prompts,
-                self._noise,
-                self._place(batch),
-                texts,
-                modality=modality,
-            )
-            out.append(np.asarray(found, np.float32)[: len(batch)])
-        return np.concatenate(out)
+
+        def start(row: int) -> Callable[[], np.ndarray]:
+            rows = slice(row, row + self.batch_size)
+            words = None if context is None else context[rows]
+            return self.start(images[rows], modality, words)
+
+        started = map(start, range(0, len(images), self.batch_size))
+        return np.concatenate(list(one_in_flight(started)))
+
+    def start(
+        self,
+        images: Float[np.ndarray, "n h w 3"],
+        modality: Modality,
+        context: Float[np.ndarray, "n t d"] | None = None,
+    ) -> Callable[[], Float[np.ndarray, "n e"]]:
+        """As `embed_arrays` for at most `batch_size` images, without waiting.
+
+        Returns: a function that waits for the descriptors.
+        """
+        texts = None if context is None else self._place(context)
+        arguments = self._params, self.prompts, self._noise, self._place(images), texts
+        found = self._describe(*arguments, modality=modality)
+        return lambda: np.asarray(found, np.float32)[: len(images)]
 
     def _place(self, rows: np.ndarray) -> Array:
         padded = sharding.pad_batch(rows, self.batch_size)
@@ -317,28 +312,31 @@ class Embedder:
     ) -> Float[np.ndarray, "n d"]:
         """Descriptors of a data set's items by index, with a progress bar.
 
-        Of several processes each embeds its share, and all get the whole.
+        Images are read while the device computes. Of several processes each embeds its
+        share, and all get the whole.
 
         Args:
           texts: words beside each, as in `embed`.
         """
-        out = [np.zeros((0, self.dim), np.float32)]
         mine = processes.share(len(indices))
+        starts = range(mine.start, mine.stop, self.batch_size)
+        parts = [slice(i, min(i + self.batch_size, mine.stop)) for i in starts]
+        pixels = read_ahead(lambda rows: items.images(indices[rows], self.size), parts)
+
+        def start(rows: slice, images: np.ndarray) -> Callable[[], np.ndarray]:
+            words = None if texts is None else self.context(texts[rows], text_share)
+            return self.start(images, modality, words)
+
+        out = [np.zeros((0, self.dim), np.float32)]
         bar = tqdm(
             total=mine.stop - mine.start,
             desc=f"embed {modality}",
             unit="image",
             disable=not processes.is_first(),
         )
-        with bar:
-            for start in range(mine.start, mine.stop, self.batch_size):
-                rows = slice(start, min(start + self.batch_size, mine.stop))
-                part = indices[rows]
-                context = None
-                if texts is not None:
-                    words = texts[rows]
-                    context = self.context(words, text_share)
-                pixels = items.images(part, self.size)
-                out.append(self.embed_arrays(pixels, modality, context))
-                bar.update(len(part))
+        with bar, self.waiting:
+            for found in one_in_flight(map(start, parts, self.waiting(pixels))):
+                out.append(found)
+                bar.set_postfix_str(f"waiting {self.waiting.share:.0%}", refresh=False)
+                bar.update(len(found))
         return processes.join(np.concatenate(out), len(indices))

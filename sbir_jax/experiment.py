@@ -5,6 +5,7 @@ re-scores a finished run from its cached descriptors.
 """
 
 import dataclasses
+import json
 import pathlib
 import time
 from collections.abc import Callable
@@ -29,8 +30,10 @@ from sbir_jax import (
     writer,
 )
 from sbir_jax.config import Experiment
-from sbir_jax.embedder import PARTS, Embedder, text_states
+from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
+from sbir_jax.frozen import load_frozen, text_states
+from sbir_jax.overlap import Waiting
 from sbir_jax.prompts import init_prompts
 from sbir_jax.train import train
 
@@ -54,17 +57,13 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         dataset = data.load(**setup.data)
     dataset = dataset.hold_out(setup.val_classes, setup.train.seed)
     local = sharding.make_mesh(setup.model_shards, jax.local_devices())
-    backbone = weights.load_backbone(
-        setup.backbone,
-        taps=setup.recipe.taps,
-        parts=PARTS,
-        sharding=sharding.frozen_rule(local),
-        frozen=True,
-    )
+    dtype = setup.dtype or _dtype_of(workdir)
+    backbone = load_frozen(setup.backbone, setup.recipe.taps, local, dtype)
     if setup.random_weights:
         backbone = weights.random_backbone(backbone, seed=setup.train.seed)
     size = setup.image_size or backbone.image_size
-    setup = dataclasses.replace(setup, image_size=size)
+    dtype = np.dtype(backbone.unet.dtype).name
+    setup = dataclasses.replace(setup, image_size=size, dtype=dtype)
     resolved = setup.to_json()
     workdir.mkdir(parents=True, exist_ok=True)
     # Where the data and the backbone lie may change; what they are may not.
@@ -85,7 +84,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         scale, batch = setup.prompt.visual_scale, setup.embed_batch_size
         return Embedder(backbone, prompts, recipe, size, scale, batch, local)
 
-    loaded = time.perf_counter()
+    loaded, waiting = time.perf_counter(), Waiting()
     # One copy of the noise: the curve shows the trend, the report the figure.
     quick = embedder(dataclasses.replace(setup.recipe, copies=1))
     validate = validator(quick, dataset, setup.task)
@@ -102,6 +101,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         score=validate,
         mesh=sharding.make_mesh(setup.model_shards),
         at_once=setup.triplets_at_once,
+        waiting=waiting,
     )
     trained = time.perf_counter()
 
@@ -150,6 +150,9 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
             "train_seconds": round(trained - loaded, 2),
             "embed_and_score_seconds": round(scored - trained, 2),
             "total_seconds": round(scored - begin, 2),
+            # Of the time in the loop, how much it waited for images.
+            "train_waiting_share": round(waiting.share, 4),
+            "embed_waiting_share": round(frozen.waiting.share, 4),
         },
         "fingerprint": models["learned"].fingerprint,
         "hardware": f"{jax.devices()[0].device_kind} x{jax.device_count()}",
@@ -166,6 +169,14 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         report.replace_together(out, {"literature.md": table})
     processes.barrier("report")
     return summary
+
+
+def _dtype_of(workdir: pathlib.Path) -> str:
+    """What the run in a folder computes in; "" where there is none yet."""
+    path = workdir / "config.json"
+    if not path.exists():
+        return ""
+    return json.loads(path.read_text()).get("dtype", "float32")
 
 
 def validator(

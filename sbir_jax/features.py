@@ -73,17 +73,20 @@ def noise_bank(recipe: Recipe, shape: tuple[int, int, int]) -> Float[Array, "k y
 def encode_image(
     backbone: Backbone, params: dict, images: Float[Array, "b h w 3"]
 ) -> Float[Array, "b y x c"]:
-    """Posterior mean times the scaling factor: the latent without sampling noise."""
+    """Posterior mean times the scaling factor: the latent without sampling noise.
+
+    Float32 whatever the networks compute in: noise and frames are added to it.
+    """
     mean, _ = backbone.vae.apply({"params": params["vae"]}, images, method="encode")
-    return mean * backbone.scaling_factor
+    return mean.astype(jnp.float32) * backbone.scaling_factor
 
 
 def encode_text(
     text_encoder: CLIPText, params: dict, tokens: Int[Array, "b n"]
 ) -> Float[Array, "b n d"]:
-    """Text states for token ids, as the UNet's cross-attention takes them."""
+    """Text states for token ids, as the UNet's cross-attention takes them; float32."""
     weights = {"params": params["text_encoder"]}
-    return jnp.asarray(text_encoder.apply(weights, tokens))
+    return jnp.asarray(text_encoder.apply(weights, tokens), jnp.float32)
 
 
 def cells(height: int, width: int, grid: int) -> list[tuple[slice, slice]]:

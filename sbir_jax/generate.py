@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from sbir_jax import diffusion
 from sbir_jax.data import images
-from sbir_jax.embedder import text_states
+from sbir_jax.frozen import text_states
 from sbir_jax.weights import Backbone
 
 

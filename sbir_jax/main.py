@@ -3,12 +3,10 @@
 python -m sbir_jax.main --config configs/toybox.py --workdir runs/toybox
 """
 
-import os
 import pathlib
 import shlex
 import sys
 
-import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -26,18 +24,12 @@ flags.DEFINE_string(
 flags.mark_flags_as_required(["config", "workdir"])
 
 
-def keep_programs() -> None:
-    """Compiled programs outlive the process, so that a second run starts at once."""
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        cache = str(pathlib.Path.home() / ".cache" / "sbir_jax" / "xla")
-        jax.config.update("jax_compilation_cache_dir", cache)
-
-
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    keep_programs()
-    from sbir_jax import config, experiment, literature, processes
+    from sbir_jax import config, experiment, literature, machine, processes
+
+    machine.keep_programs()
 
     workdir = pathlib.Path(FLAGS.workdir)
     try:

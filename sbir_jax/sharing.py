@@ -22,12 +22,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from sbir_jax import hub
+from sbir_jax import hub, sharding
 from sbir_jax.diffusers_files import cached_folder
-from sbir_jax.embedder import PARTS, Embedder
+from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
+from sbir_jax.frozen import load_frozen
 from sbir_jax.prompts import MODALITIES
-from sbir_jax.weights import load_backbone
 
 FILE, CARD, KEY, FORMAT = "prompts.safetensors", "README.md", "sbir_jax", 1
 # The tensors of either kind of prompts, by where their frames are added.
@@ -58,6 +58,7 @@ def save_prompts(embedder: Embedder, folder: str | os.PathLike) -> pathlib.Path:
         "recipe": dataclasses.asdict(embedder.recipe),
         "size": embedder.size,
         "visual_scale": embedder.visual_scale,
+        "dtype": embedder.dtype,
         "backbone": embedder.backbone.source,
         "backbone_fingerprint": embedder.backbone.fingerprint,
         "fingerprint": embedder.fingerprint,
@@ -95,7 +96,7 @@ def find_prompts(source: str | os.PathLike) -> pathlib.Path | None:
 def load_prompts(
     source: str | os.PathLike,
     backbone: str | os.PathLike | None = None,
-    batch_size: int = 32,
+    batch_size: int = 0,
 ) -> Embedder:
     """The embedder that `save_prompts` was given.
 
@@ -116,7 +117,10 @@ def load_prompts(
     recipe = Recipe(**{**head["recipe"], "taps": tuple(head["recipe"]["taps"])})
     where = os.fspath(backbone or head["backbone"])
     try:
-        loaded = load_backbone(where, taps=recipe.taps, parts=PARTS, frozen=True)
+        mesh = sharding.make_mesh(devices=jax.local_devices())
+        # Files from before there was a choice are of float32.
+        dtype = head.get("dtype", "float32")
+        loaded = load_frozen(where, recipe.taps, mesh, dtype)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"the prompts in {path} belong to the backbone {where}, which is not here; "

@@ -21,6 +21,7 @@ from sbir_jax import checkpoint, features, processes, sharding
 from sbir_jax.data import Dataset, triplets
 from sbir_jax.features import Recipe, Task
 from sbir_jax.losses import triplet_loss
+from sbir_jax.overlap import Waiting
 from sbir_jax.prompts import add_frame
 from sbir_jax.weights import Backbone
 from sbir_jax.writer import MetricWriter
@@ -199,6 +200,7 @@ def train(
     score: Callable[[dict], dict[str, float]] | None,
     mesh: Mesh | None = None,
     at_once: int = 0,
+    waiting: Waiting | None = None,
 ) -> tuple[dict, int]:
     """Trains from the last checkpoint of `workdir`, or from `prompts`.
 
@@ -213,6 +215,7 @@ def train(
         longer than 1 the frozen weights are split over it.
       at_once: triplets, over all hosts, that go through the networks together; 0 for
         all of a batch. It changes what a step takes, not what it learns.
+      waiting: is told how long the loop waited for batches.
     Returns: the learned prompts and the step they are of.
     Raises: FloatingPointError at the first loss that is not a number; the last good
       checkpoint stays.
@@ -268,9 +271,10 @@ def train(
             host=jax.process_index(),
             hosts=jax.process_count(),
         )
-        measured = StepMetrics.empty()
+        measured, before = StepMetrics.empty(), None
+        waiting = stack.enter_context(waiting or Waiting())
         bar = tqdm(
-            batches,
+            waiting(batches),
             desc="train",
             initial=start,
             total=config.steps,
@@ -283,6 +287,10 @@ def train(
             }
             state, new = step_fn(state, params, batch)
             measured = measured.merge(new)
+            # At most two steps are on the device: else the loop would read ahead of it
+            # and wait for batches that nobody needs yet.
+            jax.block_until_ready(before)
+            before = new
             last = step + 1 == config.steps
             save = (step + 1) % config.save_every == 0 or last
             if save or (step + 1) % config.log_every == 0:
@@ -297,8 +305,10 @@ def train(
                         "start again into a new --workdir"
                     )
                 rate = np.asarray(config.schedule()(step)).item()
-                writer.write_scalars(step + 1, {**values, "learning_rate": rate})
-                bar.set_postfix(loss=f"{values['loss']:.4f}")
+                values |= {"learning_rate": rate, "waiting_share": waiting.share}
+                writer.write_scalars(step + 1, values)
+                shown = {"loss": f"{values['loss']:.4f}"}
+                bar.set_postfix(shown, waiting=f"{waiting.share:.0%}")
             if score and ((step + 1) % config.score_every == 0 or last):
                 found = score(state.prompts)
                 row = {f"val/{name}": value for name, value in found.items()}

@@ -93,7 +93,7 @@ def tiny_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny(tiny_folder):
     """The tiny model as every descriptor needs it: no decoder."""
-    from sbir_jax.embedder import PARTS
+    from sbir_jax.frozen import PARTS
     from sbir_jax.weights import load_backbone
 
     return load_backbone(tiny_folder, parts=PARTS)

@@ -1,12 +1,22 @@
+import dataclasses
+import hashlib
+import json
+import time
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
+from sbir_jax import machine
 from sbir_jax.data import BadImage
-from sbir_jax.embedder import Embedder, text_states
+from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
+from sbir_jax.frozen import load_frozen, text_states
+from sbir_jax.overlap import Waiting
 from sbir_jax.prompts import PromptConfig, init_prompts
+from sbir_jax.search.model import make_embedder
 from sbir_jax.sharding import make_mesh
 
 RECIPE = Recipe(("up.0.out",), copies=2)
@@ -97,6 +107,92 @@ class Drawn:
         return self.all[indices]
 
 
+def test_items_are_the_same_as_batch_by_batch(tiny, prompts, images):
+    embedder = Embedder(tiny, prompts, RECIPE, 32, batch_size=8)
+    order = np.random.default_rng(2).permutation(np.arange(44) % 11)
+    found = embedder.embed_items(Drawn(images), order, "photo")
+    one_by_one = [
+        embedder.start(images[order[i : i + 8]], "photo")() for i in range(0, 44, 8)
+    ]
+    np.testing.assert_array_equal(found, np.concatenate(one_by_one))
+    np.testing.assert_array_equal(found, embedder.embed_arrays(images[order], "photo"))
+    none = embedder.embed_items(Drawn(images), np.arange(0), "photo")
+    assert none.shape == (0, embedder.dim)
+
+
+def test_the_next_batch_is_started_before_one_is_fetched(embedder, images, monkeypatch):
+    log, start = [], Embedder.start
+
+    def logged(self, batch, modality, context=None):
+        number = sum(entry[0] == "start" for entry in log)
+        log.append(("start", number))
+        fetch = start(self, batch, modality, context)
+        return lambda: log.append(("fetch", number)) or fetch()
+
+    monkeypatch.setattr(Embedder, "start", logged)
+    wanted = [("start", 0), ("start", 1), ("fetch", 0), ("start", 2)]
+    embedder.embed_items(Drawn(images), np.arange(24) % 11, "photo")
+    assert log[:4] == wanted and len(log) == 6
+    log.clear()
+    embedder.embed_arrays(images[np.arange(24) % 11], "photo")
+    assert log[:4] == wanted and len(log) == 6
+
+
+class Slow(Drawn):
+    def images(self, indices, size):
+        time.sleep(0.5)
+        return super().images(indices, size)
+
+
+def test_waiting_for_images_is_measured(tiny, prompts, images, capfd):
+    embedder = Embedder(tiny, prompts, RECIPE, 32, batch_size=8)
+    embedder.embed_items(Drawn(images), np.arange(8), "photo")  # compiles
+    shares = {}
+    for kind in (Drawn, Slow):
+        embedder.waiting = Waiting()
+        model = embedder.with_prompts(prompts)  # counts for both
+        model.embed_items(kind(images), np.arange(48) % 11, "photo")
+        shares[kind] = embedder.waiting.share
+    assert shares[Drawn] < 0.5 < shares[Slow] < 1.0, shares
+    assert f"waiting {shares[Slow]:.0%}" in capfd.readouterr().err
+
+
+def test_an_item_that_cannot_be_read_is_named(embedder, images):
+    class Broken(Drawn):
+        def images(self, indices, size):
+            if 9 in indices:
+                raise BadImage("nine.png", "empty file")
+            return super().images(indices, size)
+
+    with pytest.raises(BadImage, match=r"nine\.png: empty file"):
+        embedder.embed_items(Broken(images), np.arange(11), "photo")
+
+
+def test_without_a_number_what_fits_goes_through_together(
+    tiny, prompts, images, monkeypatch
+):
+    monkeypatch.setitem(machine.MOST, "cpu", 4)
+    found = Embedder(tiny, prompts, RECIPE, 32)
+    assert found.batch_size == 4 * jax.device_count()
+    program = found._describe.lower(*found._arguments(32), modality="photo").compile()
+    needed = program.memory_analysis().temp_size_in_bytes
+    assert needed > 10**5
+    # Less than that is free on each device.
+    monkeypatch.setattr(machine, "free_bytes", lambda devices: needed)
+    less = Embedder(tiny, prompts, RECIPE, 32)
+    copy = less.with_prompts(prompts)
+    assert copy.batch_size == less.batch_size < found.batch_size
+    assert less.batch_size % jax.device_count() == 0
+    np.testing.assert_allclose(
+        less.embed_arrays(images, "photo"),
+        found.embed_arrays(images, "photo"),
+        atol=2e-6,
+    )
+    assert less.fingerprint == found.fingerprint
+    with pytest.raises(ValueError, match="batch_size is -1; give 1 or more"):
+        Embedder(tiny, prompts, RECIPE, 32, batch_size=-1)
+
+
 def test_items_keep_their_words_across_batches(tiny, prompts, images):
     embedder = Embedder(tiny, prompts, RECIPE, 32, batch_size=8)
     many = np.repeat(np.asarray(images[:1]), 11, axis=0)
@@ -123,6 +219,43 @@ def test_fingerprint_follows_everything_that_counts(tiny, prompts, embedder):
     np.testing.assert_array_equal(
         others[0].embed_arrays(pixels, "photo"), rebuilt.embed_arrays(pixels, "photo")
     )
+
+
+def test_bfloat16_is_near_and_has_a_fingerprint_of_its_own(
+    tiny_folder, embedder, images
+):
+    half = load_frozen(tiny_folder, RECIPE.taps, make_mesh(), "bfloat16")
+    leaves = jax.tree.leaves(half.params)
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.bfloat16)}
+    model = Embedder(half, embedder.prompts, RECIPE, 32, batch_size=8)
+    assert (embedder.dtype, model.dtype) == ("float32", "bfloat16")
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(model.prompts))
+    found = model.embed_arrays(images, "photo")
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-5)
+    wanted = embedder.embed_arrays(images, "photo")
+    assert np.abs(found - wanted).max() > 1e-4  # it is another computation
+    assert np.sum(found * wanted, axis=1).min() > 0.999
+    assert model.fingerprint != embedder.fingerprint
+
+
+def test_float32_has_the_fingerprint_it_had_before_there_was_a_choice(embedder):
+    head = [embedder.backbone.fingerprint, dataclasses.asdict(RECIPE), 32, 1.0]
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+    for leaf in jax.tree.leaves(embedder.prompts):
+        digest.update(np.asarray(leaf).tobytes())
+    assert embedder.fingerprint == digest.hexdigest()
+
+
+def test_the_type_is_kept_with_how_to_make_it_again(tiny_folder):
+    model = Embedder.from_pretrained(str(tiny_folder), dtype="bfloat16", batch_size=8)
+    assert model.source is not None and model.source["dtype"] == "bfloat16"
+    again = make_embedder(model.source, "INDEX")
+    assert again.dtype == "bfloat16" and again.fingerprint == model.fingerprint
+    old = {k: v for k, v in model.source.items() if k != "dtype"}
+    assert make_embedder(old, "INDEX").dtype == "float32"
+    with pytest.raises(ValueError, match="dtype is 'float64'; give float32 or bfl"):
+        Embedder.from_pretrained(str(tiny_folder), dtype="float64")
 
 
 def test_bad_input_is_named(embedder, tmp_path):

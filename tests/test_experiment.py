@@ -17,6 +17,7 @@ from absl import flags
 from sbir_jax import checkpoint, experiment, train, weights
 from sbir_jax.config import Experiment, base
 from sbir_jax.embedder import Embedder
+from sbir_jax.frozen import PARTS, text_states
 from sbir_jax.prompts import PromptConfig, init_prompts
 
 if not flags.FLAGS.is_parsed():
@@ -54,14 +55,14 @@ def make_config(tiny_folder, shapes_root, tmp_path_factory):
 def finished(make_config, tmp_path_factory):
     """A finished run: its folder, the summary it returned, the backbone it used."""
     workdir = tmp_path_factory.mktemp("run") / "shapes"
-    used, load = [], weights.load_backbone
+    used, load = [], experiment.load_frozen
 
     def remember(*args, **kwargs):
         used.append(load(*args, **kwargs))
         return used[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weights, "load_backbone", remember)
+        patch.setattr(experiment, "load_frozen", remember)
         summary = experiment.run(Experiment.from_config(make_config()), workdir)
     return workdir, summary, used[0]
 
@@ -84,7 +85,12 @@ def test_report_has_the_documented_layout(finished):
         assert 0 <= result["metrics"]["mAP@all"] <= 1
     assert report["benchmark"] == "folder" and report["primary"] == "mAP@all"
     assert report["protocol"]["queries"] == 8 and report["protocol"]["gallery"] == 8
-    assert report["timing"]["total_seconds"] > 0
+    timing = report["timing"]
+    assert timing["total_seconds"] > 0
+    assert 0 < timing["train_waiting_share"] < 1
+    assert 0 < timing["embed_waiting_share"] < 1
+    last = (workdir / "metrics.jsonl").read_text().splitlines()[-2]
+    assert 0 < json.loads(last)["waiting_share"] < 1
     assert report["fingerprint"] == summary["fingerprint"]
     for name in ("report.html", "config.json", "metrics.jsonl", "checkpoints"):
         assert (workdir / name).exists()
@@ -106,11 +112,9 @@ def test_cached_descriptors_are_float16_with_a_table(finished):
 
 def test_frozen_weights_stay_and_every_prompt_leaf_moves(finished):
     workdir, _, used = finished
-    fresh = weights.load_backbone(
-        used.source, taps=("up.0.out",), parts=experiment.PARTS
-    )
+    fresh = weights.load_backbone(used.source, taps=("up.0.out",), parts=PARTS)
     jax.tree.map(np.testing.assert_array_equal, used.params, fresh.params)
-    start = init_prompts(PromptConfig(), 32, experiment.text_states(fresh, [""])[0])
+    start = init_prompts(PromptConfig(), 32, text_states(fresh, [""])[0])
     moved = jax.tree.map(
         lambda a, b: float(np.abs(np.asarray(a) - np.asarray(b)).max()),
         start,
@@ -131,6 +135,50 @@ def test_running_again_only_scores_again(finished, make_config, monkeypatch):
     again = experiment.run(Experiment.from_config(make_config()), workdir)
     assert again["results"] == summary["results"]
     assert (workdir / "metrics.jsonl").read_text() == lines
+
+
+def test_a_run_keeps_the_type_it_was_begun_with(make_config, tmp_path):
+    config = make_config(steps=1, score_every=2)
+    config.dtype = "bfloat16"
+    summary = experiment.run(Experiment.from_config(config), tmp_path)
+    state = state_of(tmp_path)
+    held = {leaf.dtype for leaf in jax.tree.leaves(state) if leaf.ndim}
+    assert held == {np.dtype(np.float32)}
+    # On this CPU a new run would be float32; this one goes on in its own type.
+    config.dtype = ""
+    again = experiment.run(Experiment.from_config(config), tmp_path)
+    assert again["config"]["dtype"] == "bfloat16"
+    assert again["fingerprint"] == summary["fingerprint"]
+    model = Embedder.from_run(tmp_path, batch_size=8)
+    assert model.dtype == "bfloat16" and model.fingerprint == summary["fingerprint"]
+    config.dtype = "float32"
+    with pytest.raises(
+        ValueError, match="dtype: 'bfloat16' in the folder, 'float32' now"
+    ):
+        experiment.run(Experiment.from_config(config), tmp_path)
+
+
+def test_runs_from_before_there_was_a_choice_are_float32(finished, make_config):
+    workdir, summary, _ = finished
+    assert summary["config"]["dtype"] == "float32"
+    owner = json.loads((workdir / checkpoint.OWNER).read_text())
+    del owner["dtype"]
+    checkpoint.write_json(workdir / checkpoint.OWNER, owner)
+    config = json.loads((workdir / "config.json").read_text())
+    del config["dtype"]
+    checkpoint.write_json(workdir / "config.json", config)
+    assert Embedder.from_run(workdir, batch_size=8).dtype == "float32"
+    again = experiment.run(Experiment.from_config(make_config()), workdir)
+    assert again["fingerprint"] == summary["fingerprint"]
+    config = make_config()
+    config.dtype = "bfloat16"
+    with pytest.raises(
+        ValueError, match="dtype: 'float32' in the folder, 'bfloat16' now"
+    ):
+        experiment.run(Experiment.from_config(config), workdir)
+    config.dtype = "half"
+    with pytest.raises(ValueError, match="dtype is 'half'"):
+        experiment.run(Experiment.from_config(config), workdir)
 
 
 def test_other_protocols_are_scored_beside_the_runs_own(finished, make_config):

@@ -4,10 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from sbir_jax import diffusion, features
 from sbir_jax.features import TAPS, Recipe
+from sbir_jax.frozen import PARTS, text_states
 from sbir_jax.prompts import PromptConfig, init_prompts
+from sbir_jax.weights import load_backbone
 
 RECIPE = Recipe(TAPS["category"], copies=3)
 
@@ -170,3 +173,42 @@ def test_gradient_reaches_every_prompt_leaf_through_autoencoder_and_unet(tiny, p
 def test_bad_recipes_are_refused(bad, words):
     with pytest.raises(ValueError, match=words):
         Recipe(**{"taps": ("up.0.out",), **bad})
+
+
+def arithmetic(jaxpr):
+    """(operation, types of what goes in) of all that a program computes."""
+    for equation in jaxpr.eqns:
+        inside = list(jaxprs_in_params(equation.params))
+        for part in inside:
+            yield from arithmetic(part)
+        if not inside:
+            given = {variable.aval.dtype.name for variable in equation.invars}
+            yield equation.primitive.name, given
+
+
+def test_in_bfloat16_products_are_and_sums_are_not(tiny_folder, parts):
+    """Norms, softmax, noise, pooling and prompts stay float32; kernels do not."""
+    images, prompts, bank = parts
+    half = load_backbone(
+        tiny_folder, taps=RECIPE.taps, parts=PARTS, dtype=jnp.bfloat16, frozen=True
+    )
+
+    def run(prompts, params):
+        return features.describe(half, params, prompts, images, "photo", bank, RECIPE)
+
+    gradient = jax.grad(lambda *given: run(*given).sum())
+    found = jax.eval_shape(gradient, prompts, half.params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype("float32")}
+    traced = jax.make_jaxpr(run)(prompts, half.params)
+    types: dict[str, set] = {}
+    for name, given in arithmetic(traced.jaxpr):
+        types[name] = types.get(name, set()) | given
+    # The root of norms, the exponential of softmax, the maximum of pooling.
+    for name in ("rsqrt", "exp", "reduce_max"):
+        assert types[name] == {"float32"}, (name, types[name])
+    assert types["conv_general_dilated"] == {"bfloat16"}
+    latents = jax.eval_shape(
+        lambda x: features.encode_image(half, half.params, x), images
+    )
+    assert latents.dtype == jnp.float32
+    assert text_states(half, ["a cup"]).dtype == jnp.float32

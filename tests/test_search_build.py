@@ -311,7 +311,33 @@ def test_killed_at_any_moment_and_run_again(tmp_path):
 def test_progress_is_shown_with_a_rate(root, out, capfd):
     build([root], out, FakeEmbedder())
     shown = capfd.readouterr().err
-    assert "11/11" in shown and "photo/s" in shown
+    assert "11/11" in shown and "photo/s" in shown and "waiting" in shown
+
+
+def test_the_next_batch_is_sent_before_one_is_taken_in(root, out):
+    log = []
+
+    class Logged(FakeEmbedder):
+        def start(self, images, modality):
+            number = sum(entry[0] == "start" for entry in log)
+            log.append(("start", number))
+            fetch = super().start(images, modality)
+            return lambda: log.append(("fetch", number)) or fetch()
+
+    (root / "again.png").unlink()
+    summary = run(root, out, Logged())
+    assert [f"{what} {number}" for what, number in log] == [
+        *("start 0", "start 1", "fetch 0", "start 2", "fetch 1", "fetch 2")
+    ]
+    assert 0 < summary.waiting_share < 1
+
+
+def test_rows_are_in_the_order_of_the_photos_batch_by_batch(root, out):
+    shutil.copy(root / "1.png", root / "sub" / "last.png")
+    run(root, out)
+    paths = [pathlib.Path(path) for path in shards.read(out).table["path"].to_pylist()]
+    # A copy comes when its content is known: before the batch that is being filled.
+    assert [path.stem for path in paths] == "1 2 4 5 again 7 8 0 3 last 6".split()
 
 
 def test_writes_within_the_time_given(root, out, monkeypatch):
@@ -324,4 +350,5 @@ def test_writes_within_the_time_given(root, out, monkeypatch):
             return super().embed_arrays(images, modality)
 
     run(root, out, Watching())
-    assert seen == [0, 5, 9]
+    # Of nine the last batch was sent before the one with the other four came back.
+    assert seen == [0, 5, 5]

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from sbir_jax.data import BadImage
-from sbir_jax.embedder import Embedder, text_states
+from sbir_jax.embedder import Embedder
 from sbir_jax.features import TAPS, Recipe
+from sbir_jax.frozen import text_states
 from sbir_jax.prompts import PromptConfig, init_prompts
 from sbir_jax.search import explain as lib
 

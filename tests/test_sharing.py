@@ -8,8 +8,9 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from sbir_jax import sharing
-from sbir_jax.embedder import Embedder, text_states
+from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
+from sbir_jax.frozen import text_states
 from sbir_jax.prompts import PromptConfig, init_prompts
 from sbir_jax.search.model import make_embedder, open_model
 from sbir_jax.sharing import load_prompts, push, save_prompts

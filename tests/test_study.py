@@ -167,6 +167,23 @@ def test_copies_are_scored_under_every_noise_bank(config, tmp_path, light):
     assert (tmp_path / "copies-folder-category-val.png").stat().st_size > 5_000
 
 
+def test_types_are_compared_on_the_same_noise(config, tmp_path, light):
+    options = Options(seeds=["0", "3"], classes="unseen")
+    says = study.run("dtype", config, tmp_path, options)
+    report = json.loads((tmp_path / "dtype-folder-category-unseen.json").read_text())
+    asked = [(c["dtype"], c["recipe"]["noise_seed"]) for c in report["cells"]]
+    names = ("float32", "bfloat16")
+    assert asked == [(name, seed) for name in names for seed in (0, 3)]
+    # Each type has cells of its own, though without networks they say the same.
+    assert len(list((tmp_path / "cells").iterdir())) == 4
+    assert [c.get("dtype") for c in report["cells"]].count("bfloat16") == 2
+    values = [cell["metrics"]["mAP@all"] for cell in report["cells"]]
+    mean = f"{np.mean(values[:2]):.4f}"
+    assert f"float32: {mean}, bfloat16: {mean}; at most 0.0000 apart" in says
+    with pytest.raises(ValueError, match="'half' is not float32 or bfloat16"):
+        study.run("dtype", config, tmp_path, Options(["half"]))
+
+
 def test_pca_is_drawn_once_and_read_again(config, tmp_path, light, monkeypatch):
     options = Options(["0", "500"], ["up.0.out", "mid.out"], limit=2)
     study.run("pca", config, tmp_path, options)

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
+from sbir_jax import machine
 from sbir_jax.search.build import build
 from sbir_jax.search.model import open_model
 
@@ -46,14 +47,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--images", default="100,300,1000,3000,10000")
     parser.add_argument("--model", default="toybox")
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=0, help="0: what fits")
     args = parser.parse_args()
     counts = [int(count) for count in args.images.split(",")]
+    machine.keep_programs()
     embedder = open_model(args.model, batch_size=args.batch_size)
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         paths = write(folder, max(counts), embedder.size)
-        build(paths[: args.batch_size], folder / "warm", embedder, progress=False)
+        build(paths[: embedder.batch_size], folder / "warm", embedder, progress=False)
         seconds, peaks = [], []
         print("images seconds images/s peak_MB", flush=True)
         for count in counts:

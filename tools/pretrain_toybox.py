@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
-from sbir_jax import diffusers_files, diffusion, weights
+from sbir_jax import diffusers_files, diffusion, machine, weights
 from sbir_jax.data import toybox_world
 from sbir_jax.models.autoencoder import Autoencoder
 from sbir_jax.models.configs import AutoencoderConfig
@@ -315,7 +315,7 @@ def main() -> None:
         recipe = dataclasses.replace(recipe, chunks=1, vae_steps=4, unet_steps=4)
     args.workdir.mkdir(parents=True, exist_ok=True)
     log = Log(args.workdir / "log.jsonl")
-
+    machine.keep_programs()
     data = make_data(recipe, args.workdir)
     if args.start:
         configs, params, tokenizer = from_folder(args.start)

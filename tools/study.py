@@ -7,13 +7,14 @@
 | `layers` | timesteps | every layer of `--taps` alone, and the paper's pairs |
 | `copies` | noise copies | the config's layers, one noise bank a seed |
 | `pooling` | max, mean, max:2 (in 2 x 2 cells) | likewise |
+| `dtype` | float32, bfloat16 | likewise, with networks of that type |
 | `pca` | timesteps | layers of a sketch beside its photo, in shared colours |
 | `border` | widths in pixels | trains prompts, a run for each width and seed |
 | `parts` | both, frame, text, none | likewise |
 | `share` | of each seen class, 0.1 to 1 | likewise |
 
 Any config and its overrides go; with `--run`, a run folder of that config, the first
-four take its learned prompts. What a study is to CHOOSE must be chosen on held-out
+five take its learned prompts. What a study is to CHOOSE must be chosen on held-out
 seen classes, which are scored unless `--classes=unseen` is given. Finished cells stay,
 so a stopped study goes on; those of other weights, data or recipes are not mixed in.
 """
@@ -32,10 +33,10 @@ import jax
 import ml_collections
 from absl import app, flags, logging
 
-from sbir_jax import checkpoint, weights
+from sbir_jax import checkpoint, machine, weights
 from sbir_jax.config import Experiment
 from sbir_jax.features import Recipe
-from sbir_jax.main import FLAGS, keep_programs
+from sbir_jax.main import FLAGS
 from sbir_jax.models.configs import tap_names
 from tools import study_frozen, study_pca, study_sweep, study_train
 from tools.study_sweep import CLASSES, Bench
@@ -78,13 +79,14 @@ class Job:
 
     @functools.cached_property
     def bench(self) -> Bench:
-        given = self.options
+        return self.open(self.setup.dtype)
+
+    def open(self, dtype: str) -> Bench:
+        given, setup = self.options, dataclasses.replace(self.setup, dtype=dtype)
         run = pathlib.Path(given.run) if given.run else None
         # Of a picture the limit is the number of pairs, drawn from all.
         limit = 0 if self.name == "pca" else given.limit
-        return study_sweep.open_bench(
-            self.setup, self.workdir, given.classes, run, limit
-        )
+        return study_sweep.open_bench(setup, self.workdir, given.classes, run, limit)
 
     def axis(self, what: str, kind: Callable[[str], Any]) -> list:
         values = self.options.values or STUDIES[self.name].values.split(",")
@@ -169,6 +171,12 @@ def poolings(job: Job):
     return _reductions(job, changes, "pooling")
 
 
+def dtypes(job: Job):
+    names = job.axis("float32 or bfloat16", machine.dtype_name)
+    benches = {name: job.open(name) for name in names}
+    return study_frozen.dtypes(benches, job.setup.recipe, job.seeds(), job.picture)
+
+
 def _reductions(job: Job, changes: dict[str, dict[str, Any]], axis: str):
     recipe, seeds = job.setup.recipe, job.seeds()
     return study_frozen.reductions(job.bench, recipe, changes, seeds, axis, job.picture)
@@ -227,6 +235,7 @@ STUDIES = {
     "layers": Study(layers, "0,100,200,273,400,500,600,700,800,900", SWEPT),
     "copies": Study(copies, "1,2,4,6,8", REDUCED),
     "pooling": Study(poolings, "max,mean,max:2,mean:2", REDUCED),
+    "dtype": Study(dtypes, "float32,bfloat16", REDUCED),
     "pca": Study(pca, "0,100,273,500,800", SWEPT),
     "border": Study(border, "", ("seeds",)),  # the paper's, scaled from 512 px
     "parts": Study(parts, ",".join(study_train.PARTS), ("seeds",)),
@@ -268,7 +277,7 @@ def run(
         "command": command or None,
         "config": setup.to_json(),
     }
-    if name in ("layers", "copies", "pooling"):
+    if name in ("layers", "copies", "pooling", "dtype"):
         summary["protocol"] = job.bench.protocol.summary()
         summary["chance"] = study_sweep.chance(job.bench)
     checkpoint.write_json(table, summary)
@@ -278,7 +287,7 @@ def run(
 def main(argv: list[str]) -> None:
     if len(argv) != 2:
         raise app.UsageError(f"name one study of {', '.join(STUDIES)}")
-    keep_programs()
+    machine.keep_programs()
     names = [field.name for field in dataclasses.fields(Options)]
     options = Options(**{name: getattr(FLAGS, name) for name in names})
     command = shlex.join(["python", "-m", "tools.study", *sys.argv[1:]])

@@ -1,11 +1,12 @@
-"""Studies that train nothing: layers by timesteps, noise copies, pooling."""
+"""Studies that train nothing: layers by timesteps, noise copies, pooling, types."""
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from sbir_jax.features import TAPS, Recipe
 from tools import study_pictures
@@ -94,22 +95,66 @@ def reductions(
         for seed in seeds
     ]
     cells = sweep(bench, asked)
-    primary = bench.protocol.primary
-    values = np.array([cell["metrics"][primary] for cell in cells])
-    values = values.reshape(len(changes), len(seeds))
-    more = f"{' + '.join(recipe.taps)}, t = {recipe.timestep}"
     ordered = axis == "noise copies"
     other = pooling_of(recipe) if ordered else copies_of(recipe)
-    heading = title(bench, more, other)
-    study_pictures.lines(
-        picture,
-        f"{heading}\nmean and standard deviation of {len(seeds)} noise banks",
-        axis,
-        primary,
-        list(changes),
-        values.tolist(),
-        {"chance": chance(bench)},
-        joined=ordered,
-    )
+    values = _lines(bench, recipe, cells, changes, axis, other, picture, ordered)
     pairs = zip(changes, values.mean(axis=1), strict=True)
     return cells, ", ".join(f"{name}: {mean:.3f}" for name, mean in pairs)
+
+
+def dtypes(
+    benches: dict[str, Bench],
+    recipe: Recipe,
+    seeds: Sequence[int],
+    picture: pathlib.Path,
+) -> tuple[list[dict], str]:
+    """The same recipe and prompts on networks of each compute type.
+
+    Args:
+      benches: by the name of the type, alike in all else.
+    Returns: the cells, and a line with the means and how far they are apart.
+    """
+    asked = [dataclasses.replace(recipe, noise_seed=seed) for seed in seeds]
+    cells = [
+        {"dtype": name, **cell}
+        for name, bench in benches.items()
+        for cell in sweep(bench, asked)
+    ]
+    first, *_ = benches.values()
+    other = copies_of(recipe)
+    values = _lines(first, recipe, cells, benches, "compute type", other, picture)
+    means = values.mean(axis=1)
+    says = ", ".join(
+        f"{name}: {mean:.4f}" for name, mean in zip(benches, means, strict=True)
+    )
+    apart = np.abs(values - values[0]).max()
+    return cells, f"{says}; at most {apart:.4f} apart with the same noise"
+
+
+def _lines(
+    bench: Bench,
+    recipe: Recipe,
+    cells: Sequence[dict],
+    names: Iterable[str],
+    axis: str,
+    more: str,
+    picture: pathlib.Path,
+    joined: bool = False,
+) -> Float[np.ndarray, "n s"]:
+    """Draws the cells of each name under each seed; returns their primary metric."""
+    primary, names = bench.protocol.primary, list(names)
+    values = np.array([cell["metrics"][primary] for cell in cells])
+    values = values.reshape(len(names), -1)
+    levels = f"{' + '.join(recipe.taps)}, t = {recipe.timestep}"
+    heading = title(bench, levels, more)
+    study_pictures.lines(
+        picture,
+        f"{heading}\nmean and standard deviation of {values.shape[1]} noise banks",
+        axis,
+        primary,
+        names,
+        values.tolist(),
+        {"chance": chance(bench)},
+        joined=joined,
+    )
+    return values

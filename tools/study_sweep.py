@@ -20,9 +20,9 @@ from tqdm.auto import tqdm
 from sbir_jax import checkpoint, data, evaluate, features, sharding, weights
 from sbir_jax.config import Experiment
 from sbir_jax.data import Dataset, Items
-from sbir_jax.embedder import PARTS, text_states
 from sbir_jax.evaluate import Protocol
 from sbir_jax.features import Recipe
+from sbir_jax.frozen import load_frozen, text_states
 from sbir_jax.prompts import MODALITIES, Modality, PromptConfig, init_prompts
 from sbir_jax.weights import Backbone
 
@@ -67,7 +67,10 @@ class Bench:
             prompts.update(np.asarray(leaf, np.float32).tobytes())
         for rows in (self.protocol.queries, self.protocol.gallery):
             asked.update(rows.tobytes())
+        dtype = np.dtype(self.backbone.unet.dtype).name
         return {
+            # Float32 goes without saying: so it did before there was a choice.
+            **({} if dtype == "float32" else {"dtype": dtype}),
             "backbone": self.backbone.fingerprint,
             "prompts": prompts.hexdigest(),
             "visual_scale": self.visual_scale,
@@ -113,7 +116,8 @@ def open_bench(
             "--config.val_classes=4, or give --classes=unseen to report only"
         )
     # The whole of the UNet: which layers are wanted is looked up in it.
-    backbone = weights.load_backbone(setup.backbone, parts=PARTS)
+    mesh = sharding.make_mesh(devices=jax.local_devices())
+    backbone = load_frozen(setup.backbone, ("out",), mesh, setup.dtype)
     if setup.random_weights:
         backbone = weights.random_backbone(backbone, seed=setup.train.seed)
     size = setup.image_size or backbone.image_size
@@ -138,7 +142,8 @@ def open_bench(
         learned=run is not None,
         visual_scale=scale,
         size=size,
-        batch_size=setup.embed_batch_size,
+        # One for all programs of a sweep, whatever they compute.
+        batch_size=setup.embed_batch_size or 32,
         dataset=dataset,
         classes=classes,
         protocol=protocol,

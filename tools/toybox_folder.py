@@ -7,7 +7,7 @@ python -m tools.toybox_folder FOLDER --classes mug,fork,duck --instances 4
 import argparse
 import pathlib
 
-from sbir_jax import data
+from sbir_jax import data, machine
 
 
 def write(folder: pathlib.Path, classes: str = "", instances: int = 12) -> None:
@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--classes", default="", help="mug,fork,...; by default all 48")
     parser.add_argument("--instances", type=int, default=12, help="photos a class")
     args = parser.parse_args(argv)
+    machine.keep_programs()
     write(args.folder, args.classes, args.instances)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from absl import flags
 
 from configs import toybox
-from sbir_jax import checkpoint, experiment
+from sbir_jax import checkpoint, experiment, machine
 from sbir_jax.config import Experiment
 
 SEEDS = (0, 1, 2)
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=pathlib.Path, default="runs/table")
     args = parser.parse_args()
     flags.FLAGS.mark_as_parsed()
+    machine.keep_programs()
     table = {}
     for task, names in FIGURES.items():
         rows: dict[str, list[dict]] = {}

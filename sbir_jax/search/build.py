@@ -9,7 +9,7 @@ import dataclasses
 import os
 import pathlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from sbir_jax.data import images
 from sbir_jax.data.tree import Skipped
+from sbir_jax.overlap import Waiting
 from sbir_jax.search import photos, shards
 from sbir_jax.search.index import Describes
 from sbir_jax.search.photos import Listing, Photo
@@ -32,10 +33,14 @@ class Embeds(Describes, Protocol):
     """What a build needs of an embedder; `sbir_jax.embedder.Embedder` is one."""
 
     size: int
-    batch_size: int
     source: dict[str, Any] | None
 
-    def embed_arrays(self, images: np.ndarray, modality: Any) -> np.ndarray: ...
+    @property
+    def batch_size(self) -> int: ...
+
+    def start(self, images: np.ndarray, modality: Any) -> Callable[[], np.ndarray]:
+        """Begins with at most `batch_size` images; the answer waits for descriptors."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Summary:
       removed: gone from the folders that were listed.
       skipped: cannot be used; skipped.csv in the index says why.
       photos: in the index now.
+      waiting_share: of the time in which it embedded, how much it waited for files.
     """
 
     added: int
@@ -59,6 +65,7 @@ class Summary:
     embedded: int
     photos: int
     seconds: float
+    waiting_share: float
 
 
 def build(
@@ -105,6 +112,7 @@ def build(
             embedded=work.embedded,
             photos=sum(writer.alive),
             seconds=time.perf_counter() - begin,
+            waiting_share=work.waiting.share,
         )
 
 
@@ -179,7 +187,11 @@ class _Build:
             if path not in self.listed:
                 self.orphans.setdefault(writer.hashes[row], []).append(row)
         self.batch: list[tuple[Photo, _Read]] = []
-        self.waiting: set[str] = set()
+        self.batched: set[str] = set()
+        # The batch on the device, and what waits for its descriptors.
+        self.sent: list[tuple[Photo, _Read]] = []
+        self.fetch: Callable[[], np.ndarray] | None = None
+        self.waiting = Waiting()
         self.flushed = time.monotonic()
 
     def run(self, progress: bool) -> None:
@@ -193,22 +205,24 @@ class _Build:
             disable=not progress or not fresh,
             dynamic_ncols=True,
         )
-        with bar:
+        with bar, self.waiting:
             # Two batches ahead of the device, decoded on threads.
             ahead = max(16, 2 * self.embedder.batch_size)
             reads = images.threaded(self._read, fresh, ahead=ahead)
-            for photo, read in zip(fresh, reads, strict=True):
+            for photo, read in zip(fresh, self.waiting(reads), strict=True):
                 if isinstance(read, OSError | images.BadImage):
                     self._skip(photo, read)
                 elif isinstance(read, BaseException):
                     raise read
                 else:
                     self._take(photo, read)
+                bar.set_postfix_str(f"waiting {self.waiting.share:.0%}", refresh=False)
                 bar.update()
                 if time.monotonic() - self.flushed > FLUSH_SECONDS:
                     self.writer.flush()
                     self.flushed = time.monotonic()
-            self._embed()
+            self._send()
+            self._store()
 
     def remove_gone(self) -> int:
         """Buries photos that the listing covers and does not have any more."""
@@ -242,34 +256,49 @@ class _Build:
             self.writer.bury([row])
 
     def _take(self, photo: Photo, read: _Read) -> None:
+        if read.hash in self.batched:
+            self._store()  # it may be just that
         row = self.row_of.get(photo.path)
         if row is not None and self.writer.hashes[row] == read.hash:
             self.writer.restamp(row, *photo)
             self.unchanged += 1
         elif read.hash in self.content:
             self._place(photo, read.hash)
-        elif read.hash in self.waiting:
-            self._embed()
+        elif read.hash in self.batched:
+            self._send()
             self._place(photo, read.hash)
         else:
-            self.waiting.add(read.hash)
+            self.batched.add(read.hash)
             self.batch.append((photo, read))
             if len(self.batch) >= self.embedder.batch_size:
-                self._embed()
+                self._send()
 
-    def _embed(self) -> None:
-        if self.batch:
-            pixels = [read.pixels for _, read in self.batch if read.pixels is not None]
-            batch = images.to_float(np.stack(pixels))
-            found = self.embedder.embed_arrays(batch, "photo")
-            for (photo, read), descriptor in zip(self.batch, found, strict=True):
-                row = self._append(photo, read.hash, descriptor)
-                self.content[read.hash] = row
-            self.embedded += len(self.batch)
-            self.batch, self.waiting = [], set()
+    def _send(self) -> None:
+        """Hands the batch to the device, then takes in the one before it."""
+        sent, fetch = self.batch, None
+        try:
+            if sent:
+                pixels = [read.pixels for _, read in sent if read.pixels is not None]
+                batch = images.to_float(np.stack(pixels))
+                fetch = self.embedder.start(batch, "photo")
+        finally:
+            self._store()
+        self.batch, self.sent, self.fetch = [], sent, fetch
+
+    def _store(self) -> None:
+        """Waits for the batch on the device, if there is one."""
+        if self.fetch is None:
+            return
+        found, self.fetch = self.fetch(), None
+        for (photo, read), descriptor in zip(self.sent, found, strict=True):
+            row = self._append(photo, read.hash, descriptor)
+            self.content[read.hash] = row
+            self.batched.discard(read.hash)
+        self.embedded += len(self.sent)
 
     def _place(self, photo: Photo, hash: str) -> None:
         """A path for contents that have a descriptor: a move, or another copy."""
+        self._store()  # rows are in the order of the photos, batch by batch
         for row in self.orphans.get(hash, []):
             # A photo of a folder that was not listed may still be where it was.
             if not os.path.lexists(self.writer.paths[row]):

@@ -141,7 +141,10 @@ def _building(parser: argparse.ArgumentParser) -> None:
         help="names to pass over, e.g. thumbs or '*.gif'; may be given again",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=32, help="photos at a time (default: 32)"
+        "--batch-size",
+        type=int,
+        default=0,
+        help="photos at a time (default: what fits the memory)",
     )
 
 
@@ -181,11 +184,12 @@ def _build(sources, out, embedder, exclude) -> None:
 
     did = dataclasses.asdict(build(sources, out, embedder, exclude))
     seconds, total = did.pop("seconds"), did.pop("photos")
+    waiting = did.pop("waiting_share")
     rate = did["embedded"] / max(seconds, 1e-9)
     parts = [f"{n:,} {name}" for name, n in did.items() if n and name != "embedded"]
     line = f"{', '.join(parts) or 'nothing to do'} in {seconds:.1f} s"
     if did["embedded"]:
-        line += f" ({rate:.1f} photos/s)"
+        line += f" ({rate:.1f} photos/s, {waiting:.0%} waiting for files)"
     print(f"{out}: {total:,} photos; {line}")
     if did["skipped"]:
         print(f"skipped files: {pathlib.Path(out) / 'skipped.csv'}")
@@ -296,18 +300,14 @@ def _open(args: argparse.Namespace) -> "Index":
 
 
 def _check_batch_size(size: int) -> None:
-    if size < 1:
-        raise ValueError(f"--batch-size is {size}; give 1 or more")
+    if size < 0:
+        raise ValueError(f"--batch-size is {size}; give 1 or more, 0 to find it")
 
 
 def _keep_programs() -> None:
-    """Compiled programs outlive the process, so a second command starts at once."""
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        import jax
+    from sbir_jax import machine
 
-        if not jax.config.values["jax_compilation_cache_dir"]:
-            cache = pathlib.Path.home() / ".cache" / "sbir_jax" / "xla"
-            jax.config.update("jax_compilation_cache_dir", str(cache))
+    machine.keep_programs()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ Needs the extra: pip install 'sbir_jax[scale]'
 import argparse
 import functools
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -33,6 +34,7 @@ from tqdm.auto import tqdm
 
 from sbir_jax.data import images
 from sbir_jax.data.tree import Skipped
+from sbir_jax.overlap import one_in_flight
 from sbir_jax.search import photos
 from sbir_jax.search.build import Embeds, Summary
 from sbir_jax.search.photos import Photo
@@ -119,6 +121,7 @@ def distribute(
         embedded=embedded,
         photos=added,
         seconds=time.perf_counter() - begin,
+        waiting_share=0.0,  # Only the workers know.
     )
 
 
@@ -126,28 +129,30 @@ def embed_shard(part: Sequence[Photo], embedder: Embeds) -> tuple[bytes, bytes]:
     """The contents of a shard's two files, `.npy` and `.parquet`."""
     descriptors = np.zeros((len(part), embedder.dim), np.float16)
     hashes, lost = [_NO_HASH] * len(part), {}
-    batch: list[tuple[int, np.ndarray]] = []
+    good: list[int] = []
 
-    def embed() -> None:
-        if batch:
-            rows, pixels = zip(*batch, strict=True)
-            found = embedder.embed_arrays(images.to_float(np.stack(pixels)), "photo")
-            descriptors[list(rows)] = found
-            batch.clear()
+    def pictures() -> Iterator[np.ndarray]:
+        read = functools.partial(_read, size=embedder.size)
+        ahead = max(16, 2 * embedder.batch_size)
+        for row, found in enumerate(images.threaded(read, part, ahead=ahead)):
+            if isinstance(found, OSError | images.BadImage):
+                lost[row] = getattr(found, "reason", None) or str(found)
+            elif isinstance(found, BaseException):
+                raise found
+            else:
+                hashes[row], pixels = found
+                good.append(row)
+                yield pixels
 
-    read = functools.partial(_read, size=embedder.size)
-    ahead = max(16, 2 * embedder.batch_size)
-    for row, found in enumerate(images.threaded(read, part, ahead=ahead)):
-        if isinstance(found, OSError | images.BadImage):
-            lost[row] = getattr(found, "reason", None) or str(found)
-        elif isinstance(found, BaseException):
-            raise found
-        else:
-            hashes[row], pixels = found
-            batch.append((row, pixels))
-            if len(batch) == embedder.batch_size:
-                embed()
-    embed()
+    def started() -> Iterator[Callable[[], np.ndarray]]:
+        every = pictures()
+        while batch := list(itertools.islice(every, embedder.batch_size)):
+            yield embedder.start(images.to_float(np.stack(batch)), "photo")
+
+    done = 0
+    for found in one_in_flight(started()):
+        descriptors[good[done : done + len(found)]] = found
+        done += len(found)
     if not np.isfinite(descriptors).all():
         row = int(np.argmin(np.isfinite(descriptors).all(axis=1)))
         raise ValueError(
@@ -361,7 +366,9 @@ def main() -> None:
     parser.add_argument("--out", required=True, metavar="INDEX")
     parser.add_argument("--model", default="toybox", help="as of sbir index")
     parser.add_argument("--task", default="category", help="as of sbir index")
-    parser.add_argument("--batch-size", type=int, default=32, help="images at a time")
+    parser.add_argument(
+        "--batch-size", type=int, default=0, help="images at a time, as of sbir index"
+    )
     parser.add_argument("--workers", type=int, default=1, help="embedders at a time")
     parser.add_argument(
         "--each",
@@ -384,8 +391,10 @@ def main() -> None:
 
 
 def _open(model: str, task: Any, batch_size: int) -> Embeds:
+    from sbir_jax import machine
     from sbir_jax.search.model import open_model
 
+    machine.keep_programs()
     return open_model(model, task, batch_size)
 
 

@@ -22,8 +22,9 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from sbir_jax import features
 from sbir_jax.data import images
-from sbir_jax.embedder import Embedder, text_states
+from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
+from sbir_jax.frozen import text_states
 from sbir_jax.prompts import MODALITIES
 from sbir_jax.report_pictures import BLUE, INK, sheet_font
 from sbir_jax.search import sheet as sheets

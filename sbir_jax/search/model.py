@@ -10,12 +10,13 @@ from sbir_jax.features import Task
 RUN = "config.json"
 
 
-def open_model(model: str, task: Task = "category", batch_size: int = 32) -> Embedder:
+def open_model(model: str, task: Task = "category", batch_size: int = 0) -> Embedder:
     """The embedder of a run folder, of shared prompts, or of a frozen backbone.
 
     Args:
       model: a run folder, a folder in the diffusers layout, a hub id, or "toybox".
       task: which layers to read, where the model itself does not say.
+      batch_size: images at a time; 0 for what fits the memory.
     Raises: FileNotFoundError, ValueError; see `Embedder`.
     """
     folder = pathlib.Path(model).expanduser()
@@ -44,6 +45,7 @@ def make_embedder(
         return Embedder.from_run(source["source"], batch_size)
     if source["kind"] == "prompts":
         return sharing.load_prompts(source["source"], source["backbone"], batch_size)
-    return Embedder.from_pretrained(
-        source["source"], source["task"], source["text"], batch_size
-    )
+    # Indexes from before there was a choice are of float32.
+    dtype = source.get("dtype", "float32")
+    given = source["source"], source["task"], source["text"], batch_size
+    return Embedder.from_pretrained(*given, dtype=dtype)

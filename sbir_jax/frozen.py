@@ -1,0 +1,53 @@
+"""What descriptors need of a diffusion model: its frozen networks, and text states."""
+
+import os
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from sbir_jax import features, machine, sharding
+from sbir_jax.weights import Backbone, load_backbone
+
+PARTS = ("unet", "vae_encoder", "text_encoder")
+
+# Compiled once for a text encoder, not at every search with words.
+_encode_text = jax.jit(features.encode_text, static_argnums=0)
+
+
+def load_frozen(
+    source: str | os.PathLike, taps: tuple[str, ...], mesh: Mesh, dtype: str
+) -> Backbone:
+    """What descriptors need of a backbone, to be run only; see `load_backbone`.
+
+    Args:
+      dtype: "float32" or "bfloat16"; "" for what suits this machine.
+    """
+    return load_backbone(
+        source,
+        taps=taps,
+        parts=PARTS,
+        dtype=np.dtype(machine.dtype_name(dtype)),
+        sharding=sharding.frozen_rule(mesh),
+        frozen=True,
+    )
+
+
+def tokenize(backbone: Backbone, texts: Sequence[str]) -> np.ndarray:
+    """Token ids int32 [b, n], padded or cut to the text encoder's length."""
+    tokenizer = backbone.tokenizer
+    ids = tokenizer(
+        list(texts),
+        padding="max_length",
+        truncation=True,
+        max_length=tokenizer.model_max_length,
+    )
+    return np.asarray(ids["input_ids"], np.int32)
+
+
+def text_states(backbone: Backbone, texts: Sequence[str]) -> Float[Array, "b n d"]:
+    """What the UNet's cross-attention gets for these texts."""
+    tokens = tokenize(backbone, texts)
+    return _encode_text(backbone.text_encoder, backbone.params, tokens)

@@ -1,0 +1,73 @@
+"""What suits this machine: the compute type, images at a time, kept programs."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import psutil
+
+DTYPES = ("float32", "bfloat16")
+# Images at a time, for each device: from here on the rate does not grow (measured on
+# CPU, docs/performance.md; an accelerator has more to fill).
+MOST = {"cpu": 8}
+MOST_ELSEWHERE = 32
+# Of the free memory; the rest is for what the compiler does not count.
+SHARE = 0.8
+
+
+def keep_programs() -> None:
+    """Compiled programs outlive the process, so that a second run starts at once.
+
+    Where JAX was told of a folder for them, that one stays.
+    """
+    if not jax.config.values["jax_compilation_cache_dir"]:
+        cache = pathlib.Path.home() / ".cache" / "sbir_jax" / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+def dtype_name(name: str = "") -> str:
+    """What frozen networks compute in here: bfloat16, on CPU float32; or as named.
+
+    Raises: ValueError for a type they are not made for.
+    """
+    if not name:
+        return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    if name not in DTYPES:
+        raise ValueError(f"dtype is {name!r}; give {' or '.join(DTYPES)}, or nothing")
+    return name
+
+
+def free_bytes(devices: Sequence[Any]) -> int:
+    """Memory that each of these devices has left."""
+    found = [device.memory_stats() for device in devices]
+    if all(found):
+        return min(stats["bytes_limit"] - stats["bytes_in_use"] for stats in found)
+    # Devices that do not say use the host's memory, and share it.
+    return psutil.virtual_memory().available // len(found)
+
+
+def images_at_a_time(
+    program: Callable[[int], jax.stages.Compiled], image: int, devices: Sequence[Any]
+) -> int:
+    """How many images go through each device together: a power of two.
+
+    Args:
+      program: compiled for so many images a device. It is asked for the largest number
+        first, which mostly fits and is then what will run; else for what should fit.
+      image: bytes of one image as it is handed in.
+    """
+    free = SHARE * free_bytes(devices)
+    count = MOST.get(devices[0].platform, MOST_ELSEWHERE)
+    while count > 1:
+        found = program(count).memory_analysis()
+        if found is None:
+            break  # This device does not say.
+        # Two batches are on the device, and one of them runs.
+        moved = 2 * (count * image + found.output_size_in_bytes)
+        needed = found.temp_size_in_bytes + moved
+        if needed <= free:
+            break
+        fits = max(1, int(count * free / needed))
+        count = min(count // 2, 2 ** (fits.bit_length() - 1))
+    return count

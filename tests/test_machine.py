@@ -1,0 +1,77 @@
+import subprocess
+import sys
+import types
+
+import jax
+import pytest
+
+from sbir_jax import machine
+
+
+def device(free, platform="gpu"):
+    stats = {"bytes_limit": free + 7, "bytes_in_use": 7}
+    return types.SimpleNamespace(platform=platform, memory_stats=lambda: stats)
+
+
+def fitting(free, fixed, each, platform="gpu"):
+    """The number found, and those compiled, where a batch takes `fixed + n * each`."""
+    asked = []
+
+    def program(count):
+        asked.append(count)
+        found = types.SimpleNamespace(
+            temp_size_in_bytes=fixed + count * (each - 6), output_size_in_bytes=count
+        )
+        return types.SimpleNamespace(memory_analysis=lambda: found)
+
+    devices = [device(free, platform), device(2 * free, platform)]
+    return machine.images_at_a_time(program, 2, devices), asked
+
+
+def test_what_fits_is_compiled_once():
+    most = machine.MOST_ELSEWHERE
+    assert fitting(10**9, 0, 100) == (most, [most])
+    most = machine.MOST["cpu"]
+    assert fitting(10**9, 0, 100, "cpu") == (most, [most])
+
+
+def test_what_does_not_fit_is_estimated_and_checked():
+    # 80 % of 1,000 bytes hold eight images of 100.
+    assert fitting(1000, 0, 100) == (8, [32, 8])
+    assert fitting(999, 0, 100) == (4, [32, 4])
+    # A large share that does not shrink makes the first estimate too good.
+    assert fitting(1000, 500, 50) == (4, [32, 8, 4])
+    assert fitting(10, 0, 100) == (1, [32])
+
+
+def test_devices_without_memory_of_their_own_share_the_hosts(monkeypatch):
+    memory = types.SimpleNamespace(available=8000)
+    monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: memory)
+    assert machine.free_bytes(jax.local_devices()) == 1000  # eight fake ones
+    assert machine.free_bytes([device(50), device(30)]) == 30
+
+
+def test_the_type_is_that_of_the_machine_or_as_named(monkeypatch):
+    assert machine.dtype_name() == "float32"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert machine.dtype_name() == "bfloat16"
+    assert machine.dtype_name("float32") == "float32"
+    with pytest.raises(ValueError, match="dtype is 'half'; give float32 or bfloat16"):
+        machine.dtype_name("half")
+
+
+def test_programs_are_kept_where_jax_was_told_or_at_home(tmp_path, monkeypatch):
+    script = (
+        "from sbir_jax import machine; import jax; machine.keep_programs();"
+        "print(jax.config.values['jax_compilation_cache_dir'])"
+    )
+
+    def folder():
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True)
+        return done.stdout.decode().strip()
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
+    assert folder() == "/elsewhere"
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    assert folder() == str(tmp_path / ".cache" / "sbir_jax" / "xla")
