@@ -21,20 +21,24 @@ def normal(*shape):
     return np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
-def transformed(kernel, monkeypatch, channels=1):
-    monkeypatch.setattr(winograd, "CHANNELS", channels)
-    return winograd.prepare(kernel, "unet/conv_in/kernel")
+def transformed(kernel, monkeypatch, network="unet"):
+    monkeypatch.setattr(winograd, "CHANNELS", 1)
+    return winograd.prepare(kernel, f"{network}/conv_in/kernel")
 
 
-# In strips (a cache of nothing) and in one piece; odd sides, and a single pixel.
+# Tiles in the UNet and lines in the autoencoder; in strips (a cache of nothing) and
+# in one piece; odd sides, and a single pixel.
 @pytest.mark.parametrize("cache", [0, 2**23])
 @pytest.mark.parametrize(("h", "w"), [(8, 6), (7, 4), (6, 9), (2, 2), (1, 1)])
-def test_the_layer_and_its_gradient(h, w, cache, monkeypatch):
+@pytest.mark.parametrize(("network", "window"), [("unet", (4, 4)), ("vae", (6, 3))])
+def test_the_layer_and_its_gradient(network, window, h, w, cache, monkeypatch):
+    if network == "vae" and not cache:
+        pytest.skip("lines are in one piece")
     monkeypatch.setattr(winograd, "CACHE", cache)
     conv, x, weight = Conv(5), normal(2, h, w, 4), normal(2, h, w, 5)
     kernel, bias = normal(3, 3, 4, 5), normal(5)
-    ready = transformed(kernel, monkeypatch)
-    assert ready.shape == (4, 4, 4, 5)
+    ready = transformed(kernel, monkeypatch, network)
+    assert ready.shape == (*window, 4, 5)
 
     def run(kernel):
         def total(x):
@@ -49,7 +53,15 @@ def test_the_layer_and_its_gradient(h, w, cache, monkeypatch):
 
 def test_kernels_that_stay_as_they_are(monkeypatch):
     wide = normal(3, 3, 128, 128)
-    assert winograd.prepare(wide, "unet/conv1/kernel").shape == (4, 4, 128, 128)
+    for kernel, path, window in (
+        (wide, "unet/conv1/kernel", (4, 4)),
+        (wide, "vae/encoder/conv1/kernel", (6, 3)),
+        (normal(3, 3, 512, 128), "vae/encoder/conv1/kernel", (4, 4)),
+    ):
+        found = winograd.prepare(kernel, path)
+        assert found.shape == (*window, *kernel.shape[2:])
+        assert found.dtype == np.float32
+        assert winograd.plain_shape(found.shape) == kernel.shape
     for kernel, path in (
         (wide, "unet/down_blocks_0/downsamplers_0/conv/kernel"),
         (wide.astype(jnp.bfloat16), "unet/conv1/kernel"),
@@ -70,8 +82,9 @@ def test_a_strided_layer_takes_no_transformed_kernel(monkeypatch):
         Conv(5, stride=2).apply({"params": params}, jnp.asarray(normal(1, 4, 4, 4)))
 
 
-def test_a_transformed_kernel_cannot_be_trained(monkeypatch):
-    kernel = transformed(normal(3, 3, 4, 5), monkeypatch)
+@pytest.mark.parametrize("network", ["unet", "vae"])
+def test_a_transformed_kernel_cannot_be_trained(network, monkeypatch):
+    kernel = transformed(normal(3, 3, 4, 5), monkeypatch, network)
 
     def total(kernel):
         return winograd.convolve(jnp.asarray(normal(1, 4, 4, 4)), kernel).sum()

@@ -48,10 +48,10 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b y x f"]:
         given = self.get_variable("params", "kernel")
         transformed = (self.size, self.stride, self.padding) == (3, 1, None) and (
-            given is not None and len(given) == winograd.SIDE
+            given is not None and winograd.is_prepared(given.shape)
         )
-        side = winograd.SIDE if transformed else self.size
-        shape = (side, side, x.shape[-1], self.features)
+        window = given.shape[:2] if transformed else (self.size, self.size)
+        shape = (*window, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = jnp.zeros(shape[-1:])
         if self.use_bias:
