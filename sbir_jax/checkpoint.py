@@ -38,8 +38,10 @@ def claim(workdir: pathlib.Path, owner: dict[str, Any]) -> None:
     path = pathlib.Path(workdir) / OWNER
     if path.exists():
         found = json.loads(path.read_text())
-        if "dtype" in owner:  # Runs from before there was a choice are float32.
+        # Runs from before there was a choice are float32, with frames in pixels.
+        if "dtype" in owner:
             found.setdefault("dtype", "float32")
+        found.get("prompt", {}).setdefault("space", "pixel")
         changed = [
             f"{key}: {found.get(key)!r} in the folder, {owner.get(key)!r} now"
             for key in sorted({*found, *owner})
@@ -60,8 +62,12 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
     Of several processes the first one writes, and the others do nothing.
     """
-    if not processes.is_first():
-        return
+    if processes.is_first():
+        write_own_json(path, value)
+
+
+def write_own_json(path: pathlib.Path, value: Any) -> None:
+    """As `write_json`, by every process that calls it: each needs another path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
     partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")

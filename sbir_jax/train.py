@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -13,16 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from clu import metrics as clu_metrics
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float
 from tqdm.auto import tqdm
 
-from sbir_jax import checkpoint, features, processes, sharding
+from sbir_jax import checkpoint, features, latents, processes, sharding
 from sbir_jax.data import Dataset, triplets
 from sbir_jax.features import Recipe, Task
 from sbir_jax.losses import triplet_loss
 from sbir_jax.overlap import Waiting
-from sbir_jax.prompts import add_frame
+from sbir_jax.prompts import Modality, add_frame
 from sbir_jax.weights import Backbone
 from sbir_jax.writer import MetricWriter
 
@@ -61,6 +62,15 @@ class TrainConfig:
                 )
         if not self.parts or set(self.parts) - {"visual", "text"}:
             raise ValueError(f"train.parts is {self.parts}; give visual, text or both")
+
+    def trains(self, part: str) -> bool:
+        """Whether this part of the prompts is trained: a frame is "visual" also where
+        it is added to latents."""
+        return {"latent": "visual"}.get(part, part) in self.parts
+
+    def reads_latents(self, prompts: dict) -> bool:
+        """Whether nothing of the prompts that is before the autoencoder is trained."""
+        return not ("visual" in prompts and self.trains("visual"))
 
     def optimiser(self) -> optax.GradientTransformation:
         return optax.adamw(self.schedule(), weight_decay=self.weight_decay)
@@ -103,7 +113,7 @@ class StepMetrics(clu_metrics.Collection):
 def train_step(
     state: TrainState,
     params: dict,
-    batch: dict[str, Float[Array, "b h w 3"]],
+    batch: dict[str, Float[Array, "b _ _ _"]],
     *,
     backbone: Backbone,
     recipe: Recipe,
@@ -119,25 +129,30 @@ def train_step(
     Args:
       state: donated by the caller.
       params: frozen weights, neither differentiated nor donated.
-      batch: "sketch", "positive" and "negative" images in [-1, 1].
+      batch: "sketch", "positive" and "negative" images in [-1, 1]; their latents where
+        the config `reads_latents`.
       at_once: triplets in a group; b is a multiple of it.
     """
-    side = batch["sketch"].shape[1] // backbone.vae_factor
-    shape = (1, side, side, backbone.unet.config.in_channels)
+    encoded = config.reads_latents(state.prompts)
+    shape = batch["sketch"].shape[1:]
+    shape = shape if encoded else backbone.latent_shape(shape[0])
     # One fresh noise a step, shared by the batch as the bank is at inference (ours).
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-    noise = jax.random.normal(key, shape)
+    noise = jax.random.normal(key, (1, *shape))
 
     def loss_fn(prompts, group):
-        visual = prompts["visual"]
-        framed = [
-            add_frame(group["sketch"], visual["sketch"], visual_scale),
-            add_frame(group["positive"], visual["photo"], visual_scale),
-            add_frame(group["negative"], visual["photo"], visual_scale),
-        ]
-        latents = features.encode_image(backbone, params, jnp.concatenate(framed))
+        def framed(name: str, modality: Modality) -> Array:
+            if encoded:
+                return features.prompt_latents(
+                    prompts, group[name], modality, visual_scale
+                )
+            return add_frame(group[name], prompts["visual"][modality], visual_scale)
+
+        rows = jnp.concatenate([framed(*pair) for pair in triplets.MODALITY.items()])
+        if not encoded:
+            rows = features.encode_image(backbone, params, rows)
         found = features.describe_latents(
-            backbone, params, latents, prompts["text"], noise, recipe
+            backbone, params, rows, prompts["text"], noise, recipe
         )
         sketch, positive, negative = jnp.split(found, 3)
         loss = triplet_loss(sketch, positive, negative, config.margin)
@@ -158,7 +173,7 @@ def train_step(
     )
     moved: Any = optax.apply_updates(state.prompts, updates)
     prompts = {
-        name: moved[name] if name in config.parts else part
+        name: moved[name] if config.trains(name) else part
         for name, part in state.prompts.items()
     }
     measured = StepMetrics.single_from_model_output(
@@ -168,6 +183,39 @@ def train_step(
         state, step=state.step + 1, prompts=prompts, opt_state=opt_state
     )
     return state, measured
+
+
+def new_state(prompts: dict, config: TrainConfig) -> TrainState:
+    """Before the first step."""
+    zero = jnp.zeros((), jnp.int32)
+    best = Best(zero, jnp.float32(-jnp.inf), prompts)
+    return TrainState(zero, prompts, config.optimiser().init(prompts), best)
+
+
+def step_program(
+    backbone: Backbone,
+    recipe: Recipe,
+    config: TrainConfig,
+    visual_scale: float,
+    at_once: int,
+    out: NamedSharding | None = None,
+) -> Any:
+    """`train_step` of a state, the weights and a batch, jitted; the state is donated.
+
+    Args:
+      out: where the new state goes.
+    """
+    step = functools.partial(
+        train_step,
+        backbone=backbone,
+        recipe=recipe,
+        config=config,
+        visual_scale=visual_scale,
+        at_once=at_once,
+    )
+    return jax.jit(
+        step, donate_argnums=0, out_shardings=out, compiler_options=compiler_options()
+    )
 
 
 def compiler_options() -> dict[str, str]:
@@ -221,7 +269,7 @@ def train(
       checkpoint stays.
     """
     mesh = mesh or sharding.make_mesh()
-    everywhere, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+    split = sharding.batch_sharding(mesh)
     if config.batch_size % mesh.shape["data"]:
         raise ValueError(
             f"train.batch_size is {config.batch_size}, which {mesh.shape['data']} "
@@ -233,25 +281,11 @@ def train(
             f"triplets_at_once is {at_once}; give a divisor of train.batch_size "
             f"({config.batch_size}) that {mesh.shape['data']} devices can share"
         )
-    best = Best(jnp.zeros((), jnp.int32), jnp.float32(-jnp.inf), prompts)
-    state = TrainState(
-        jnp.zeros((), jnp.int32), prompts, config.optimiser().init(prompts), best
-    )
     # Copies: the state is donated at every step, and the caller keeps its prompts.
-    state = sharding.place_whole(state, mesh)
+    state = sharding.place_whole(new_state(prompts, config), mesh)
     params = sharding.place_frozen(backbone.params, mesh)
-    step_fn = jax.jit(
-        functools.partial(
-            train_step,
-            backbone=backbone,
-            recipe=recipe,
-            config=config,
-            visual_scale=visual_scale,
-            at_once=at_once,
-        ),
-        donate_argnums=0,
-        out_shardings=everywhere,
-        compiler_options=compiler_options(),
+    step_fn = step_program(
+        backbone, recipe, config, visual_scale, at_once, sharding.replicated(mesh)
     )
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.manager(workdir))
@@ -260,16 +294,28 @@ def train(
         if start >= config.steps:
             return kept(state)
         writer = stack.enter_context(contextlib.closing(MetricWriter(workdir, start)))
+        drawing: dict[str, Any] = {
+            "seed": config.seed,
+            "steps": config.steps,
+            "batch_size": config.batch_size // jax.process_count(),
+            "task": task,
+            "size": image_size,
+            "host": jax.process_index(),
+            "hosts": jax.process_count(),
+        }
+        read = None
+        if config.reads_latents(prompts):
+            read = latents.reader(
+                backbone,
+                prompts,
+                visual_scale,
+                dataset,
+                workdir / "latents",
+                mesh.shape["model"],
+                **drawing,
+            )
         batches = triplets.triplet_batches(
-            dataset,
-            seed=config.seed,
-            start_step=start,
-            steps=config.steps,
-            batch_size=config.batch_size // jax.process_count(),
-            task=task,
-            size=image_size,
-            host=jax.process_index(),
-            hosts=jax.process_count(),
+            dataset, start_step=start, read=read, **drawing
         )
         measured, before = StepMetrics.empty(), None
         waiting = stack.enter_context(waiting or Waiting())
@@ -321,6 +367,8 @@ def train(
             if save:
                 checkpoint.save(manager, step + 1, state)
         manager.wait_until_finished()
+    if processes.is_first():
+        shutil.rmtree(workdir / "latents", ignore_errors=True)  # of no more use
     return kept(state)
 
 

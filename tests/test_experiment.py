@@ -303,6 +303,27 @@ def test_without_held_out_classes_the_last_prompts_are_kept(make_config, tmp_pat
     jax.tree.map(np.testing.assert_array_equal, kept, prompts_of(tmp_path))
 
 
+def test_runs_from_before_latent_space_are_gone_on_with(tmp_path):
+    checkpoint.claim(tmp_path, {"prompt": {"border": 0}})
+    checkpoint.claim(tmp_path, {"prompt": {"border": 0, "space": "pixel"}})
+    with pytest.raises(ValueError, match=r"'space': 'pixel'.* 'latent'.* now"):
+        checkpoint.claim(tmp_path, {"prompt": {"border": 0, "space": "latent"}})
+
+
+def test_run_with_frames_in_latent_space(make_config, tmp_path):
+    config = make_config(steps=2)
+    config.prompt.space = "latent"
+    summary = experiment.run(Experiment.from_config(config), tmp_path)
+    embedder = Embedder.from_run(tmp_path)
+    assert embedder.fingerprint == summary["fingerprint"]
+    moved = jax.tree.map(lambda x: float(np.abs(x).max()), embedder.prompts["latent"])
+    assert min(jax.tree.leaves(moved)) > 0
+    assert not (tmp_path / "latents").exists()
+    config.prompt.space = "pixel"
+    with pytest.raises(ValueError, match=r"prompt: .*'latent'.* in the folder"):
+        experiment.run(Experiment.from_config(config), tmp_path)
+
+
 def test_fine_grained_run(make_config, tmp_path):
     summary = experiment.run(
         Experiment.from_config(make_config("fine_grained", steps=1)), tmp_path

@@ -308,12 +308,16 @@ def test_a_cell_changes_one_key_and_the_seed(config):
 @pytest.mark.parametrize("part, other", [("visual", "text"), ("text", "visual")])
 def test_only_the_parts_named_are_trained(bench, tmp_path, monkeypatch, part, other):
     """With weight decay too; the networks are left out."""
-    monkeypatch.setattr(features, "encode_image", lambda b, p, images: images)
+
+    def encode(b, p, images):
+        small = images[:, ::4, ::4]
+        return jnp.concatenate([small, small[..., :1]], axis=-1)
 
     def describe(b, p, latents, context, noise, recipe):
-        mixed = latents.mean((1, 2)) @ context[:3, :4] + context[3:4, :4]
+        mixed = latents.mean((1, 2)) @ context[:4, :4] + context[4:5, :4]
         return features.normalise(mixed)
 
+    monkeypatch.setattr(features, "encode_image", encode)
     monkeypatch.setattr(features, "describe_latents", describe)
     prompts = jax.tree.map(lambda x: x + 1.0, bench.prompts)
     setting = {"steps": 2, "batch_size": 8, "weight_decay": 0.1}

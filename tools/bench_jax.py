@@ -1,6 +1,5 @@
 """Our side of `tools.bench`."""
 
-import functools
 import time
 from typing import Any
 
@@ -134,22 +133,10 @@ class Side:
     def _train_step(self, case: Case, recipe: Recipe, text: np.ndarray) -> Any:
         prompts = init_prompts(PromptConfig(), case.size, jnp.asarray(text))
         config = train.TrainConfig(batch_size=case.batch)
-        # A copy, since all of the state is donated.
-        kept = jax.tree.map(jnp.copy, prompts)
-        best = train.Best(jnp.zeros((), jnp.int32), jnp.float32(-jnp.inf), kept)
-        state = train.TrainState(
-            jnp.zeros((), jnp.int32), prompts, config.optimiser().init(prompts), best
-        )
-        step = functools.partial(
-            train.train_step,
-            backbone=self.backbone,
-            recipe=recipe,
-            config=config,
-            visual_scale=1.0,
-            at_once=1,
-        )
-        options = train.compiler_options()
-        return jax.jit(step, donate_argnums=0, compiler_options=options), state
+        # Copies, since all of the state is donated.
+        state = jax.tree.map(jnp.copy, train.new_state(prompts, config))
+        step = train.step_program(self.backbone, recipe, config, 1.0, at_once=1)
+        return step, state
 
     def run(self) -> dict[str, float]:
         return timed(self._run)

@@ -25,6 +25,14 @@ from sbir_jax.data.tree import DataError
 Task = Literal["category", "fine_grained"]
 TASKS = ("category", "fine_grained")
 
+# What the three of a triplet are, in the order of `triplet_indices`.
+MODALITY = {"sketch": "sketch", "positive": "photo", "negative": "photo"}
+# From a modality, positions among its items, and which of them are to be mirrored left
+# to right, to the rows that stand for them, float32.
+Reader = Callable[
+    [str, Int[np.ndarray, " k"], Bool[np.ndarray, " k"]], Float[np.ndarray, "k _ _ _"]
+]
+
 _TRIPLETS, _FLIPS = 0, 1  # separate random streams
 
 
@@ -150,6 +158,22 @@ def flips(
     return mirrored[host * batch_size : (host + 1) * batch_size]
 
 
+def draw(
+    seed: int, step: int, host: int, hosts: int, batch_size: int, table: Table
+) -> tuple[dict[str, Int[np.ndarray, " b"]], Bool[np.ndarray, " b"]]:
+    """The triplets of a step and which of them are mirrored; arguments as above.
+
+    Category triplets are mirrored at random (ours); nothing else is augmented.
+
+    Returns: positions by the keys of `MODALITY`, and one flag a triplet.
+    """
+    found = triplet_indices(seed, step, host, hosts, batch_size, table)
+    mirrored = np.zeros(batch_size, bool)
+    if table.task == "category":
+        mirrored = flips(seed, step, host, hosts, batch_size)
+    return dict(zip(MODALITY, found, strict=True)), mirrored
+
+
 def triplet_batches(
     dataset: Dataset,
     seed: int,
@@ -160,41 +184,54 @@ def triplet_batches(
     size: int = 256,
     host: int = 0,
     hosts: int = 1,
-    cache_bytes: int = 2**30,
+    read: Reader | None = None,
 ) -> grain.IterDataset:
-    """Batches of steps start_step to steps - 1, in order, decoded ahead by threads.
+    """Batches of steps start_step to steps - 1, in order, read ahead by threads.
 
-    Only seen classes are drawn. Category triplets are mirrored at random (ours);
-    nothing else is augmented. A checkpoint needs to keep the step, no more.
+    Only seen classes are drawn. A checkpoint needs to keep the step, no more.
 
     Args:
       steps: the step to stop before, counted from 0 as start_step is.
       batch_size: per host.
       size: side in pixels.
-      cache_bytes: decoded images of a modality are kept in memory if they all fit.
-    Returns: an iterable of {"sketch", "positive", "negative"}, float32 [b, h, w, 3] in
-      [-1, 1].
+      read: what stands for the images; `pixel_reader` if None.
+    Returns: an iterable of {"sketch", "positive", "negative"}, what `read` gives.
     """
     if not 0 <= start_step <= steps:
         raise ValueError(f"start_step is {start_step}; allowed are 0 to steps={steps}")
     table = triplet_table(dataset, task)
     _check(host, hosts, batch_size)
-    sketch = cached_pixels(dataset.sketches, size, cache_bytes)
-    photo = cached_pixels(dataset.photos, size, cache_bytes)
+    read = read or pixel_reader(dataset, size)
 
-    def batch(step: int) -> dict[str, Float[np.ndarray, "b h w 3"]]:
-        s, p, n = triplet_indices(seed, step, host, hosts, batch_size, table)
-        pixels = {"sketch": sketch(s), "positive": photo(p), "negative": photo(n)}
-        if task == "category":
-            mirrored = flips(seed, step, host, hosts, batch_size)[:, None, None, None]
-            pixels = {
-                k: np.where(mirrored, v[:, :, ::-1], v) for k, v in pixels.items()
-            }
-        return {k: images.to_float(v) for k, v in pixels.items()}
+    def batch(step: int) -> dict[str, Float[np.ndarray, "b _ _ _"]]:
+        found, mirrored = draw(seed, step, host, hosts, batch_size, table)
+        return {
+            name: read(MODALITY[name], indices, mirrored)
+            for name, indices in found.items()
+        }
 
     # Decoding has its own threads; two batches in the making keep them busy.
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
     return grain.MapDataset.range(start_step, steps).map(batch).to_iter_dataset(options)
+
+
+def pixel_reader(dataset: Dataset, size: int, cache_bytes: int = 2**30) -> Reader:
+    """Reads images as float32 [k, size, size, 3] in [-1, 1].
+
+    Args:
+      cache_bytes: decoded images of a modality are kept in memory if they all fit.
+    """
+    stores = {
+        "sketch": cached_pixels(dataset.sketches, size, cache_bytes),
+        "photo": cached_pixels(dataset.photos, size, cache_bytes),
+    }
+
+    def read(modality: str, indices: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+        pixels = stores[modality](indices)
+        flipped = np.where(mirrored[:, None, None, None], pixels[:, :, ::-1], pixels)
+        return images.to_float(flipped)
+
+    return read
 
 
 def cached_pixels(

@@ -1,0 +1,206 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sbir_jax import data, features, latents, train
+from sbir_jax.data import triplets
+from sbir_jax.features import Recipe
+from sbir_jax.frozen import text_states
+from sbir_jax.prompts import PromptConfig, init_prompts
+from sbir_jax.train import TrainConfig
+
+DRAWING = {"seed": 1, "steps": 6, "batch_size": 8, "task": "category", "size": 32}
+HOST = {"host": 0, "hosts": 1}
+
+
+@pytest.fixture(scope="module")
+def dataset(shapes_root, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("prepared")
+    return data.load("folder", str(shapes_root), unseen="gem,ring", cache_dir=cache)
+
+
+@pytest.fixture(scope="module")
+def encode(tiny):
+    run = jax.jit(lambda params, images: features.encode_image(tiny, params, images))
+    return lambda images: np.asarray(run(tiny.params, images))
+
+
+def prompts_in(space, tiny):
+    """Frames that are not zero, so that they count."""
+    states, shape = text_states(tiny, [""])[0], tiny.latent_shape(32)
+    prompts = init_prompts(PromptConfig(space=space), 32, states, shape)
+    for name in prompts.keys() - {"text"}:
+        prompts[name] = jax.tree.map(lambda x: x + 0.2, prompts[name])
+    return prompts
+
+
+def reader(tiny, dataset, folder, space="latent", **changes):
+    given = DRAWING | HOST | changes
+    prompts = prompts_in(space, tiny)
+    return latents.reader(tiny, prompts, 2.0, dataset, folder, 1, **given)
+
+
+@pytest.mark.parametrize("task", triplets.TASKS)
+def test_batches_are_the_latents_of_the_images(tiny, dataset, encode, tmp_path, task):
+    plain = DRAWING | HOST | {"task": task}
+    read = reader(tiny, dataset, tmp_path, task=task)
+    for images, found in zip(
+        triplets.triplet_batches(dataset, start_step=0, **plain),
+        triplets.triplet_batches(dataset, start_step=0, read=read, **plain),
+        strict=True,
+    ):
+        for name, rows in images.items():
+            wanted = encode(rows)
+            assert found[name].dtype == np.float32
+            np.testing.assert_allclose(found[name], wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_frames_in_pixels_are_in_the_latents(tiny, dataset, tmp_path):
+    plain, framed = (
+        reader(tiny, dataset, tmp_path / s, s) for s in ("latent", "pixel")
+    )
+    table = triplets.triplet_table(dataset, "category")
+    (drawn, mirrored) = triplets.draw(1, 0, 0, 1, 8, table)
+    prompts = prompts_in("pixel", tiny)
+    pixels = triplets.pixel_reader(dataset, 32)("photo", drawn["positive"], mirrored)
+    wanted = jax.jit(
+        lambda params: features.encode_prompted(
+            tiny, params, prompts, jnp.asarray(pixels), "photo", 2.0
+        )
+    )(tiny.params)
+    found = framed("photo", drawn["positive"], mirrored)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5)
+    assert np.abs(found - plain("photo", drawn["positive"], mirrored)).max() > 1e-3
+
+
+def rows_made(monkeypatch, limit=10**9):
+    """A list of the batches that `keep` asks for; after `limit` it is interrupted."""
+    made, keep = [], latents.keep
+
+    def counted(path, whose, shape, make, desc):
+        def one(rows):
+            if len(made) == limit:
+                raise KeyboardInterrupt
+            made.append(rows)
+            return make(rows)
+
+        return keep(path, whose, shape, one, desc)
+
+    monkeypatch.setattr(latents, "keep", counted)
+    return made
+
+
+def test_each_image_is_encoded_once_and_a_stopped_run_goes_on(
+    tiny, dataset, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(latents, "BATCH", 8)
+    read = reader(tiny, dataset, tmp_path / "whole")
+    wanted = {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()}
+    shape = json.loads(wanted["photo-0.json"])
+    assert shape["size"] == 32 and shape["backbone"] == tiny.fingerprint
+    # 16 seen photos and their mirror images at most, of 6 * 16 that are drawn.
+    assert len(wanted["photo-0.bin"]) <= 32 * 8 * 8 * 4 * latents.DTYPE.itemsize
+
+    folder = tmp_path / "stopped"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        rows_made(patch, limit=2)
+        reader(tiny, dataset, folder)
+    with (folder / "sketch-0.bin").open("ab") as file:
+        file.write(b"part of a row")
+    made = rows_made(monkeypatch)
+    again = reader(tiny, dataset, folder)
+    assert made[0].start == 16
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == wanted
+    made.clear()
+    reader(tiny, dataset, folder)
+    assert not made
+    indices, mirrored = triplets.draw(1, 3, 0, 1, 8, triplets.triplet_table(dataset))
+    arguments = "sketch", indices["sketch"], mirrored
+    np.testing.assert_array_equal(read(*arguments), again(*arguments))
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"space": "pixel"}, {"steps": 2}])
+def test_latents_of_another_run_are_made_anew(
+    tiny, dataset, tmp_path, monkeypatch, change
+):
+    reader(tiny, dataset, tmp_path)
+    made = rows_made(monkeypatch)
+    reader(tiny, dataset, tmp_path, **change)
+    assert made[0].start == 0
+    made.clear()
+    reader(tiny, dataset, tmp_path, **change)
+    assert not made
+
+
+def learn(tiny, dataset, workdir, space, parts):
+    learned, step = train.train(
+        tiny,
+        dataset,
+        prompts_in(space, tiny),
+        task="category",
+        recipe=Recipe(("up.0.out",)),
+        config=TrainConfig(steps=4, batch_size=8, parts=parts, save_every=4),
+        image_size=32,
+        visual_scale=2.0,
+        workdir=workdir,
+        score=None,
+    )
+    assert step == 4 and not (workdir / "latents").exists()
+    return learned
+
+
+def test_training_on_latents_is_training_on_images(
+    tiny, dataset, encode, tmp_path, monkeypatch
+):
+    """Text only, where both ways are there: up to the float16 of the latents."""
+    found = learn(tiny, dataset, tmp_path / "latents", "pixel", ("text",))
+    monkeypatch.setattr(TrainConfig, "reads_latents", lambda self, prompts: False)
+    wanted = learn(tiny, dataset, tmp_path / "images", "pixel", ("text",))
+    moved = np.abs(wanted["text"] - prompts_in("pixel", tiny)["text"]).max()
+    assert moved > 0.01
+    np.testing.assert_allclose(found["text"], wanted["text"], atol=moved / 100)
+
+
+def test_frames_in_latent_space_learn_from_latents_kept_or_not(
+    tiny, dataset, encode, tmp_path, monkeypatch
+):
+    both = ("visual", "text")
+    found = learn(tiny, dataset, tmp_path / "kept", "latent", both)
+
+    def encoding(backbone, prompts, scale, dataset, *args, size, **drawing):
+        pixels = triplets.pixel_reader(dataset, size)
+        return lambda *row: encode(pixels(*row))
+
+    monkeypatch.setattr(latents, "reader", encoding)
+    wanted = learn(tiny, dataset, tmp_path / "not", "latent", both)
+    start = prompts_in("latent", tiny)
+    for a, b, c in zip(*map(jax.tree.leaves, (found, wanted, start)), strict=True):
+        moved = np.abs(b - c).max()
+        assert moved > 1e-3
+        np.testing.assert_allclose(a, b, atol=moved / 50)
+
+
+def test_a_step_on_latents_needs_no_autoencoder(tiny):
+    prompts, config = prompts_in("latent", tiny), TrainConfig()
+    state = train.new_state(prompts, config)
+    rows = jax.random.normal(jax.random.key(0), (3, 4, 8, 8, 4))
+    batch = dict(zip(triplets.MODALITY, rows, strict=True))
+
+    @jax.jit
+    def gradient_norm(params):
+        _, measured = train.train_step(
+            state,
+            params,
+            batch,
+            backbone=tiny,
+            recipe=Recipe(("up.0.out",)),
+            config=config,
+            visual_scale=1.0,
+            at_once=4,
+        )
+        return measured.compute()["grad_norm"]
+
+    assert gradient_norm({"unet": tiny.params["unet"]}) > 0
