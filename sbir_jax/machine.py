@@ -1,5 +1,6 @@
-"""What suits this machine: the compute type, images at a time, kept programs."""
+"""What suits this machine: the compute type, images at a time, the compiler."""
 
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,6 +25,32 @@ def keep_programs() -> None:
     if not jax.config.values["jax_compilation_cache_dir"]:
         cache = pathlib.Path.home() / ".cache" / "sbir_jax" / "xla"
         jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+@functools.cache
+def compiler_options(gradient: bool = False) -> dict[str, str]:
+    """What XLA is told for the frozen networks; nothing but on CPU.
+
+    Its YNN kernels leave one of two cores idle through most convolutions; without them
+    the autoencoder's encoder takes two thirds of the time. It also runs early whatever
+    it can; for a gradient that would undo rematerialisation, which puts work off until
+    memory is free again, and its other scheduler keeps half as much (both measured).
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    wanted = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    if gradient:
+        wanted["xla_cpu_scheduler_type"] = "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
+    return {name: wanted[name] for name in wanted if _known({name: wanted[name]})}
+
+
+def _known(option: dict[str, str]) -> bool:
+    """Releases of XLA differ in their options."""
+    try:
+        jax.jit(lambda: 0, compiler_options=option).lower().compile()
+    except RuntimeError:
+        return False
+    return True
 
 
 def dtype_name(name: str = "") -> str:

@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float
 from tqdm.auto import tqdm
 
-from sbir_jax import checkpoint, features, latents, processes, sharding
+from sbir_jax import checkpoint, features, latents, machine, processes, sharding
 from sbir_jax.data import Dataset, triplets
 from sbir_jax.features import Recipe, Task
 from sbir_jax.losses import triplet_loss
@@ -213,25 +213,8 @@ def step_program(
         visual_scale=visual_scale,
         at_once=at_once,
     )
-    return jax.jit(
-        step, donate_argnums=0, out_shardings=out, compiler_options=compiler_options()
-    )
-
-
-def compiler_options() -> dict[str, str]:
-    """What XLA is told for `train_step`.
-
-    On CPU it runs early whatever it can, also what rematerialisation puts off until
-    memory is free again; its other scheduler keeps half as much (measured).
-    """
-    options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-    if jax.default_backend() != "cpu":
-        return {}
-    try:
-        jax.jit(lambda: 0, compiler_options=options).lower().compile()
-    except RuntimeError:
-        return {}  # A release of XLA that has no such option.
-    return options
+    options = machine.compiler_options(gradient=True)
+    return jax.jit(step, donate_argnums=0, out_shardings=out, compiler_options=options)
 
 
 def train(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
-from sbir_jax import features, train
+from sbir_jax import features, machine, train
 from sbir_jax.features import TAPS, Recipe
 from sbir_jax.frozen import PARTS
 from sbir_jax.models import winograd
@@ -114,7 +114,8 @@ class Side:
                 jax.block_until_ready(self._state)
                 return measured.compute()["loss"]
         else:
-            compiled = jax.jit(describe)
+            options = machine.compiler_options()
+            compiled = jax.jit(describe, compiler_options=options)
 
             def run():
                 return jax.block_until_ready(compiled(params, *arguments))
