@@ -25,6 +25,7 @@ setup(
     package_data={
         "sbir_jax": [
             "assets/toybox_sd/**/*",
+            "assets/toybox_sd_tiny/*",
             "assets/*.html",
             "assets/*.csv",
             "data/splits/*",
@@ -49,7 +50,6 @@ setup(
         "transformers",
         "tensorflow-datasets",
         "array_record",
-        "psutil",
         "psutil",
         "pyarrow",
         "grain",

@@ -52,6 +52,8 @@ class Experiment:
       task: "category" or "fine_grained".
       data: arguments of `data.load`.
       backbone: "toybox", a folder in the diffusers layout, or a hub id.
+      encoder: a distilled one in the place of the backbone's own: "tiny" for "toybox",
+        or a folder or hub id of an AutoencoderTiny (madebyollin/taesd for SD 1.x, 2.x).
       random_weights: the baseline: a net of the same shape that has learnt nothing.
       image_size: pixels; 0 for the backbone's native size.
       dtype: what the frozen networks compute in, "float32" or "bfloat16"; "" for what
@@ -72,6 +74,7 @@ class Experiment:
     prompt: PromptConfig
     train: TrainConfig
     backbone: str = "toybox"
+    encoder: str = ""
     random_weights: bool = False
     image_size: int = 0
     dtype: str = ""

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from sbir_jax import checkpoint, features, machine, processes, sharding
 from sbir_jax.data import images as images_lib
 from sbir_jax.features import Recipe, Task
-from sbir_jax.frozen import load_frozen, text_states
+from sbir_jax.frozen import lasting_name, load_frozen, text_states
 from sbir_jax.overlap import Waiting, one_in_flight, read_ahead
 from sbir_jax.prompts import MODALITIES, Modality, PromptConfig, init_prompts
 from sbir_jax.weights import Backbone, random_backbone
@@ -145,6 +145,7 @@ class Embedder:
         """The frozen backbone with prompts that change nothing.
 
         Args:
+        encoder: str = "",
           source: "toybox", a folder in the diffusers layout, or a hub id.
           text: words in place of a learned text prompt, shared by all images.
           batch_size: as of the class; for single drawings 1 is the fastest.
@@ -153,15 +154,14 @@ class Embedder:
         """
         taps = features.TAPS[task]
         mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
-        backbone = load_frozen(source, taps, mesh, dtype)
+        backbone = load_frozen(source, taps, mesh, dtype, encoder)
+          encoder: as of `weights.load_backbone`: "tiny" for a distilled one.
         size, states = backbone.image_size, text_states(backbone, [text])[0]
         prompts = init_prompts(PromptConfig(text=text), size, states)
         embedder = cls(backbone, prompts, Recipe(taps), size, 1.0, batch_size, mesh)
-        local = source != "toybox" and pathlib.Path(source).expanduser().exists()
-        where = str(backbone.folder.resolve()) if local else str(source)
         embedder.source = {
             "kind": "pretrained",
-            "source": where,
+            "source": lasting_name(source, "toybox"),
             "task": task,
             "text": text,
             "dtype": embedder.dtype,
@@ -169,6 +169,7 @@ class Embedder:
         return embedder
 
     @classmethod
+            "encoder": lasting_name(encoder, "tiny"),
     def from_run(
         cls,
         workdir: str | pathlib.Path,
@@ -198,7 +199,8 @@ class Embedder:
         mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
         # Runs from before there was a choice are float32.
         dtype = config.get("dtype", "float32")
-        backbone = load_frozen(config["backbone"], recipe.taps, mesh, dtype)
+        where, encoder = config["backbone"], config.get("encoder", "")
+        backbone = load_frozen(where, recipe.taps, mesh, dtype, encoder)
         if config["random_weights"]:
             backbone = random_backbone(backbone, seed=config["train"]["seed"])
         prompts = checkpoint.load_prompts(workdir, backbone.fingerprint)

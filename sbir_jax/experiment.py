@@ -58,7 +58,8 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     dataset = dataset.hold_out(setup.val_classes, setup.train.seed)
     local = sharding.make_mesh(setup.model_shards, jax.local_devices())
     dtype = setup.dtype or _dtype_of(workdir)
-    backbone = load_frozen(setup.backbone, setup.recipe.taps, local, dtype)
+    where, taps = setup.backbone, setup.recipe.taps
+    backbone = load_frozen(where, taps, local, dtype, setup.encoder)
     if setup.random_weights:
         backbone = weights.random_backbone(backbone, seed=setup.train.seed)
     size = setup.image_size or backbone.image_size
@@ -67,7 +68,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     resolved = setup.to_json()
     workdir.mkdir(parents=True, exist_ok=True)
     # Where the data and the backbone lie may change; what they are may not.
-    moving = ("data", "backbone", "score")
+    moving = ("data", "backbone", "encoder", "score")
     moving += ("embed_batch_size", "triplets_at_once", "model_shards")
     owner = {key: value for key, value in resolved.items() if key not in moving}
     owner |= {"backbone": backbone.fingerprint, "data": dataset.fingerprint}

@@ -1,6 +1,7 @@
 """What descriptors need of a diffusion model: its frozen networks, and text states."""
 
 import os
+import pathlib
 from collections.abc import Sequence
 
 import jax
@@ -18,7 +19,11 @@ _encode_text = jax.jit(features.encode_text, static_argnums=0)
 
 
 def load_frozen(
-    source: str | os.PathLike, taps: tuple[str, ...], mesh: Mesh, dtype: str
+    source: str | os.PathLike,
+    taps: tuple[str, ...],
+    mesh: Mesh,
+    dtype: str,
+    encoder: str = "",
 ) -> Backbone:
     """What descriptors need of a backbone, to be run only; see `load_backbone`.
 
@@ -32,7 +37,19 @@ def load_frozen(
         dtype=np.dtype(machine.dtype_name(dtype)),
         sharding=sharding.frozen_rule(mesh),
         frozen=True,
+        encoder=encoder,
     )
+
+
+def lasting_name(given: str, shipped: str) -> str:
+    """What means the same in another working directory: a path as an absolute one.
+
+    Args:
+      given: a path, a hub id, "" or `shipped`, the name of what comes with the package.
+    """
+    path = pathlib.Path(given).expanduser()
+    local = given not in ("", shipped) and path.exists()
+    return str(path.resolve()) if local else given
 
 
 def tokenize(backbone: Backbone, texts: Sequence[str]) -> np.ndarray:

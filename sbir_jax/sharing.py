@@ -60,6 +60,7 @@ def save_prompts(embedder: Embedder, folder: str | os.PathLike) -> pathlib.Path:
         "visual_scale": embedder.visual_scale,
         "dtype": embedder.dtype,
         "backbone": embedder.backbone.source,
+        "encoder": embedder.backbone.encoder,
         "backbone_fingerprint": embedder.backbone.fingerprint,
         "fingerprint": embedder.fingerprint,
     }
@@ -97,12 +98,14 @@ def load_prompts(
     source: str | os.PathLike,
     backbone: str | os.PathLike | None = None,
     batch_size: int = 0,
+    encoder: str | None = None,
 ) -> Embedder:
     """The embedder that `save_prompts` was given.
 
     Args:
       source: a folder, or a hub id ("owner/name", optionally with "@revision").
       backbone: where the backbone is here, if not where the file says.
+      encoder: likewise, of a distilled encoder that is not the backbone's own.
     Raises: FileNotFoundError without prompts there, or without the backbone; ValueError
       for a file that is not ours or damaged, and for another backbone than the one the
       prompts were learned on, naming both fingerprints.
@@ -116,15 +119,18 @@ def load_prompts(
     head, tensors = _read(path)
     recipe = Recipe(**{**head["recipe"], "taps": tuple(head["recipe"]["taps"])})
     where = os.fspath(backbone or head["backbone"])
+    tiny = head.get("encoder", "") if encoder is None else encoder
     try:
         mesh = sharding.make_mesh(devices=jax.local_devices())
         # Files from before there was a choice are of float32.
         dtype = head.get("dtype", "float32")
-        loaded = load_frozen(where, recipe.taps, mesh, dtype)
+        loaded = load_frozen(where, recipe.taps, mesh, dtype, tiny)
     except FileNotFoundError as error:
+        with_encoder = f" with the encoder {tiny}" if tiny else ""
         raise FileNotFoundError(
-            f"the prompts in {path} belong to the backbone {where}, which is not here; "
-            f"say where it is: load_prompts(source, backbone=...). {error}"
+            f"the prompts in {path} belong to the backbone {where}{with_encoder}, "
+            "which is not here; say where it is: load_prompts(source, backbone=..., "
+            f"encoder=...). {error}"
         ) from error
     if loaded.fingerprint != head["backbone_fingerprint"]:
         raise ValueError(
@@ -144,6 +150,7 @@ def load_prompts(
         "kind": "prompts",
         "source": str(local.resolve() if local.exists() else source),
         "backbone": where,
+        "encoder": tiny,
     }
     return embedder
 
@@ -192,6 +199,7 @@ def _card(name: str, head: dict[str, Any], tensors: dict[str, np.ndarray]) -> st
     rows = {
         "backbone": f"`{backbone}`, fingerprint `{head['backbone_fingerprint'][:12]}`",
         "image size": f"{head['size']} px",
+        "encoder": f"`{head['encoder']}`" if head["encoder"] else "the backbone's own",
         "layers": ", ".join(head["recipe"]["taps"]),
         "timestep": head["recipe"]["timestep"],
         "noise copies": head["recipe"]["copies"],

@@ -117,7 +117,8 @@ def open_bench(
         )
     # The whole of the UNet: which layers are wanted is looked up in it.
     mesh = sharding.make_mesh(devices=jax.local_devices())
-    backbone = load_frozen(setup.backbone, ("out",), mesh, setup.dtype)
+    asked = setup.backbone, ("out",), mesh, setup.dtype, setup.encoder
+    backbone = load_frozen(*asked)
     if setup.random_weights:
         backbone = weights.random_backbone(backbone, seed=setup.train.seed)
     size = setup.image_size or backbone.image_size

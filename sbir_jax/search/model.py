@@ -10,21 +10,33 @@ from sbir_jax.features import Task
 RUN = "config.json"
 
 
-def open_model(model: str, task: Task = "category", batch_size: int = 0) -> Embedder:
+def open_model(
+    model: str, task: Task = "category", batch_size: int = 0, encoder: str = ""
+) -> Embedder:
     """The embedder of a run folder, of shared prompts, or of a frozen backbone.
 
     Args:
       model: a run folder, a folder in the diffusers layout, a hub id, or "toybox".
       task: which layers to read, where the model itself does not say.
       batch_size: images at a time; 0 for what fits the memory.
-    Raises: FileNotFoundError, ValueError; see `Embedder`.
+      encoder: a distilled one for a frozen backbone, as of `weights.load_backbone`.
+    Raises: FileNotFoundError, ValueError; see `Embedder`. ValueError for an encoder
+      where the model itself says which.
     """
     folder = pathlib.Path(model).expanduser()
-    if (folder / RUN).is_file() and '"recipe"' in (folder / RUN).read_text():
+    run = (folder / RUN).is_file() and '"recipe"' in (folder / RUN).read_text()
+    prompts = not run and sharing.find_prompts(model) is not None
+    if encoder and (run or prompts):
+        raise ValueError(
+            f"{model} holds prompts, which belong to the encoder they were learned "
+            f"with: leave the encoder {encoder!r} out, or train with it"
+        )
+    if run:
         return Embedder.from_run(folder, batch_size)
-    if sharing.find_prompts(model) is not None:
+    if prompts:
         return sharing.load_prompts(model, batch_size=batch_size)
-    return Embedder.from_pretrained(model, task, batch_size=batch_size)
+    given = {"batch_size": batch_size, "encoder": encoder}
+    return Embedder.from_pretrained(model, task, **given)
 
 
 def make_embedder(
@@ -44,8 +56,10 @@ def make_embedder(
     if source["kind"] == "run":
         return Embedder.from_run(source["source"], batch_size)
     if source["kind"] == "prompts":
-        return sharing.load_prompts(source["source"], source["backbone"], batch_size)
+        given = source["source"], source["backbone"], batch_size
+        return sharing.load_prompts(*given, source.get("encoder"))
     # Indexes from before there was a choice are of float32.
     dtype = source.get("dtype", "float32")
+    encoder = source.get("encoder", "")
     given = source["source"], source["task"], source["text"], batch_size
-    return Embedder.from_pretrained(*given, dtype=dtype)
+    return Embedder.from_pretrained(*given, dtype=dtype, encoder=encoder)
