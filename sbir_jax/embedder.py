@@ -141,21 +141,21 @@ class Embedder:
         batch_size: int = 0,
         mesh: Mesh | None = None,
         dtype: str = "",
+        encoder: str = "",
     ) -> "Embedder":
         """The frozen backbone with prompts that change nothing.
 
         Args:
-        encoder: str = "",
           source: "toybox", a folder in the diffusers layout, or a hub id.
           text: words in place of a learned text prompt, shared by all images.
           batch_size: as of the class; for single drawings 1 is the fastest.
           mesh: as of the class. Weights go straight to their place on it.
           dtype: as of `load_frozen`.
+          encoder: as of `weights.load_backbone`: "tiny" for a distilled one.
         """
         taps = features.TAPS[task]
         mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
         backbone = load_frozen(source, taps, mesh, dtype, encoder)
-          encoder: as of `weights.load_backbone`: "tiny" for a distilled one.
         size, states = backbone.image_size, text_states(backbone, [text])[0]
         prompts = init_prompts(PromptConfig(text=text), size, states)
         embedder = cls(backbone, prompts, Recipe(taps), size, 1.0, batch_size, mesh)
@@ -165,11 +165,11 @@ class Embedder:
             "task": task,
             "text": text,
             "dtype": embedder.dtype,
+            "encoder": lasting_name(encoder, "tiny"),
         }
         return embedder
 
     @classmethod
-            "encoder": lasting_name(encoder, "tiny"),
     def from_run(
         cls,
         workdir: str | pathlib.Path,
