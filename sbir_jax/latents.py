@@ -73,14 +73,18 @@ def reader(
             "size": size,
         }
 
-        def some(rows: slice, modality=modality, wanted=wanted) -> np.ndarray:
+        def some(
+            rows: slice, modality: Modality = modality, wanted: np.ndarray = wanted
+        ) -> np.ndarray:
             part = wanted[rows]
             return encode(pixels(modality, part // 2, part % 2 == 1), modality)
 
         path = folder / f"{modality}-{host}.bin"
         kept[modality] = keep(path, whose, shape, some, f"encode {modality}")
 
-    def read(modality: str, indices: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+    def read(
+        modality: Modality, indices: np.ndarray, mirrored: np.ndarray
+    ) -> np.ndarray:
         rows = np.searchsorted(codes[modality], code(indices, mirrored))
         return kept[modality][rows].astype(np.float32)
 
@@ -99,7 +103,7 @@ def drawn(
 ) -> dict[Modality, Int[np.ndarray, " _"]]:
     """What `triplet_batches` will read in all steps: each `code` once, in order."""
     table = triplets.triplet_table(dataset, task)
-    codes: dict[str, list] = {modality: [] for modality in MODALITIES}
+    codes: dict[Modality, list] = {modality: [] for modality in MODALITIES}
     for step in range(steps):
         found, mirrored = triplets.draw(seed, step, host, hosts, batch_size, table)
         for name, indices in found.items():

@@ -21,16 +21,22 @@ from jaxtyping import Bool, Float, Int
 from sbir_jax.data import images
 from sbir_jax.data.dataset import Dataset, Items
 from sbir_jax.data.tree import DataError
+from sbir_jax.prompts import Modality
 
 Task = Literal["category", "fine_grained"]
 TASKS = ("category", "fine_grained")
 
 # What the three of a triplet are, in the order of `triplet_indices`.
-MODALITY = {"sketch": "sketch", "positive": "photo", "negative": "photo"}
+MODALITY: dict[str, Modality] = {
+    "sketch": "sketch",
+    "positive": "photo",
+    "negative": "photo",
+}
 # From a modality, positions among its items, and which of them are to be mirrored left
 # to right, to the rows that stand for them, float32.
 Reader = Callable[
-    [str, Int[np.ndarray, " k"], Bool[np.ndarray, " k"]], Float[np.ndarray, "k _ _ _"]
+    [Modality, Int[np.ndarray, " k"], Bool[np.ndarray, " k"]],
+    Float[np.ndarray, "k _ _ _"],
 ]
 
 _TRIPLETS, _FLIPS = 0, 1  # separate random streams
@@ -221,12 +227,14 @@ def pixel_reader(dataset: Dataset, size: int, cache_bytes: int = 2**30) -> Reade
     Args:
       cache_bytes: decoded images of a modality are kept in memory if they all fit.
     """
-    stores = {
+    stores: dict[Modality, Callable[[np.ndarray], np.ndarray]] = {
         "sketch": cached_pixels(dataset.sketches, size, cache_bytes),
         "photo": cached_pixels(dataset.photos, size, cache_bytes),
     }
 
-    def read(modality: str, indices: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+    def read(
+        modality: Modality, indices: np.ndarray, mirrored: np.ndarray
+    ) -> np.ndarray:
         pixels = stores[modality](indices)
         flipped = np.where(mirrored[:, None, None, None], pixels[:, :, ::-1], pixels)
         return images.to_float(flipped)
