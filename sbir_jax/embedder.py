@@ -99,9 +99,8 @@ class Embedder:
             return features.describe(backbone, *given, context, visual_scale)
 
         self._describe = describe
-        call = functools.partial(describe, modality="photo")
         shapes = self._arguments(self._groups)
-        self.dim: int = jax.eval_shape(call, *shapes).shape[-1]
+        self.dim: int = describe.eval_shape(*shapes, modality="photo").shape[-1]
 
     def with_prompts(self, prompts: dict) -> "Embedder":
         """The same embedder, compiled programs and all, with other prompts."""

@@ -63,7 +63,7 @@ def test_index_add_remove_info(made, photos, tmp_path, capsys):
         capsys, "add", made, more, "--batch-size", 8, "--exclude", "blue*"
     )
     assert status == 0 and "25 photos; 1 added, 1 skipped in " in out
-    assert "photos/s" in out and "2/2" in err
+    assert "photos/s, " in out and "% waiting for files" in out and "2/2" in err
     assert str(made / "skipped.csv") in out
 
     status, out, _ = sbir(capsys, "info", made)
@@ -160,7 +160,7 @@ def test_errors_are_one_line(made, photos, sketch, tmp_path, capsys):
     assert "backend is 'x'" in error(capsys, "search", made, sketch, "--backend", "x")
     assert "no photo of" in error(capsys, "remove", made, nowhere)
     assert "no file or folder" in error(capsys, "add", made, nowhere)
-    assert "--batch-size is 0" in error(capsys, "add", made, photos, "--batch-size", 0)
+    assert "--batch-size is -1" in error(capsys, "add", made, photos, "--batch-size=-1")
     assert "no folder" in error(
         capsys, "index", photos, "--out", nowhere, "--model", str(tmp_path / "m")
     )
