@@ -64,6 +64,7 @@ def test_kernels_that_stay_as_they_are(monkeypatch):
         assert winograd.plain_shape(found.shape) == kernel.shape
     for kernel, path in (
         (wide, "unet/down_blocks_0/downsamplers_0/conv/kernel"),
+        (wide, "unet/up_blocks_0/resnets_0/conv1/kernel"),
         (wide.astype(jnp.bfloat16), "unet/conv1/kernel"),
         (normal(3, 3, 3, 128), "vae/encoder/conv_in/kernel"),
         (normal(1, 1, 128, 128), "unet/conv_shortcut/kernel"),
@@ -156,7 +157,8 @@ def test_a_frozen_backbone_is_the_same_checkpoint(both):
         if leaf.ndim == 4
     }
     assert sides["vae.encoder.down_blocks.0.downsamplers.0.conv.weight"] == 3
-    assert sides["unet.mid_block.resnets.0.conv1.weight"] == 4
+    assert sides["unet.down_blocks.1.resnets.0.conv2.weight"] == 4
+    assert sides["vae.encoder.mid_block.resnets.0.conv1.weight"] == 6
     random, plain_random = random_backbone(ours, 3), random_backbone(plain, 3)
     assert jax.tree.map(jnp.shape, random.params) == jax.tree.map(
         jnp.shape, ours.params

@@ -55,6 +55,9 @@ LINE = (6, 3)
 CHANNELS = 128
 # An autoencoder's kernels with fewer inputs than this see large images.
 LARGE_IMAGES = 512
+# A UNet's innermost layers have a third of its kernels and 4 x 4 pixels for an image of
+# 256: reading the kernel is what takes the time there, and a larger one gains nothing.
+INNERMOST = ("unet/down_blocks_3/", "unet/mid_block/", "unet/up_blocks_0/")
 # A tiny encoder's strided layers have no scope of their own between them and it.
 STRIDED = re.compile(r"downsamplers|encoder/layers_\d+/kernel")
 # Transformed inputs of this size still fit a processor's cache.
@@ -77,6 +80,7 @@ def prepare(kernel: np.ndarray, path: str) -> np.ndarray:
         or kernel.shape[:-2] != (3, 3)
         or min(kernel.shape[-2:]) < CHANNELS
         or STRIDED.search(path)
+        or path.startswith(INNERMOST)
     ):
         return kernel
     if path.startswith("vae/") and kernel.shape[2] < LARGE_IMAGES:
