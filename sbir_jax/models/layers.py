@@ -47,10 +47,10 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b y x f"]:
         given = self.get_variable("params", "kernel")
-        transformed = (self.size, self.stride, self.padding) == (3, 1, None) and (
-            given is not None and winograd.is_prepared(given.shape)
-        )
-        window = given.shape[:2] if transformed else (self.size, self.size)
+        window, transformed = (self.size, self.size), False
+        if (self.size, self.stride, self.padding) == (3, 1, None) and given is not None:
+            transformed = winograd.is_prepared(given.shape)
+            window = given.shape[:2] if transformed else window
         shape = (*window, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = jnp.zeros(shape[-1:])
