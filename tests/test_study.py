@@ -111,6 +111,7 @@ def test_finished_cells_are_read_and_only_new_ones_computed(bench, light, monkey
     "change",
     [
         {"backbone": "fingerprint"},
+        {"backbone": "type"},
         {"prompts": None},
         {"visual_scale": 2.0},
         {"protocol": None},
@@ -118,7 +119,10 @@ def test_finished_cells_are_read_and_only_new_ones_computed(bench, light, monkey
 )
 def test_cells_of_another_setting_have_another_file(bench, change):
     (name,) = change
-    if name == "backbone":
+    if change == {"backbone": "type"}:
+        unet = bench.backbone.unet.clone(dtype=jnp.bfloat16)
+        value = dataclasses.replace(bench.backbone, unet=unet)
+    elif name == "backbone":
         value = dataclasses.replace(bench.backbone, fingerprint="0" * 64)
     elif name == "prompts":
         value = jax.tree.map(lambda x: x + 1, bench.prompts)
