@@ -93,7 +93,11 @@ class Embedder:
         self._batch_sharding = sharding.batch_sharding(mesh)
         self._noise = features.noise_bank(recipe, backbone.latent_shape(size))
 
-        @functools.partial(jax.jit, static_argnames="modality")
+        @functools.partial(
+            jax.jit,
+            static_argnames="modality",
+            compiler_options=machine.compiler_options(),
+        )
         def describe(params, prompts, noise, images, context, modality):
             given = params, prompts, images, modality, noise, recipe
             return features.describe(backbone, *given, context, visual_scale)

@@ -19,7 +19,7 @@ from sbir_jax.models import winograd
 
 # Up to this many output pixels a 3x3 convolution is done as one matrix product over
 # stacked patches: XLA's CPU convolution is up to 15 times slower there.
-PATCH_PIXELS = 4
+PATCH_PIXELS = 16
 
 # Of a residual or attention layer a gradient keeps what took a convolution or a matrix
 # product to compute; the rest (norms, activations, softmax) is computed again.
