@@ -65,7 +65,7 @@ def test_costs_of_training_on_images_and_on_latents(tiny_folder, shapes_root, tm
     }
     found = recipes.costs(setups, dataset, rounds=1)
     assert min(min(cell.values()) for cell in found.values()) > 0
-    assert found["latent"]["step_bytes"] < found["pixel"]["step_bytes"] / 2
+    assert found["latent"]["step_bytes"] < 0.7 * found["pixel"]["step_bytes"]
     # Training takes one copy: both ran the same program.
     fewer = found["pixel, 2 copies"]
     assert fewer["triplet"] == found["pixel"]["triplet"]
