@@ -52,6 +52,6 @@ def test_small_convolutions_as_matrix_products(h, w, stride, padding):
 def test_small_images_use_no_convolution():
     conv = Conv(5)
     variables = {"params": {"kernel": normal(3, 3, 3, 5), "bias": normal(5)}}
-    small = jax.make_jaxpr(conv.apply)(variables, jnp.zeros((1, 2, 2, 3)))
-    large = jax.make_jaxpr(conv.apply)(variables, jnp.zeros((1, 4, 4, 3)))
+    small = jax.make_jaxpr(conv.apply)(variables, jnp.zeros((1, 4, 4, 3)))
+    large = jax.make_jaxpr(conv.apply)(variables, jnp.zeros((1, 5, 4, 3)))
     assert "conv_general" not in str(small) and "conv_general" in str(large)

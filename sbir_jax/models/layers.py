@@ -18,7 +18,8 @@ from jaxtyping import Array, Float
 from sbir_jax.models import winograd
 
 # Up to this many output pixels a 3x3 convolution is done as one matrix product over
-# stacked patches: XLA's CPU convolution is up to 15 times slower there.
+# stacked patches: XLA's CPU convolution is up to 15 times slower at 2 x 2; a training
+# step of Stable Diffusion at 256 px takes 14 s in place of 16 with 4 x 4 among them.
 PATCH_PIXELS = 16
 
 # Of a residual or attention layer a gradient keeps what took a convolution or a matrix
