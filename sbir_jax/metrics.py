@@ -95,17 +95,20 @@ def relevant_ranks(
     def fill(row: int) -> None:
         ordered = np.sort(scores[row])
         values = np.sort(scores[row, right[row]])
-        start = np.searchsorted(ordered, values, "left")
-        stop = np.searchsorted(ordered, values, "right")
-        first = np.searchsorted(values, values, "left")
-        last = np.searchsorted(values, values, "right")
-        # Counted from the top: all that is larger, then its place among equals.
-        place = np.arange(len(values)) - first
-        found = len(ordered) - start - place
-        for i in np.flatnonzero((stop - start > last - first) & (place == 0)):
-            equal = order[scores[row, order] == values[i]]
-            behind = np.flatnonzero(right[row, equal])[::-1]
-            found[first[i] : last[i]] = len(ordered) - stop[i] + 1 + behind
+        start = np.searchsorted(ordered, values)
+        found = len(ordered) - start
+        beside = np.minimum(start + 1, len(ordered) - 1)
+        if np.any((ordered[beside] == values) & (beside > start)):
+            # Counted from the top: all that is larger, then its place among equals.
+            stop = np.searchsorted(ordered, values, "right")
+            first = np.searchsorted(values, values)
+            last = np.searchsorted(values, values, "right")
+            place = np.arange(len(values)) - first
+            found -= place
+            for i in np.flatnonzero((stop - start > last - first) & (place == 0)):
+                equal = order[scores[row, order] == values[i]]
+                behind = np.flatnonzero(right[row, equal])[::-1]
+                found[first[i] : last[i]] = len(ordered) - stop[i] + 1 + behind
         out[row, : len(found)] = found[::-1]
 
     # numpy lets go of the interpreter while it sorts.
@@ -137,6 +140,7 @@ def average_precision(
             "gallery; leave them out and say how many"
         )
     limit = np.inf if k is None else k
+    ranks = ranks[:, :k]  # Ascending: no later one is among the first k.
     hit = np.isfinite(ranks) & (ranks <= limit)
     # The j-th right photo stands at rank_j, where j of the first rank_j are right.
     precision = np.where(hit, np.arange(1, ranks.shape[1] + 1) / ranks, 0.0)
@@ -159,7 +163,7 @@ def precision_at(ranks: Ranks, k: int, capped: bool = False) -> PerQuery:
     """
     relevant = np.isfinite(ranks).sum(axis=1)
     depth = np.minimum(k, relevant) if capped else np.full(len(ranks), k)
-    return np.asarray(np.sum(ranks <= depth[:, None], axis=1) / depth)
+    return np.asarray(np.sum(ranks[:, :k] <= depth[:, None], axis=1) / depth)
 
 
 def accuracy_at(ranks: Ranks, k: int) -> PerQuery:
