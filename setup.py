@@ -3,7 +3,7 @@
 from setuptools import find_packages, setup
 
 SERVE = ["fastapi", "uvicorn", "python-multipart"]
-TEST = ["pytest>=8", "beartype", "ruff", "pyright"]
+TEST = ["pytest>=8", "pytest-xdist", "beartype", "ruff", "pyright"]
 TEST += ["scikit-learn", "pytrec-eval-terrier"]  # the oracles of the metrics
 TEST += [*SERVE, "httpx2"]  # httpx2: FastAPI's test client
 TEST += ["nbclient", "ipykernel"]  # the notebooks

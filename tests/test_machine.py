@@ -3,6 +3,7 @@ import sys
 import types
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from sbir_jax import machine
@@ -75,3 +76,29 @@ def test_programs_are_kept_where_jax_was_told_or_at_home(tmp_path, monkeypatch):
     assert folder() == "/elsewhere"
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     assert folder() == str(tmp_path / ".cache" / "sbir_jax" / "xla")
+
+
+@pytest.fixture
+def fresh_options():
+    machine.compiler_options.cache_clear()
+    yield
+    machine.compiler_options.cache_clear()
+
+
+def test_what_the_compiler_is_told(fresh_options):
+    plain, gradient = machine.compiler_options(), machine.compiler_options(True)
+    assert plain.items() < gradient.items()
+    x = jnp.ones((512, 512))
+    program = jax.jit(lambda x: x @ x, compiler_options=plain).lower(x).compile()
+    assert "ynn" not in program.as_text()
+
+
+def test_options_that_this_xla_does_not_know_are_left_out(fresh_options, monkeypatch):
+    assert not machine._known({"xla_cpu_no_such_option": "1"})
+    monkeypatch.setattr(machine, "_known", lambda option: False)
+    assert machine.compiler_options(True) == {}
+
+
+def test_other_platforms_are_told_nothing(fresh_options, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert machine.compiler_options(True) == {}
