@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from tqdm.auto import tqdm
 
-from sbir_jax import checkpoint, features, processes, sharding
+from sbir_jax import checkpoint, features, machine, processes, sharding
 from sbir_jax.data import Dataset, triplets
 from sbir_jax.data.triplets import Reader, Task
 from sbir_jax.prompts import MODALITIES, Modality
@@ -135,7 +135,9 @@ def encoder(
     groups = mesh.shape["data"]
     batch = -(-batch_size // groups) * groups
 
-    @functools.partial(jax.jit, static_argnames="modality")
+    options = machine.compiler_options()
+
+    @functools.partial(jax.jit, static_argnames="modality", compiler_options=options)
     def run(params, prompts, images, modality) -> Array:
         return features.encode_prompted(
             backbone, params, prompts, images, modality, visual_scale
