@@ -137,9 +137,9 @@ def test_running_again_only_scores_again(finished, make_config, monkeypatch):
     assert (workdir / "metrics.jsonl").read_text() == lines
 
 
-def test_a_run_keeps_the_type_it_was_begun_with(make_config, tmp_path):
-    config = make_config(steps=1, score_every=2)
-    config.dtype = "bfloat16"
+def test_a_run_keeps_the_type_and_the_space_it_was_begun_with(make_config, tmp_path):
+    config = make_config(steps=2, score_every=2)
+    config.dtype, config.prompt.space = "bfloat16", "latent"
     summary = experiment.run(Experiment.from_config(config), tmp_path)
     state = state_of(tmp_path)
     held = {leaf.dtype for leaf in jax.tree.leaves(state) if leaf.ndim}
@@ -155,6 +155,12 @@ def test_a_run_keeps_the_type_it_was_begun_with(make_config, tmp_path):
     with pytest.raises(
         ValueError, match="dtype: 'bfloat16' in the folder, 'float32' now"
     ):
+        experiment.run(Experiment.from_config(config), tmp_path)
+    moved = jax.tree.map(lambda x: float(np.abs(x).max()), model.prompts["latent"])
+    assert min(jax.tree.leaves(moved)) > 0
+    assert not (tmp_path / "latents").exists()
+    config.dtype, config.prompt.space = "bfloat16", "pixel"
+    with pytest.raises(ValueError, match=r"prompt: .*'latent'.* in the folder"):
         experiment.run(Experiment.from_config(config), tmp_path)
 
 
@@ -308,20 +314,6 @@ def test_runs_from_before_latent_space_are_gone_on_with(tmp_path):
     checkpoint.claim(tmp_path, {"prompt": {"border": 0, "space": "pixel"}})
     with pytest.raises(ValueError, match=r"'space': 'pixel'.* 'latent'.* now"):
         checkpoint.claim(tmp_path, {"prompt": {"border": 0, "space": "latent"}})
-
-
-def test_run_with_frames_in_latent_space(make_config, tmp_path):
-    config = make_config(steps=2)
-    config.prompt.space = "latent"
-    summary = experiment.run(Experiment.from_config(config), tmp_path)
-    embedder = Embedder.from_run(tmp_path)
-    assert embedder.fingerprint == summary["fingerprint"]
-    moved = jax.tree.map(lambda x: float(np.abs(x).max()), embedder.prompts["latent"])
-    assert min(jax.tree.leaves(moved)) > 0
-    assert not (tmp_path / "latents").exists()
-    config.prompt.space = "pixel"
-    with pytest.raises(ValueError, match=r"prompt: .*'latent'.* in the folder"):
-        experiment.run(Experiment.from_config(config), tmp_path)
 
 
 def test_fine_grained_run(make_config, tmp_path):

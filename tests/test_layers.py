@@ -49,9 +49,13 @@ def test_small_convolutions_as_matrix_products(h, w, stride, padding):
     np.testing.assert_allclose(y, expected, atol=1e-4)
 
 
-def test_small_images_use_no_convolution():
-    conv = Conv(5)
-    variables = {"params": {"kernel": normal(3, 3, 3, 5), "bias": normal(5)}}
-    small = jax.make_jaxpr(conv.apply)(variables, jnp.zeros((1, 4, 4, 3)))
-    large = jax.make_jaxpr(conv.apply)(variables, jnp.zeros((1, 5, 4, 3)))
-    assert "conv_general" not in str(small) and "conv_general" in str(large)
+@pytest.mark.parametrize(("pixels", "features"), [(4, 5), (16, 2**18)])
+def test_small_images_use_no_convolution(pixels, features):
+    conv = Conv(features)
+    kernel = jax.ShapeDtypeStruct((3, 3, 3, features), jnp.float32)
+    bias = jax.ShapeDtypeStruct((features,), jnp.float32)
+    variables = {"params": {"kernel": kernel, "bias": bias}}
+    for width, direct in ((pixels // 2, False), (pixels // 2 + 1, True)):
+        image = jax.ShapeDtypeStruct((1, 2, width, 3), jnp.float32)
+        program = str(jax.make_jaxpr(conv.apply)(variables, image))
+        assert ("conv_general" in program) == direct

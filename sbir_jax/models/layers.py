@@ -18,9 +18,11 @@ from jaxtyping import Array, Float
 from sbir_jax.models import winograd
 
 # Up to this many output pixels a 3x3 convolution is done as one matrix product over
-# stacked patches: XLA's CPU convolution is up to 15 times slower at 2 x 2; a training
-# step of Stable Diffusion at 256 px takes 14 s in place of 16 with 4 x 4 among them.
-PATCH_PIXELS = 16
+# stacked patches: XLA's CPU convolution is up to 15 times slower at 2 x 2. With large
+# kernels it is at 4 x 4 too: a training step of Stable Diffusion at 256 px takes 14 s,
+# and 16 s with convolutions there.
+PATCH_PIXELS = 4
+PATCH_PIXELS_LARGE, LARGE_KERNEL = 16, 2**20
 
 # Of a residual or attention layer a gradient keeps what took a convolution or a matrix
 # product to compute; the rest (norms, activations, softmax) is computed again.
@@ -67,7 +69,8 @@ class Conv(nn.Module):
         rows, columns = (
             (n + sum(pad) - self.size) // self.stride + 1 for n in x.shape[1:3]
         )
-        if rows * columns <= PATCH_PIXELS:
+        large = kernel.size >= LARGE_KERNEL
+        if rows * columns <= (PATCH_PIXELS_LARGE if large else PATCH_PIXELS):
             x = jnp.pad(x, ((0, 0), pad, pad, (0, 0)))
             step = self.stride
             x = jnp.concatenate(
