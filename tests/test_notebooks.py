@@ -9,6 +9,9 @@ import pytest
 nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")
 
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("SBIR_SLOW"), reason="minutes: set SBIR_SLOW=1 to run them"
+)
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
 
