@@ -110,7 +110,7 @@ def convolve(
     """
     if kernel.shape[:2] == LINE:
         return _lines(x, kernel)
-    return _convolve(x, _flat(kernel), FORWARD)
+    return _tiles(x, _flat(kernel), FORWARD)
 
 
 def _flat(kernel):
@@ -131,7 +131,7 @@ def _backward(kernel, gradient):
         turn = LINE_TURN.astype(kernel.dtype)
         turned = jnp.einsum("st,thcf->shfc", turn, kernel[:, ::-1])
         return _lines(gradient, turned), None
-    return _convolve(gradient, _flat(kernel).swapaxes(1, 2), TURNED), None
+    return _tiles(gradient, _flat(kernel).swapaxes(1, 2), TURNED), None
 
 
 convolve.defvjp(_forward, _backward, symbolic_zeros=True)
@@ -157,7 +157,7 @@ def _lines(x, kernel):
     return y.reshape(b, h, 4 * count, -1)[:, :, :w]
 
 
-def _convolve(x, kernel, order):
+def _tiles(x, kernel, order):
     """Strip by strip of tiles, so that no transformed input leaves the cache.
 
     All images of the batch are in a strip: the batch may be spread over devices.
@@ -170,13 +170,13 @@ def _convolve(x, kernel, order):
     most = max(CACHE, kernel.nbytes) // (16 * b * columns * channels * x.itemsize)
     strip = max(n for n in range(1, rows + 1) if rows % n == 0 and n <= max(most, 1))
     if strip == rows:
-        y = _tiles(x, kernel, order)
+        y = _strip(x, kernel, order)
     else:
 
         def write(i, y):
             start = 2 * strip * i
             part = jax.lax.dynamic_slice_in_dim(x, start, 2 * strip + 2, axis=1)
-            part = _tiles(part, kernel, order)
+            part = _strip(part, kernel, order)
             return jax.lax.dynamic_update_slice_in_dim(y, part, start, axis=1)
 
         y = jnp.zeros((b, 2 * rows, 2 * columns, features), x.dtype)
@@ -184,8 +184,8 @@ def _convolve(x, kernel, order):
     return y[:, :h, :w]
 
 
-def _tiles(x, kernel, order):
-    """[b 2r+2 2s+2 c] with the margin in place -> [b 2r 2s f]."""
+def _strip(x, kernel, order):
+    """A strip of tiles: [b 2r+2 2s+2 c], margin in place, -> [b 2r 2s f]."""
     b, h, w, channels = x.shape
     rows = _combine(INPUT, [x[:, i : i + h - 3 : 2] for i in range(SIDE)])
     tiles = []
