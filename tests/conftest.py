@@ -34,6 +34,9 @@ def sbir_data():
     return pathlib.Path(root)
 
 
+# The layers to read where any will do: images and text count, and little is compiled.
+EARLY = ("down.0.attn.0",)
+
 TINY = {
     "vae": {
         "block_out_channels": [8, 8, 16],

@@ -10,6 +10,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from conftest import EARLY
 
 from sbir_jax import checkpoint, processes
 from sbir_jax.embedder import Embedder
@@ -36,7 +37,7 @@ def start(workdir, tiny_folder, shapes_root, distributed=""):
             "--config.train.save_every=3",
             "--config.train.score_every=3",
             "--config.recipe.copies=1",
-            "--config.recipe.taps=('up.0.out',)",
+            f"--config.recipe.taps={EARLY}",
             "--config.embed_batch_size=4",
         ],
         cwd=REPO,

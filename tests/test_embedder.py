@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import EARLY
 from PIL import Image
 
 from sbir_jax import machine
@@ -19,7 +20,7 @@ from sbir_jax.prompts import PromptConfig, init_prompts
 from sbir_jax.search.model import make_embedder
 from sbir_jax.sharding import make_mesh
 
-RECIPE = Recipe(("up.0.out",), copies=2)
+RECIPE = Recipe(EARLY, copies=2)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +211,7 @@ def test_fingerprint_follows_everything_that_counts(tiny, prompts, embedder):
     moved = jax.tree.map(lambda x: x + 1e-3, prompts)
     others = [
         embedder.with_prompts(moved),
-        Embedder(tiny, prompts, Recipe(("up.0.out",), copies=3), 32),
+        Embedder(tiny, prompts, Recipe(EARLY, copies=3), 32),
         Embedder(tiny, prompts, RECIPE, 32, visual_scale=2.0),
     ]
     assert len({e.fingerprint for e in [embedder, *others]}) == 4

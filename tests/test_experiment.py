@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 from absl import flags
+from conftest import EARLY
 
 from sbir_jax import checkpoint, experiment, train, weights
 from sbir_jax.config import Experiment, base
@@ -36,7 +37,7 @@ def make_config(tiny_folder, shapes_root, tmp_path_factory):
         config.val_classes = 1
         config.score.cutoffs = (2,)
         config.recipe.copies = 2
-        config.recipe.taps = ("up.0.out",)  # the earliest exit: the least to compile
+        config.recipe.taps = EARLY
         config.embed_batch_size = 8
         config.data = {
             "name": "folder",
@@ -112,7 +113,7 @@ def test_cached_descriptors_are_float16_with_a_table(finished):
 
 def test_frozen_weights_stay_and_every_prompt_leaf_moves(finished):
     workdir, _, used = finished
-    fresh = weights.load_backbone(used.source, taps=("up.0.out",), parts=PARTS)
+    fresh = weights.load_backbone(used.source, taps=EARLY, parts=PARTS)
     jax.tree.map(np.testing.assert_array_equal, used.params, fresh.params)
     start = init_prompts(PromptConfig(), 32, text_states(fresh, [""])[0])
     moved = jax.tree.map(
@@ -366,6 +367,7 @@ def command(workdir, tiny_folder, shapes_root, cache, steps=30):
         "--config.train.score_every=4",
         "--config.val_classes=1",
         "--config.recipe.copies=1",
+        f"--config.recipe.taps={EARLY}",
         "--config.embed_batch_size=4",
     ]
 

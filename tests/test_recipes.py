@@ -2,6 +2,8 @@
 
 import types
 
+from conftest import EARLY
+
 from configs import toybox
 from sbir_jax import data
 from sbir_jax.config import Experiment, base
@@ -52,7 +54,7 @@ def test_recipes_that_differ_in_copies_share_a_run_and_a_pass(tmp_path, monkeypa
 def test_costs_of_training_on_images_and_on_latents(tiny_folder, shapes_root, tmp_path):
     config = base("category")
     config.backbone = str(tiny_folder)
-    config.recipe.taps, config.recipe.copies = ("up.0.out",), 1
+    config.recipe.taps, config.recipe.copies = EARLY, 1
     config.train.steps, config.train.batch_size = 2, 8
     dataset = data.load(
         "folder", str(shapes_root), unseen="gem,ring", cache_dir=str(tmp_path)

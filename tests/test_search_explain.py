@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import EARLY
 from PIL import Image
 
 from sbir_jax.data import BadImage
 from sbir_jax.embedder import Embedder
-from sbir_jax.features import TAPS, Recipe
+from sbir_jax.features import Recipe
 from sbir_jax.frozen import text_states
 from sbir_jax.prompts import PromptConfig, init_prompts
 from sbir_jax.search import explain as lib
@@ -24,7 +25,7 @@ def embedder(tiny, request):
         lambda x: x + 0.3, prompts["visual"]["photo"]
     )
     pooling, grid = request.param
-    recipe = Recipe(TAPS["category"], copies=3, pooling=pooling, grid=grid)
+    recipe = Recipe(("down.1.out", "down.0.out"), copies=3, pooling=pooling, grid=grid)
     return Embedder(tiny, prompts, recipe, 32, visual_scale=2.0, batch_size=8)
 
 
@@ -46,7 +47,7 @@ def test_frames_in_latent_space_count(tiny):
     prompts["latent"]["photo"] = jax.tree.map(
         lambda x: x + 0.3, prompts["latent"]["photo"]
     )
-    embedder = Embedder(tiny, prompts, Recipe(("up.0.out",), copies=2), 32)
+    embedder = Embedder(tiny, prompts, Recipe(EARLY, copies=2), 32)
     score = float(
         embedder.embed([SKETCH], "sketch")[0] @ embedder.embed([PHOTO], "photo")[0]
     )

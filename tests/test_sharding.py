@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import test_unet
+from conftest import EARLY
 
 from sbir_jax import data, sharding, weights
 from sbir_jax.embedder import Embedder
@@ -16,7 +17,7 @@ from sbir_jax.models.unet import UNet
 from sbir_jax.prompts import PromptConfig, init_prompts
 from sbir_jax.train import TrainConfig, train
 
-RECIPE = Recipe(("up.0.out",), copies=2)
+RECIPE = Recipe(EARLY, copies=2)
 MODELS = (1, 4, 8)  # devices of eight that share one copy of the weights
 
 
@@ -46,7 +47,7 @@ def test_descriptors_are_those_of_one_device(tiny, tiny_folder, alone):
         mesh = sharding.make_mesh(model)
         backbone = weights.load_backbone(
             tiny_folder,
-            taps=("up.0.out",),
+            taps=EARLY,
             parts=PARTS,
             sharding=sharding.frozen_rule(mesh),
         )

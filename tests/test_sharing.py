@@ -4,6 +4,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from conftest import EARLY
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -15,7 +16,7 @@ from sbir_jax.prompts import PromptConfig, init_prompts
 from sbir_jax.search.model import make_embedder, open_model
 from sbir_jax.sharing import load_prompts, push, save_prompts
 
-RECIPE = Recipe(("up.0.out",), copies=2, pooling="mean")
+RECIPE = Recipe(EARLY, copies=2, pooling="mean")
 
 
 def learned(tiny, config):

@@ -73,7 +73,12 @@ def no_work(monkeypatch):
 
 def test_cells_are_what_an_embedder_with_the_recipe_gets(bench):
     recipe = features.Recipe(
-        TAPS, timestep=400, copies=3, pooling="mean", grid=2, noise_seed=5
+        ("down.0.attn.0", "down.0.out"),
+        timestep=400,
+        copies=3,
+        pooling="mean",
+        grid=2,
+        noise_seed=5,
     )
     fewer = dataclasses.replace(recipe, copies=1)
     _, cell = cells = study_sweep.sweep(bench, [fewer, recipe])

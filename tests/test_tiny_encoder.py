@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import EARLY
 from safetensors.numpy import load_file, save_file
 
 from sbir_jax import checkpoint, experiment, features, tiny_encoder, weights
@@ -265,7 +266,7 @@ def test_a_run_records_it(
     monkeypatch.setattr(checkpoint, "load_prompts", lambda *_: embedder.prompts)
     config = base("category")
     config.backbone, config.encoder = str(tiny_folder), str(distilled)
-    config.val_classes, config.recipe.taps = 0, ("up.0.out",)
+    config.val_classes, config.recipe.taps = 0, EARLY
     data = {"name": "folder", "root": str(shapes_root), "unseen": "gem,ring"}
     config.data = {**data, "cache_dir": str(tmp_path / "prepared")}
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import EARLY
 
 from sbir_jax import data
 from sbir_jax.features import Recipe
@@ -13,7 +14,7 @@ from sbir_jax.frozen import text_states
 from sbir_jax.prompts import PromptConfig, init_prompts
 from sbir_jax.train import Best, TrainConfig, TrainState, train, train_step
 
-RECIPE = Recipe(("up.0.out",))
+RECIPE = Recipe(EARLY)
 BATCH = 4
 
 
