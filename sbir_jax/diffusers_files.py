@@ -55,13 +55,7 @@ def find_folder(source: str | os.PathLike[str]) -> pathlib.Path:
                 "Install again, or train it with tools/pretrain_toybox.py."
             )
         return TOYBOX
-    folder = pathlib.Path(source).expanduser()
-    if not folder.exists() and hub.is_hub_id(source):
-        name = os.fspath(source)
-        return cached_folder(name) or _fetch(name)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}. {WHERE}")
-    return folder
+    return hub.find_folder(source, cached_folder, _choose, WHERE)
 
 
 def cached_folder(source: str) -> pathlib.Path | None:
@@ -86,22 +80,14 @@ def is_whole(folder: pathlib.Path, stem: str) -> bool:
     return set(index.values()) <= files
 
 
-def _fetch(source: str) -> pathlib.Path:
-    def choose(files: Iterable[str]) -> list[str]:
-        needed = needed_files(files)
-        for part in STEMS:
-            names = [name for name in needed if name.startswith(f"{part}/")]
-            # Before gigabytes of the other networks are fetched.
-            if not any(name.endswith(".safetensors") for name in names):
-                raise ValueError(f"{source} has no {part}/*.safetensors. {CONVERT}")
-        return needed
-
-    try:
-        folder = hub.fetch(source, choose)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}\n{WHERE}") from error
-    assert folder is not None  # `choose` always names some files
-    return folder
+def _choose(source: str, files: Iterable[str]) -> list[str]:
+    needed = needed_files(files)
+    for part in STEMS:
+        names = [name for name in needed if name.startswith(f"{part}/")]
+        # Before gigabytes of the other networks are fetched.
+        if not any(name.endswith(".safetensors") for name in names):
+            raise ValueError(f"{source} has no {part}/*.safetensors. {CONVERT}")
+    return needed
 
 
 def needed_files(files: Iterable[str]) -> list[str]:

@@ -4,6 +4,7 @@ The hub is asked only for what is not in its cache, so a repository that was fet
 once stays as it was. A newer state is had by naming it: "owner/name@revision".
 """
 
+import functools
 import os
 import pathlib
 import re
@@ -34,6 +35,39 @@ def cached_file(source: str, name: str) -> pathlib.Path | None:
     except ValueError:  # no name that the hub would take, so nothing of it is here
         return None
     return pathlib.Path(found) if isinstance(found, str) else None
+
+
+def find_folder(
+    source: str | os.PathLike[str],
+    cached: Callable[[str], pathlib.Path | None],
+    choose: Callable[[str, Iterable[str]], list[str]],
+    where: str,
+) -> pathlib.Path:
+    """The local folder of a path or of a hub id ("owner/name@revision").
+
+    Files of a hub id are fetched to the cache first, unless they are there.
+
+    Args:
+      cached: where the cache has a repository; None unless it is whole there.
+      choose: of a repository and all its file names, those that are needed.
+      where: said in errors, of where such a folder is to be had.
+    Raises: FileNotFoundError: no such folder, repository or revision; what `choose`
+      raises.
+    """
+    folder = pathlib.Path(source).expanduser()
+    if not folder.exists() and is_hub_id(source):
+        name = os.fspath(source)
+        if there := cached(name):
+            return there
+        try:
+            fetched = fetch(name, functools.partial(choose, name))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error}\n{where}") from error
+        assert fetched is not None  # `choose` always names some files
+        return fetched
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}. {where}")
+    return folder
 
 
 def fetch(

@@ -45,12 +45,7 @@ def find_encoder(encoder: str, backbone: pathlib.Path) -> pathlib.Path:
                 "encoder. Install again, or train it with tools/distill_encoder.py."
             )
         return TOYBOX_TINY
-    folder = pathlib.Path(encoder).expanduser()
-    if not folder.exists() and hub.is_hub_id(encoder):
-        return _cached(encoder) or _fetch(encoder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}. {WHERE}")
-    return folder
+    return hub.find_folder(encoder, _cached, _choose, WHERE)
 
 
 def _cached(source: str) -> pathlib.Path | None:
@@ -60,19 +55,11 @@ def _cached(source: str) -> pathlib.Path | None:
     return config.parent
 
 
-def _fetch(source: str) -> pathlib.Path:
-    def choose(files: Iterable[str]) -> list[str]:
-        weights = diffusers_files.choose_weights(files, STEM)
-        if weights is None:
-            raise ValueError(f"{source} has no {STEM}.safetensors. {WHERE} {CONVERT}")
-        return ["config.json", weights]
-
-    try:
-        folder = hub.fetch(source, choose)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}\n{WHERE}") from error
-    assert folder is not None  # `choose` always names some files
-    return folder
+def _choose(source: str, files: Iterable[str]) -> list[str]:
+    weights = diffusers_files.choose_weights(files, STEM)
+    if weights is None:
+        raise ValueError(f"{source} has no {STEM}.safetensors. {WHERE} {CONVERT}")
+    return ["config.json", weights]
 
 
 def read_encoder(
