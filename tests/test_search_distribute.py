@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from sbir_jax.search import distribute as stage
+from sbir_jax.search import shard_worker
 from sbir_jax.search.build import build
 from sbir_jax.search.distribute import distribute
 from sbir_jax.search.index import Index
@@ -48,7 +49,7 @@ def alone(monkeypatch):
         embedder = make()
         for shard, part in parts.items():
             seen.append(shard)
-            yield shard, *stage.embed_shard(part, embedder)
+            yield shard, *shard_worker.embed_shard(part, embedder)
 
     monkeypatch.setattr(stage, "_embedded", embedded)
     return seen

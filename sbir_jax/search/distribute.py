@@ -16,7 +16,6 @@ Needs the extra: pip install 'sbir_jax[scale]'
 import argparse
 import functools
 import io
-import itertools
 import json
 import os
 import pathlib
@@ -26,7 +25,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import filelock
-import numpy as np
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
@@ -34,16 +32,18 @@ from tqdm.auto import tqdm
 
 from sbir_jax.data import images
 from sbir_jax.data.tree import Skipped
-from sbir_jax.overlap import one_in_flight
 from sbir_jax.search import photos
 from sbir_jax.search.build import Embeds, Summary
 from sbir_jax.search.photos import Photo
+from sbir_jax.search.shard_worker import (
+    NOTES,
+    Worker,
+    as_photos,
+    as_table,
+    open_embedder,
+)
 from sbir_jax.search.shard_writer import IndexBusy, Writer, replace
-from sbir_jax.search.shards import SCHEMA, SHARD_ROWS, Head
-
-# In the header of every parquet file of a shard: who embedded it and what it lacks.
-_NOTES = b"sbir_jax"
-_NO_HASH = "0" * 32  # of a photo that cannot be used
+from sbir_jax.search.shards import SHARD_ROWS, Head
 
 
 def distribute(
@@ -125,54 +125,6 @@ def distribute(
     )
 
 
-def embed_shard(part: Sequence[Photo], embedder: Embeds) -> tuple[bytes, bytes]:
-    """The contents of a shard's two files, `.npy` and `.parquet`."""
-    descriptors = np.zeros((len(part), embedder.dim), np.float16)
-    hashes, lost = [_NO_HASH] * len(part), {}
-    good: list[int] = []
-
-    def pictures() -> Iterator[np.ndarray]:
-        read = functools.partial(_read, size=embedder.size)
-        ahead = max(16, 2 * embedder.batch_size)
-        for row, found in enumerate(images.threaded(read, part, ahead=ahead)):
-            if isinstance(found, OSError | images.BadImage):
-                lost[row] = getattr(found, "reason", None) or str(found)
-            elif isinstance(found, BaseException):
-                raise found
-            else:
-                hashes[row], pixels = found
-                good.append(row)
-                yield pixels
-
-    def started() -> Iterator[Callable[[], np.ndarray]]:
-        every = pictures()
-        while batch := list(itertools.islice(every, embedder.batch_size)):
-            yield embedder.start(images.to_float(np.stack(batch)), "photo")
-
-    done = 0
-    for found in one_in_flight(started()):
-        descriptors[good[done : done + len(found)]] = found
-        done += len(found)
-    if not np.isfinite(descriptors).all():
-        row = int(np.argmin(np.isfinite(descriptors).all(axis=1)))
-        raise ValueError(
-            f"the descriptor of {part[row].path} is not finite; check the model"
-        )
-    notes = {
-        "fingerprint": embedder.fingerprint,
-        "dim": embedder.dim,
-        "embedder": embedder.source,
-        "lost": lost,
-    }
-    table = _table(part)
-    table = table.add_column(1, SCHEMA.field("hash"), [hashes])
-    schema = SCHEMA.with_metadata({_NOTES: json.dumps(notes).encode()})
-    npy, parquet = io.BytesIO(), io.BytesIO()
-    np.save(npy, descriptors)
-    pq.write_table(table.cast(schema), parquet, compression="zstd")
-    return npy.getvalue(), parquet.getvalue()
-
-
 def list_photos(sources: Sequence[photos.Source]) -> tuple[list[Photo], list[Skipped]]:
     """As `photos.list_photos`, also from object stores; sorted by path.
 
@@ -208,18 +160,6 @@ def list_photos(sources: Sequence[photos.Source]) -> tuple[list[Photo], list[Ski
     return [found[path] for path in sorted(found)], skipped
 
 
-class _Worker:
-    """What Ray starts for each accelerator: an embedder, and shards in and out."""
-
-    def __init__(self, make: Callable[[], Embeds]):
-        self.embedder = make()
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        plan = pa.ipc.open_stream(row["plan"]).read_all()
-        npy, table = embed_shard(_photos(plan), self.embedder)
-        return {"shard": row["shard"], "npy": npy, "parquet": table}
-
-
 def _embedded(
     parts: Mapping[int, Sequence[Photo]],
     make: Callable[[], Embeds],
@@ -245,7 +185,7 @@ def _embedded(
     rows = []
     for shard, part in parts.items():
         stream = io.BytesIO()
-        table = _table(part)
+        table = as_table(part)
         with pa.ipc.new_stream(stream, table.schema) as writer:
             writer.write_table(table)
         rows.append({"shard": shard, "plan": stream.getvalue()})
@@ -257,32 +197,13 @@ def _embedded(
     # One block a shard: a worker that dies costs the shards it was at. Ray Data starts
     # it again, as often as need be, and hands them out once more.
     done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        _Worker,
+        Worker,
         fn_constructor_args=(make,),
         compute=ray.data.ActorPoolStrategy(size=min(workers, len(rows))),
         **{name: value for name, value in reserved.items() if value is not None},
     )
     for row in done.iter_rows():
         yield int(row["shard"]), row["npy"], row["parquet"]
-
-
-def _read(photo: Photo, size: int) -> tuple[str, np.ndarray]:
-    """The hash of a file's bytes, and its pixels."""
-    if "://" in photo.path:
-        scheme, path = photo.path.split("://", 1)
-        with _files(scheme, path.partition("/")[0]).open_input_stream(path) as file:
-            content = file.read()
-    else:
-        content = pathlib.Path(photo.path).read_bytes()
-    fit = images.FIT["photo"]
-    pixels = images.decode(content, size, fit, name=photo.path)
-    return photos.content_hash(content), pixels
-
-
-@functools.cache
-def _files(scheme: str, bucket: str) -> pyarrow.fs.FileSystem:
-    root = f"{scheme}://{bucket}" if bucket else f"{scheme}:///"
-    return pyarrow.fs.FileSystem.from_uri(root)[0]
 
 
 def _plan(
@@ -293,13 +214,13 @@ def _plan(
     wanted = [os.fspath(source) for source in sources]
     if path.exists():
         table = pq.read_table(path)
-        given = json.loads(table.schema.metadata[_NOTES])
+        given = json.loads(table.schema.metadata[NOTES])
         if given["sources"] != wanted:
             raise ValueError(
                 f"{folder} is an unfinished index of {', '.join(given['sources'])}; "
                 "finish it with these, or give a new folder"
             )
-        return _photos(table), given
+        return as_photos(table), given
     if (folder / "index.json").exists():
         raise ValueError(
             f"{folder} is a finished index. Bring it up to date with: sbir index "
@@ -311,19 +232,10 @@ def _plan(
     if not found:
         raise ValueError(f"no photos in {', '.join(wanted)}")
     given = {"sources": wanted, "shard_rows": shard_rows, "skipped": skipped}
-    table = _table(found)
-    table = table.replace_schema_metadata({_NOTES: json.dumps(given).encode()})
+    table = as_table(found)
+    table = table.replace_schema_metadata({NOTES: json.dumps(given).encode()})
     replace(path, lambda file: pq.write_table(table, file, compression="zstd"))
     return found, given
-
-
-def _table(part: Sequence[Photo]) -> pa.Table:
-    columns = [[photo[i] for photo in part] for i in range(3)]
-    return pa.table(columns, schema=SCHEMA.remove(1))
-
-
-def _photos(table: pa.Table) -> list[Photo]:
-    return list(map(Photo, *table.to_pydict().values()))
 
 
 def _shard(folder: pathlib.Path, number: int) -> pathlib.Path:
@@ -337,7 +249,7 @@ def _notes(
     head, lost = None, {}
     for number in shards:
         file = pq.ParquetFile(_shard(folder, number))
-        notes = json.loads(file.schema_arrow.metadata[_NOTES])
+        notes = json.loads(file.schema_arrow.metadata[NOTES])
         if head is None:
             made = notes["fingerprint"], notes["dim"], notes["embedder"]
             head = Head(*made, shard_rows=shard_rows)
@@ -379,7 +291,7 @@ def main() -> None:
     )
     parser.add_argument("--shard-rows", type=int, default=SHARD_ROWS)
     args = parser.parse_args()
-    make = functools.partial(_open, args.model, args.task, args.batch_size)
+    make = functools.partial(open_embedder, args.model, args.task, args.batch_size)
     found = distribute(
         args.photos, args.out, make, args.workers, args.each, args.shard_rows
     )
@@ -388,14 +300,6 @@ def main() -> None:
         f"{found.photos} photos in {args.out}, {found.skipped} skipped "
         f"(skipped.csv); {found.embedded} embedded now, {rate:.1f} photos/s"
     )
-
-
-def _open(model: str, task: Any, batch_size: int) -> Embeds:
-    from sbir_jax import machine
-    from sbir_jax.search.model import open_model
-
-    machine.keep_programs()
-    return open_model(model, task, batch_size)
 
 
 if __name__ == "__main__":
