@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float16, UInt8
 
-from sbir_jax import features
+from sbir_jax import features, machine
 from sbir_jax.backbone import Backbone
 from sbir_jax.models.configs import TinyAutoencoderConfig
 from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
@@ -124,6 +124,7 @@ def main() -> None:
     if args.quick:
         recipe = dataclasses.replace(recipe, chunks=1, held_out=64, steps=4)
     args.workdir.mkdir(parents=True, exist_ok=True)
+    machine.keep_programs()
 
     drawn = pretrain_toybox.Recipe(first_chunk=recipe.first_chunk, chunks=recipe.chunks)
     images = pretrain_toybox.make_data(drawn, args.workdir)["images"]
