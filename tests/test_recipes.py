@@ -1,5 +1,6 @@
 """The table of cheaper recipes: which runs it makes, what it times, how it reads."""
 
+import json
 import types
 
 from conftest import EARLY
@@ -71,6 +72,57 @@ def test_costs_of_training_on_images_and_on_latents(tiny_folder, shapes_root, tm
     assert 1 < recipes.encoded_share(setups["latent"], dataset) < 3
 
 
+def test_costs_by_hand(monkeypatch):
+    made = []
+
+    def program(kind, *seconds):
+        """Takes so long in each round, and in the first one it is compiled."""
+        made.append(kind)
+        times = iter((99.0, *seconds))
+        return lambda: next(times)
+
+    class Model:
+        def __init__(self, setup):
+            space = {"pixel": "visual"}.get(setup.prompt.space, setup.prompt.space)
+            self.prompts = {"text": None, space: None}
+
+        def extract(self):
+            return program("extract", 16.0, 8.0, 80.0)
+
+        def encode(self):
+            return program("encode", 4.0, 4.0, 4.0)
+
+        def step(self):
+            return program("step", 24.0, 24.0, 24.0), 1000
+
+    def timed(run):
+        seconds = run()
+        return {"seconds": seconds, "cpu_seconds": 2 * seconds}
+
+    monkeypatch.setattr(recipes, "Model", Model)
+    monkeypatch.setattr(recipes, "timed", timed)
+    monkeypatch.setattr(recipes, "encoded_share", lambda *given: 2.0)
+    names = ("as in the paper", "frame in latent space", "text prompt only")
+    setups = {
+        name: Experiment.from_config(
+            recipes.changed(toybox.get_config(), recipes.RECIPES[name])
+        )
+        for name in (*names, "2 noise copies")
+    }
+    found = recipes.costs(setups, None, rounds=3)  # pyright: ignore
+    plain = {"triplet": 6.0, "image": 4.0, "wall_triplet": 3.0, "wall_image": 2.0}
+    assert found[names[0]] == {**plain, "step_bytes": 1000}
+    assert found["2 noise copies"] == found[names[0]]
+    for name in names[1:]:  # each triplet has two images encoded
+        assert found[name] == found[names[0]] | {"triplet": 8.0, "wall_triplet": 4.0}
+    # Copies count in extraction only, what is trained in training only.
+    assert {kind: made.count(kind) for kind in made} == {
+        "extract": 3,
+        "step": 3,
+        "encode": 2,
+    }
+
+
 def test_the_table_by_hand():
     cells = {
         "dear": {"triplet": 0.2, "step_bytes": 3e8, "image": 0.02},
@@ -93,6 +145,7 @@ def test_the_command_keeps_what_it_has(tmp_path, monkeypatch, capsys):
     calls = []
 
     def costs(setups, dataset, rounds):
+        assert dataset == "all but 4 classes"
         calls.append("costs")
         cost = {"triplet": 1.0, "step_bytes": 1.0, "image": 1.0}
         return {name: dict(cost) for name in setups}
@@ -101,7 +154,7 @@ def test_the_command_keeps_what_it_has(tmp_path, monkeypatch, capsys):
         calls.append(seed)
         return {"frozen": 0.2, "learned": 0.3 + 0.01 * seed}
 
-    loaded = types.SimpleNamespace(hold_out=lambda *given: None)
+    loaded = types.SimpleNamespace(hold_out=lambda n, seed: f"all but {n} classes")
     monkeypatch.setattr(recipes.data, "load", lambda **given: loaded)
     monkeypatch.setattr(recipes, "costs", costs)
     monkeypatch.setattr(recipes, "figures", figures)
@@ -112,3 +165,10 @@ def test_the_command_keeps_what_it_has(tmp_path, monkeypatch, capsys):
     assert calls.count("costs") == 1 and calls.count(2) == 2 * len(recipes.RECIPES)
     assert "| 1 noise copy | 1e+03 (/ 1.00) |" in capsys.readouterr().out
     assert (tmp_path / "recipes-category.json").exists()
+    # Another recipe than there were: all are timed again, side by side.
+    path = tmp_path / "costs-category.json"
+    cells = json.loads(path.read_text())
+    cells.pop("1 noise copy")
+    path.write_text(json.dumps(cells))
+    recipes.main()
+    assert calls.count("costs") == 2
