@@ -8,7 +8,7 @@ import ml_collections
 
 from sbir_jax.features import TAPS, Recipe, Task
 from sbir_jax.prompts import PromptConfig
-from sbir_jax.train import TrainConfig
+from sbir_jax.train_config import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)

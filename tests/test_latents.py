@@ -11,7 +11,7 @@ from sbir_jax.data import triplets
 from sbir_jax.features import Recipe
 from sbir_jax.frozen import text_states
 from sbir_jax.prompts import PromptConfig, init_prompts
-from sbir_jax.train import TrainConfig
+from sbir_jax.train_config import TrainConfig
 
 DRAWING = {"seed": 1, "steps": 6, "batch_size": 8, "task": "category", "size": 32}
 HOST = {"host": 0, "hosts": 1}

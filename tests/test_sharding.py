@@ -15,7 +15,8 @@ from sbir_jax.frozen import PARTS, text_states
 from sbir_jax.models.configs import UNetConfig
 from sbir_jax.models.unet import UNet
 from sbir_jax.prompts import PromptConfig, init_prompts
-from sbir_jax.train import TrainConfig, train
+from sbir_jax.train import train
+from sbir_jax.train_config import TrainConfig
 
 RECIPE = Recipe(EARLY, copies=2)
 MODELS = (1, 4, 8)  # devices of eight that share one copy of the weights

@@ -12,6 +12,7 @@ import pytest
 from sbir_jax import checkpoint, evaluate, features, scoring, train
 from sbir_jax.config import Experiment, base
 from sbir_jax.embedder import Embedder
+from sbir_jax.train_config import TrainConfig
 from tools import study, study_frozen, study_pca, study_sweep, study_train
 from tools.study import Options
 
@@ -336,7 +337,7 @@ def test_only_the_parts_named_are_trained(bench, tmp_path, monkeypatch, part, ot
         prompts,
         task="category",
         recipe=features.Recipe(TAPS),
-        config=train.TrainConfig(**setting, parts=(part,)),
+        config=TrainConfig(**setting, parts=(part,)),
         image_size=32,
         visual_scale=1.0,
         workdir=tmp_path,
@@ -345,4 +346,4 @@ def test_only_the_parts_named_are_trained(bench, tmp_path, monkeypatch, part, ot
     same = jax.tree.map(lambda a, b: bool((a == b).all()), prompts, learned)
     assert all(jax.tree.leaves(same[other])) and not any(jax.tree.leaves(same[part]))
     with pytest.raises(ValueError, match=r"train\.parts"):
-        train.TrainConfig(parts=("words",))
+        TrainConfig(parts=("words",))

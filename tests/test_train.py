@@ -12,7 +12,8 @@ from sbir_jax import data
 from sbir_jax.features import Recipe
 from sbir_jax.frozen import text_states
 from sbir_jax.prompts import PromptConfig, init_prompts
-from sbir_jax.train import Best, TrainConfig, TrainState, train, train_step
+from sbir_jax.train import Best, TrainState, train, train_step
+from sbir_jax.train_config import TrainConfig
 
 RECIPE = Recipe(EARLY)
 BATCH = 4
@@ -60,23 +61,32 @@ def test_a_step_over_groups_is_the_step_over_all_in_less_memory(tiny, prompts):
     assert held[1] < held[BATCH] / 2, held
 
 
-def test_groups_that_do_not_fill_a_batch_are_refused(
-    tiny, prompts, shapes_root, tmp_path
+@pytest.mark.parametrize(
+    ("batch", "at_once", "message"),
+    [
+        (8, 3, "triplets_at_once is 3; give a divisor"),
+        (16, 4, "triplets_at_once is 4; .* multiples of 8"),
+        (24, 16, "triplets_at_once is 16; give a divisor"),
+        (12, 0, r"batch_size \(12\).* multiples of 8"),
+    ],
+)
+def test_batches_that_devices_and_groups_cannot_share_are_refused(
+    tiny, prompts, shapes_root, tmp_path, batch, at_once, message
 ):
     dataset = data.load(
         "folder", str(shapes_root), unseen="gem,ring", cache_dir=str(tmp_path)
     )
-    with pytest.raises(ValueError, match=r"triplets_at_once is 3; give a divisor"):
+    with pytest.raises(ValueError, match=message):
         train(
             tiny,
             dataset,
             prompts,
             task="category",
             recipe=RECIPE,
-            config=TrainConfig(batch_size=8),
+            config=TrainConfig(steps=1, batch_size=batch),
             image_size=32,
             visual_scale=1.0,
             workdir=tmp_path,
             score=None,
-            at_once=3,
+            at_once=at_once,
         )

@@ -13,6 +13,7 @@ from sbir_jax.features import TAPS, Recipe
 from sbir_jax.frozen import PARTS
 from sbir_jax.models import winograd
 from sbir_jax.prompts import PromptConfig, init_prompts
+from sbir_jax.train_config import TrainConfig
 from sbir_jax.weights import load_backbone
 from tools.bench_common import (
     TIMESTEP,
@@ -133,7 +134,7 @@ class Side:
 
     def _train_step(self, case: Case, recipe: Recipe, text: np.ndarray) -> Any:
         prompts = init_prompts(PromptConfig(), case.size, jnp.asarray(text))
-        config = train.TrainConfig(batch_size=case.batch)
+        config = TrainConfig(batch_size=case.batch)
         # Copies, since all of the state is donated.
         state = jax.tree.map(jnp.copy, train.new_state(prompts, config))
         step = train.step_program(self.backbone, recipe, config, 1.0, at_once=1)

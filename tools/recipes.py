@@ -32,6 +32,7 @@ from sbir_jax.data import triplets
 from sbir_jax.embedder import Embedder
 from sbir_jax.frozen import load_frozen, text_states
 from sbir_jax.prompts import init_prompts
+from sbir_jax.train_config import TrainConfig
 from tools import study_sweep
 from tools.bench_common import timed
 
@@ -174,7 +175,7 @@ def costs(
         model = Model(setup)
         one_copy = dataclasses.replace(setup.recipe, copies=1)
         trained = _key(dataclasses.replace(setup, recipe=one_copy))
-        plain = _key(dataclasses.replace(setup, train=train.TrainConfig()))
+        plain = _key(dataclasses.replace(setup, train=TrainConfig()))
         needs[name] = {"extract": f"extract {plain}", "step": f"step {trained}"}
         if setup.train.reads_latents(model.prompts):
             needs[name]["encode"] = f"encode {trained}"
