@@ -26,7 +26,7 @@ from absl import flags
 from tqdm.auto import tqdm
 
 from configs import toybox
-from sbir_jax import checkpoint, data, experiment, latents, sharding, train
+from sbir_jax import checkpoint, data, experiment, latents, machine, sharding, train
 from sbir_jax.config import Experiment
 from sbir_jax.data import triplets
 from sbir_jax.embedder import Embedder
@@ -241,6 +241,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     flags.FLAGS.mark_as_parsed()
+    machine.keep_programs()
     config = toybox.get_config(f"task={args.task}")
     seeds = [int(seed) for seed in args.seeds.split(",")]
     setups = {
