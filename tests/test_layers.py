@@ -1,12 +1,14 @@
 """Layers on their own: small convolutions, and maps that are what attention used."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sbir_jax.models import layers
 from sbir_jax.models.attention import Attention
-from sbir_jax.models.layers import Conv
+from sbir_jax.models.layers import Conv, GroupNorm, Resnet
 
 
 def normal(*shape):
@@ -59,3 +61,48 @@ def test_small_images_use_no_convolution(pixels, features):
         image = jax.ShapeDtypeStruct((1, 2, width, 3), jnp.float32)
         program = str(jax.make_jaxpr(conv.apply)(variables, image))
         assert ("conv_general" in program) == direct
+
+
+@pytest.mark.parametrize("few", [6, 5])
+def test_product_and_its_gradients(monkeypatch, few):
+    monkeypatch.setattr(layers, "FEW_ROWS", few)
+    x, kernel, g = normal(2, 3, 4), normal(4, 5), normal(2, 3, 5)
+    found, back = jax.vjp(layers.product, x, kernel)
+    expected, wanted = jax.vjp(jnp.matmul, x, kernel)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), back(g), wanted(g)
+    )
+
+
+@pytest.mark.parametrize("block", [layers.BLOCK, 4 * 2 * 6 * 10])
+def test_group_norm_is_flaxs(monkeypatch, block):
+    """Values and all gradients; whole, and ten of 35 pixels at a time."""
+    monkeypatch.setattr(layers, "BLOCK", block)
+    x, g = 5 + normal(2, 5, 7, 6), normal(2, 5, 7, 6)[::-1]
+    params = {"scale": 1 + normal(6), "bias": normal(6)}
+    ours = GroupNorm(3, 1e-3)
+    theirs = nn.GroupNorm(3, epsilon=1e-3, use_fast_variance=False)
+
+    def run(layer):
+        y, back = jax.vjp(lambda p, x: layer.apply({"params": p}, x), params, x)
+        return y, *back(g)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5),
+        run(ours),
+        run(theirs),
+    )
+
+
+def test_a_gradient_keeps_the_statistics():
+    """What is computed again of a residual layer has norms, and no root in them."""
+    layer, x = Resnet(8, 2, 1e-5), normal(1, 6, 6, 8)
+    params = jax.eval_shape(layer.init, jax.random.key(0), x)
+    grad = jax.grad(lambda x, params: layer.apply(params, x).sum())
+    (again,) = (
+        str(equation.params["jaxpr"])
+        for equation in jax.make_jaxpr(grad)(x, params).eqns
+        if equation.primitive.name == "remat2"
+    )
+    assert "silu" in again and "rsqrt" not in again

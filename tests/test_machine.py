@@ -91,6 +91,10 @@ def test_what_the_compiler_is_told(fresh_options):
     x = jnp.ones((512, 512))
     program = jax.jit(lambda x: x @ x, compiler_options=plain).lower(x).compile()
     assert "ynn" not in program.as_text()
+    again = jax.jit(
+        lambda x: jax.lax.optimization_barrier(x + 1) * 2, compiler_options=plain
+    )
+    assert "opt-barrier" in again.lower(x).compile().as_text()
 
 
 def test_options_that_this_xla_does_not_know_are_left_out(fresh_options, monkeypatch):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from sbir_jax.models.layers import Conv, GroupNorm, layer_norm
+from sbir_jax.models.layers import Conv, GroupNorm, dense, layer_norm
 
 # Logits of this size still fit a processor's cache.
 CACHE = 2**22
@@ -112,13 +112,13 @@ class Attention(nn.Module):
         source = x if context is None else context
         width = x.shape[-1]
 
-        def dense(name, bias):
-            return nn.Dense(width, use_bias=bias, dtype=self.dtype, name=name)
+        def project(name, bias):
+            return dense(width, self.dtype, name, use_bias=bias)
 
-        q = dense("to_q", self.qkv_bias)(x)
+        q = project("to_q", self.qkv_bias)(x)
         k, v = (
             jnp.repeat(
-                dense(name, self.qkv_bias)(source), len(x) // len(source), axis=0
+                project(name, self.qkv_bias)(source), len(x) // len(source), axis=0
             )
             for name in ("to_k", "to_v")
         )
@@ -126,7 +126,7 @@ class Attention(nn.Module):
             y, probabilities = attend_with_map(q, k, v, self.heads)
         else:
             y, probabilities = attend(q, k, v, self.heads), None
-        return dense("to_out_0", True)(y), probabilities
+        return project("to_out_0", True)(y), probabilities
 
 
 class FeedForward(nn.Module):
@@ -138,7 +138,7 @@ class FeedForward(nn.Module):
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
         width = x.shape[-1]
         gated = GEGLU(4 * width, self.dtype, name="net_0")(x)
-        return nn.Dense(width, dtype=self.dtype, name="net_2")(gated)
+        return dense(width, self.dtype, "net_2")(gated)
 
 
 class GEGLU(nn.Module):
@@ -149,7 +149,7 @@ class GEGLU(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n f"]:
-        x = nn.Dense(2 * self.features, dtype=self.dtype, name="proj")(x)
+        x = dense(2 * self.features, self.dtype, "proj")(x)
         values, gates = jnp.split(x, 2, axis=-1)
         return values * nn.gelu(gates, approximate=False)
 
@@ -201,7 +201,7 @@ class Transformer(nn.Module):
         def project(name, y):
             # The same arithmetic on a kernel of another shape in the checkpoint.
             if self.linear:
-                return nn.Dense(c, dtype=self.dtype, name=name)(y)
+                return dense(c, self.dtype, name)(y)
             return Conv(c, 1, dtype=self.dtype, name=name)(y)
 
         y = GroupNorm(self.groups, 1e-6, name="norm")(x)
