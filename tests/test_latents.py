@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import jax
@@ -38,10 +39,13 @@ def prompts_in(space, tiny):
     return prompts
 
 
-def reader(tiny, dataset, folder, space="latent", **changes):
+def reader(
+    tiny, dataset, folder, space="latent", scale=2.0, dtype=jnp.float32, **changes
+):
     given = DRAWING | HOST | changes
     prompts = prompts_in(space, tiny)
-    return latents.reader(tiny, prompts, 2.0, dataset, folder, 1, **given)
+    backbone = dataclasses.replace(tiny, vae=tiny.vae.clone(dtype=dtype))
+    return latents.reader(backbone, prompts, scale, dataset, folder, 1, **given)
 
 
 @pytest.mark.parametrize("task", triplets.TASKS)
@@ -103,7 +107,7 @@ def test_each_image_is_encoded_once_and_a_stopped_run_goes_on(
     shape = json.loads(wanted["photo-0.json"])
     assert shape["size"] == 32 and shape["backbone"] == tiny.fingerprint
     # 16 seen photos and their mirror images at most, of 6 * 16 that are drawn.
-    assert len(wanted["photo-0.bin"]) <= 32 * 8 * 8 * 4 * latents.DTYPE.itemsize
+    assert len(wanted["photo-0.bin"]) <= 32 * 8 * 8 * 4 * 2
 
     folder = tmp_path / "stopped"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -123,17 +127,46 @@ def test_each_image_is_encoded_once_and_a_stopped_run_goes_on(
     np.testing.assert_array_equal(read(*arguments), again(*arguments))
 
 
-@pytest.mark.parametrize("change", [{"seed": 2}, {"space": "pixel"}, {"steps": 2}])
+PIXEL = {"space": "pixel"}
+
+
+@pytest.mark.parametrize(
+    ("first", "change"),
+    [
+        ({}, {"seed": 2}),
+        ({}, PIXEL),
+        ({}, {"steps": 2}),
+        ({}, {"dtype": jnp.bfloat16}),
+        (PIXEL, PIXEL | {"scale": 1.0}),
+    ],
+)
 def test_latents_of_another_run_are_made_anew(
-    tiny, dataset, tmp_path, monkeypatch, change
+    tiny, dataset, tmp_path, monkeypatch, first, change
 ):
-    reader(tiny, dataset, tmp_path)
+    reader(tiny, dataset, tmp_path, **first)
     made = rows_made(monkeypatch)
     reader(tiny, dataset, tmp_path, **change)
     assert made[0].start == 0
     made.clear()
     reader(tiny, dataset, tmp_path, **change)
     assert not made
+
+
+def test_hosts_keep_what_each_of_them_draws(tiny, dataset, encode, tmp_path):
+    hosts = [{"host": host, "hosts": 2} for host in (0, 1)]
+    reads = [reader(tiny, dataset, tmp_path, steps=2, **host) for host in hosts]
+    table = triplets.triplet_table(dataset)
+    for host, read in enumerate(reads):
+        indices, mirrored = triplets.draw(1, 1, host, 2, 8, table)
+        row = "photo", indices["negative"], mirrored
+        wanted = encode(triplets.pixel_reader(dataset, 32)(*row))
+        np.testing.assert_allclose(read(*row), wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_images_that_devices_cannot_share_are_filled_up(tiny, encode):
+    images = np.random.default_rng(0).uniform(-1, 1, (3, 32, 32, 3)).astype("f")
+    encoder = latents.encoder(tiny, prompts_in("latent", tiny), 2.0, 1, batch_size=3)
+    np.testing.assert_allclose(encoder(images, "photo"), encode(images), atol=1e-5)
 
 
 def learn(tiny, dataset, workdir, space, parts):
