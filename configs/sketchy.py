@@ -9,6 +9,7 @@ backbone runs too, and is far smaller than what the literature's figures are fro
 """
 
 from sbir_jax.config import base, parse_arg
+from sbir_jax.data.sketchy import photos_for
 
 
 def get_config(arg=None):
@@ -19,8 +20,7 @@ def get_config(arg=None):
         "name": "sketchy",
         "root": "",
         "split": args["split"],
-        # By instance the drawn photos are the gallery; "" is as `data.load` has it.
-        "photos": "basic" if args["task"] == "fine_grained" else "",
+        "photos": photos_for(args["task"]),
         "share": 1.0,  # of each seen class
     }
     return config

@@ -18,6 +18,8 @@ class Scoring:
     Attributes:
       name, root, split: another data set (`data.load`); "" for the one trained on. Its
         unseen classes count, less those seen in training.
+      photos: which ones of Sketchy, where that is the other data set; "" for those of
+        its own config, which are the drawn ones by instance.
       generalised: "" for zero-shot, or a rule of `evaluate.GENERALISED`.
       words: beside each sketch: "" none, its "class", or the "caption" of its photo.
       text_share: of those words in the text prompt; at 1 they replace it.
@@ -27,6 +29,7 @@ class Scoring:
     name: str = ""
     root: str = ""
     split: str = ""
+    photos: str = ""
     generalised: str = ""
     words: str = ""
     text_share: float = 1.0
@@ -35,12 +38,19 @@ class Scoring:
     def __post_init__(self):
         if self.words not in ("", "class", "caption"):
             raise ValueError(f"score.words is {self.words!r}; give class or caption")
+        for key in ("root", "split", "photos"):
+            if getattr(self, key) and not self.name:
+                raise ValueError(
+                    f"score.{key} is {getattr(self, key)!r} and score.name is empty; "
+                    f"give the data set it is of, or set data.{key}"
+                )
 
     @property
     def folder(self) -> str:
         """Below the run folder; the run's own protocol is scored in it itself."""
         words = f"{self.words}-{self.text_share:g}" if self.words else ""
-        aside = "-".join(filter(None, (self.name, self.generalised, words)))
+        parts = (self.name, self.photos, self.generalised, words)
+        aside = "-".join(filter(None, parts))
         return f"scores/{aside}" if aside else "."
 
 

@@ -107,7 +107,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     trained = time.perf_counter()
 
     score, out = setup.score, workdir / setup.score.folder
-    scored_set, unseen = scoring.scored_on(score, dataset)
+    scored_set, unseen = scoring.scored_on(score, dataset, setup.task)
     protocol = evaluate.make_protocol(
         scored_set, unseen, setup.task, score.cutoffs, score.generalised
     )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,20 +11,26 @@ import pyarrow.parquet as pq
 
 from sbir_jax import checkpoint, data, evaluate, processes
 from sbir_jax.config import Scoring
+from sbir_jax.data import sketchy
 from sbir_jax.data.tree import normal_name
 from sbir_jax.embedder import Embedder
+from sbir_jax.features import Task
 
 
 def scored_on(
-    score: Scoring, dataset: data.Dataset
+    score: Scoring, dataset: data.Dataset, task: Task
 ) -> tuple[data.Dataset, tuple[str, ...]]:
     """The data set to score on, and its classes that training has not seen.
 
-    Raises: ValueError where no class is left.
+    Raises: ValueError where no class is left; DataError as `data.load`.
     """
     if not score.name:
         return dataset, dataset.unseen
-    other = data.load(score.name, score.root or None, score.split or None)
+    photos = score.photos
+    if score.name == "sketchy":
+        photos = photos or sketchy.photos_for(task)
+    options: dict[str, Any] = {"photos": photos} if photos else {}
+    other = data.load(score.name, score.root, score.split, **options)
     seen = {_letters(name) for name in dataset.seen + dataset.val}
     unseen = tuple(name for name in other.unseen if _letters(name) not in seen)
     if not unseen:

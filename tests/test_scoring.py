@@ -3,9 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 from hand_made import items
+from miniature import picture
 
 from sbir_jax import evaluate, experiment, scoring
 from sbir_jax.config import Scoring
+from sbir_jax.data import DataError, published
 from sbir_jax.data.dataset import Dataset
 from sbir_jax.embedder import Embedder
 
@@ -31,6 +33,37 @@ def texts(dataset, **score):
 
 def test_no_words_by_default(dataset):
     assert texts(dataset) is None
+
+
+@pytest.mark.parametrize(
+    ("task", "photos", "count"),
+    [("category", "", 2), ("fine_grained", "", 1), ("fine_grained", "both", 3)],
+)
+def test_on_sketchy_a_task_ranks_the_photos_of_its_config(
+    dataset, tmp_path, monkeypatch, task, photos, count
+):
+    monkeypatch.setenv("SBIR_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "sketchy"
+    for name in published.split("sketchy", "21").unseen:
+        picture(root / "sketch" / name / "drawn-1.png")
+        picture(root / "photo" / name / "drawn.jpg")
+        picture(root / "extended_photo" / name / "drawn.jpg")
+        picture(root / "extended_photo" / name / "other.jpg")
+    score = Scoring("sketchy", str(root), photos=photos)
+    found, unseen = scoring.scored_on(score, dataset, task)
+    assert len(unseen) == 21 and len(found.photos) == count * 21
+
+
+def test_photos_of_no_sketchy_are_refused(dataset, tmp_path):
+    picture(tmp_path / "sketch" / "cup" / "drawn-1.png")
+    picture(tmp_path / "photo" / "cup" / "drawn.jpg")
+    score = Scoring("folder", str(tmp_path), photos="basic")
+    with pytest.raises(DataError, match="folder takes no option photos"):
+        scoring.scored_on(score, dataset, "category")
+    for key in ("photos", "split", "root"):
+        message = rf"score\.{key} is 'x' and score\.name is empty.*set data\.{key}"
+        with pytest.raises(ValueError, match=message):
+            Scoring(**{key: "x"})
 
 
 def test_words_are_those_of_the_query(dataset):
@@ -59,6 +92,7 @@ def test_every_protocol_has_a_folder_of_its_own():
     assert Scoring(cutoffs=(5,)).folder == "."
     found = Scoring(name="sketchy", generalised="gallery", words="class").folder
     assert found == "scores/sketchy-gallery-class-1"
+    assert Scoring(name="sketchy", photos="both").folder == "scores/sketchy-both"
 
 
 class Counting(Embedder):

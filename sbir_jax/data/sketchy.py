@@ -75,6 +75,12 @@ class Sketchy(PairedFolders):
         return read_sketchy(root, self.builder_config.photos)
 
 
+def photos_for(task: str) -> str:
+    """The photos that a task ranks: by instance those that were drawn; "" is as
+    `data.load` has it."""
+    return "basic" if task == "fine_grained" else ""
+
+
 def read_sketchy(root: pathlib.Path, photos: str = "basic") -> Tree:
     """Lists a copy of Sketchy in any layout of `INSTRUCTIONS`. Raises: DataError."""
     pair = find_pair(root, ("sketch", "sketches"), ("photo", "photos"), TOPS)
