@@ -3,17 +3,25 @@
 import json
 import os
 import pathlib
+import subprocess
+import sys
 
+import jax.numpy as jnp
 import pytest
+from conftest import EARLY
+
+from sbir_jax.embedder import Embedder
+from sbir_jax.features import Recipe
+from sbir_jax.prompts import PromptConfig, init_prompts
+from sbir_jax.sharing import save_prompts
 
 nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("SBIR_SLOW"), reason="minutes: set SBIR_SLOW=1 to run them"
-)
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
+SLOW = pytest.mark.slow
+NAMES = ("search_with_a_drawing.ipynb", "train_prompts.ipynb")
 
 
 @pytest.fixture
@@ -24,6 +32,8 @@ def run(monkeypatch, tmp_path):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", cache)
     monkeypatch.setenv("SBIR_CACHE", str(tmp_path / "prepared"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    # Little is computed: compiling is most of the time.
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
     def run(name, **settings):
         notebook = nbformat.read(FOLDER / name, as_version=4)
@@ -48,14 +58,28 @@ def pictures(outputs):
     return sum("image/png" in output.get("data", {}) for output in outputs)
 
 
-def test_search_with_a_drawing(run, tmp_path):
+@pytest.fixture(scope="module")
+def early(tiny, tmp_path_factory):
+    """A folder of shared prompts that read one early layer."""
+    folder = tmp_path_factory.mktemp("early") / "prompts"
+    prompts = init_prompts(PromptConfig(), 32, jnp.zeros((77, 16)))
+    save_prompts(Embedder(tiny, prompts, Recipe(EARLY, copies=1), 32), folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("model", ["early", pytest.param("toybox", marks=SLOW)])
+def test_search_with_a_drawing(run, tmp_path, model, early):
     work = tmp_path / "work"
     cells = run(
-        "search_with_a_drawing.ipynb", WORK=str(work), CLASSES="mug,fork", INSTANCES=2
+        "search_with_a_drawing.ipynb",
+        MODEL=early if model == "early" else model,
+        WORK=str(work),
+        CLASSES="mug,fork",
+        INSTANCES=2,
     )
     every = [output for outputs in cells for output in outputs]
     assert "4 files" in printed(every) and "12 files" in printed(every)
-    assert "embedded=4" in printed(every) and "(4, 336)" in printed(every)
+    assert "embedded=4" in printed(every) and "(4, " in printed(every)
     assert pictures(every) == 4  # two searches, one with words, and why
     assert (work / "why.png").exists() and (work / "photos.index").is_dir()
 
@@ -68,6 +92,7 @@ def test_train_prompts(run, tmp_path, tiny_folder, shapes_root):
         "data.unseen": "gem,ring",
         "train.steps": 2,
         "train.batch_size": 8,
+        "recipe.taps": EARLY,
         "recipe.copies": 2,
         "score.cutoffs": "(2,)",
     }
@@ -90,8 +115,25 @@ def test_train_prompts(run, tmp_path, tiny_folder, shapes_root):
 
 
 def test_they_are_kept_without_outputs():
-    paths = sorted(FOLDER.glob("*.ipynb"))
-    assert len(paths) == 2
-    for path in paths:
-        for cell in json.loads(path.read_text())["cells"]:
-            assert not cell.get("outputs") and not cell.get("execution_count"), path
+    assert sorted(path.name for path in FOLDER.glob("*.ipynb")) == sorted(NAMES)
+    for name in NAMES:
+        for cell in json.loads((FOLDER / name).read_text())["cells"]:
+            assert not cell.get("outputs") and not cell.get("execution_count"), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outside_a_clone_it_asks_where_to_clone_from(name, tmp_path, monkeypatch):
+    """The cell that installs, as it runs in Colab."""
+    cells = json.loads((FOLDER / name).read_text())["cells"]
+    settings, install = ["".join(c["source"]) for c in cells if "outputs" in c][:2]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    values = {}
+    exec(settings, values)
+    with pytest.raises(FileNotFoundError, match=r"not in a clone .* REPOSITORY"):
+        exec(install, values)
+    subprocess.run(["git", "init", "-q", "mine"], check=True)
+    values["REPOSITORY"] = str(tmp_path / "mine")
+    exec(install, values)
+    assert pathlib.Path.cwd() == tmp_path / "sbir_jax"
+    assert sys.path[0] == str(tmp_path / "sbir_jax")
