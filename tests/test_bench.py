@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sbir_jax.models import winograd
-from sbir_jax.models.layers import Conv
+from sbir_jax.models.convolutions import Conv
 from sbir_jax.weights import load_backbone
 from tools import bench, bench_weights
 from tools.bench_common import Case, inputs, timed

@@ -6,9 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sbir_jax.models import layers
+from sbir_jax.models import convolutions, norms, products
 from sbir_jax.models.attention import Attention
-from sbir_jax.models.layers import Conv, GroupNorm, Resnet
+from sbir_jax.models.convolutions import Conv
+from sbir_jax.models.layers import Resnet
+from sbir_jax.models.norms import GroupNorm
 
 
 def normal(*shape):
@@ -51,6 +53,23 @@ def test_small_convolutions_as_matrix_products(h, w, stride, padding):
     np.testing.assert_allclose(y, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("pad", [(0, 1), (1, 1), (2, 0)])
+@pytest.mark.parametrize("size", [2, 3])
+def test_gradients_of_strided_convolutions(pad, size):
+    x, kernel = normal(2, 7, 10, 3), normal(size, size, 3, 5)
+    found, back = jax.vjp(
+        lambda *args: convolutions._convolve(2, pad, *args), x, kernel
+    )
+    g = normal(*found.shape)
+    expected, wanted = jax.vjp(
+        lambda *args: convolutions._plain_convolve(2, pad, *args), x, kernel
+    )
+    np.testing.assert_array_equal(found, expected)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), back(g), wanted(g)
+    )
+
+
 @pytest.mark.parametrize(("pixels", "features"), [(4, 5), (16, 2**18)])
 def test_small_images_use_no_convolution(pixels, features):
     conv = Conv(features)
@@ -65,9 +84,9 @@ def test_small_images_use_no_convolution(pixels, features):
 
 @pytest.mark.parametrize("few", [6, 5])
 def test_product_and_its_gradients(monkeypatch, few):
-    monkeypatch.setattr(layers, "FEW_ROWS", few)
+    monkeypatch.setattr(products, "FEW_ROWS", few)
     x, kernel, g = normal(2, 3, 4), normal(4, 5), normal(2, 3, 5)
-    found, back = jax.vjp(layers.product, x, kernel)
+    found, back = jax.vjp(products.product, x, kernel)
     expected, wanted = jax.vjp(jnp.matmul, x, kernel)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     jax.tree.map(
@@ -75,10 +94,10 @@ def test_product_and_its_gradients(monkeypatch, few):
     )
 
 
-@pytest.mark.parametrize("block", [layers.BLOCK, 4 * 2 * 6 * 10])
+@pytest.mark.parametrize("block", [norms.BLOCK, 4 * 2 * 6 * 10])
 def test_group_norm_is_flaxs(monkeypatch, block):
     """Values and all gradients; whole, and ten of 35 pixels at a time."""
-    monkeypatch.setattr(layers, "BLOCK", block)
+    monkeypatch.setattr(norms, "BLOCK", block)
     x, g = 5 + normal(2, 5, 7, 6), normal(2, 5, 7, 6)[::-1]
     params = {"scale": 1 + normal(6), "bias": normal(6)}
     ours = GroupNorm(3, 1e-3)

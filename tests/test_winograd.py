@@ -11,7 +11,8 @@ import pytest
 from sbir_jax import features
 from sbir_jax.features import Recipe
 from sbir_jax.models import winograd
-from sbir_jax.models.layers import Conv, Resnet
+from sbir_jax.models.convolutions import Conv
+from sbir_jax.models.layers import Resnet
 from sbir_jax.prompts import PromptConfig, init_prompts
 from sbir_jax.weights import load_backbone, random_backbone, tensor_name
 

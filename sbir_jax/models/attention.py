@@ -1,5 +1,6 @@
 """Attention, and the transformer of the UNet's cross-attention blocks."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -7,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from sbir_jax.models.layers import Conv, GroupNorm, dense, layer_norm
+from sbir_jax.models.convolutions import Conv
+from sbir_jax.models.norms import GroupNorm, layer_norm
+from sbir_jax.models.products import KEPT, dense
 
 # Logits of this size still fit a processor's cache.
 CACHE = 2**22
@@ -129,6 +132,7 @@ class Attention(nn.Module):
         return project("to_out_0", True)(y), probabilities
 
 
+@functools.partial(nn.remat, policy=KEPT)
 class FeedForward(nn.Module):
     """Gated linear unit with the exact GELU, then a projection back."""
 

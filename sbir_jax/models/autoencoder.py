@@ -8,7 +8,9 @@ from jaxtyping import Array, Float
 
 from sbir_jax.models.attention import Attention
 from sbir_jax.models.configs import AutoencoderConfig, TinyAutoencoderConfig
-from sbir_jax.models.layers import Conv, Downsample, GroupNorm, Resnet, Upsample
+from sbir_jax.models.convolutions import Conv
+from sbir_jax.models.layers import Downsample, Resnet, Upsample
+from sbir_jax.models.norms import GroupNorm
 
 EPS = 1e-6
 

@@ -19,7 +19,9 @@ from sbir_jax.models.configs import (
     map_names,
     tap_names,
 )
-from sbir_jax.models.layers import Conv, Downsample, GroupNorm, Resnet, Upsample
+from sbir_jax.models.convolutions import Conv
+from sbir_jax.models.layers import Downsample, Resnet, Upsample
+from sbir_jax.models.norms import GroupNorm
 
 
 class Block(nn.Module):
