@@ -93,6 +93,17 @@ def test_fingerprint_is_of_what_is_used(folder):
     assert third.scaling_factor == 0.5
 
 
+def test_it_computes_in_the_type_asked_for(folder):
+    backbone = load(folder, dtype=jnp.bfloat16)
+    latents, _ = jax.eval_shape(
+        lambda images: backbone.vae.apply(
+            {"params": backbone.params["vae"]}, images, method="encode"
+        ),
+        jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.bfloat16),
+    )
+    assert latents.dtype == jnp.bfloat16
+
+
 def test_random_weights_keep_its_shape():
     backbone = load(GOLDEN / "tiny")
     drawn = random_backbone(backbone, 0)
