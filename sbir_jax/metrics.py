@@ -62,8 +62,30 @@ def rank(
     Raises: ValueError where a score is not a number.
     """
     _refuse_nan(scores)
-    order = tie_order(scores.shape[1])
-    return order[np.argsort(-scores[:, order], axis=1, kind="stable")[:, :k]]
+    ranked = np.empty(scores.shape, np.intp)
+    for row, place in zip(scores, ranked, strict=True):
+        place[:] = _falling(row)
+    return ranked[:, :k]
+
+
+def _falling(scores: np.ndarray) -> np.ndarray:
+    """Indices by falling score, equal ones as in `tie_order`.
+
+    Sixteen bits at a time, the lowest first: numpy's stable sort is a radix sort for
+    these, and two of them take half of the time that sorting float32 values takes.
+    """
+    order = tie_order(len(scores))
+    values = scores.take(order) + 0  # -0 is 0
+    bits = values.view(f"<i{values.itemsize}")
+    # As whole numbers the bits of negative values rise as the values fall; those of
+    # positive ones, turned round, do too, and come first without a sign.
+    sign = bits >> (8 * bits.itemsize - 1)
+    keys = bits ^ (~sign & np.iinfo(bits.dtype).max)
+    lowest, *higher = keys.view("<u2").reshape(len(keys), -1).T.copy()
+    places = np.argsort(lowest, kind="stable")
+    for digits in higher:
+        places = places.take(np.argsort(digits.take(places), kind="stable"))
+    return order.take(places)
 
 
 @functools.cache
@@ -79,37 +101,17 @@ def tie_order(count: int) -> Int[np.ndarray, " g"]:
 def relevant_ranks(
     scores: Float[np.ndarray, "q g"], right: Bool[np.ndarray, "q g"]
 ) -> Ranks:
-    """Where `rank` puts each query's right photos, with one plain sort of its scores.
-
-    Sorting values is several times faster than sorting indices, and a rank is the
-    number of larger values. Only where a right and a wrong photo tie does `tie_order`
-    decide, and only those values are looked up in it.
+    """Where `rank` puts each query's right photos.
 
     Returns: r = the most right photos any of the queries has.
     Raises: ValueError where a score is not a number.
     """
     _refuse_nan(scores)
     out = np.full((len(right), right.sum(axis=1).max(initial=0)), np.inf)
-    order = tie_order(scores.shape[1])
 
     def fill(row: int) -> None:
-        ordered = np.sort(scores[row])
-        values = np.sort(scores[row, right[row]])
-        start = np.searchsorted(ordered, values)
-        found = len(ordered) - start
-        beside = np.minimum(start + 1, len(ordered) - 1)
-        if np.any((ordered[beside] == values) & (beside > start)):
-            # Counted from the top: all that is larger, then its place among equals.
-            stop = np.searchsorted(ordered, values, "right")
-            first = np.searchsorted(values, values)
-            last = np.searchsorted(values, values, "right")
-            place = np.arange(len(values)) - first
-            found -= place
-            for i in np.flatnonzero((stop - start > last - first) & (place == 0)):
-                equal = order[scores[row, order] == values[i]]
-                behind = np.flatnonzero(right[row, equal])[::-1]
-                found[first[i] : last[i]] = len(ordered) - stop[i] + 1 + behind
-        out[row, : len(found)] = found[::-1]
+        found = np.flatnonzero(right[row].take(_falling(scores[row])))
+        out[row, : len(found)] = found + 1
 
     # numpy lets go of the interpreter while it sorts.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
