@@ -240,11 +240,12 @@ def test_every_computed_metric_has_a_definition():
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
 def test_order_of_any_scores(kind):
-    """Both zeros are one score; values of every size, and no number but in its place."""
+    """Both zeros are one score; values of every size, with neighbours, and infinite."""
     rng = np.random.default_rng(3)
     scores = rng.choice([-1, 1], (4, 500)) * 10.0 ** rng.integers(-5, 5, (4, 500))
     scores[:, ::7] = rng.choice([0.0, -0.0, np.inf, -np.inf], (4, 72))
     scores = scores.astype(kind)
+    scores[:, 1::2] = np.nextafter(scores[:, ::2], kind(0))
     place = np.argsort(metrics.tie_order(500))
     expected = [np.lexsort((place, -row.astype(np.float64))) for row in scores]
     np.testing.assert_array_equal(metrics.rank(scores), expected)
