@@ -49,7 +49,7 @@ class Scoring:
     def folder(self) -> str:
         """Below the run folder; the run's own protocol is scored in it itself."""
         words = f"{self.words}-{self.text_share:g}" if self.words else ""
-        parts = (self.name, self.photos, self.generalised, words)
+        parts = (self.name, self.split, self.photos, self.generalised, words)
         aside = "-".join(filter(None, parts))
         return f"scores/{aside}" if aside else "."
 

@@ -93,6 +93,7 @@ def test_every_protocol_has_a_folder_of_its_own():
     found = Scoring(name="sketchy", generalised="gallery", words="class").folder
     assert found == "scores/sketchy-gallery-class-1"
     assert Scoring(name="sketchy", photos="both").folder == "scores/sketchy-both"
+    assert Scoring(name="sketchy", split="25").folder == "scores/sketchy-25"
 
 
 class Counting(Embedder):
