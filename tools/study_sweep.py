@@ -17,7 +17,15 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from tqdm.auto import tqdm
 
-from sbir_jax import checkpoint, data, evaluate, features, sharding, weights
+from sbir_jax import (
+    checkpoint,
+    data,
+    evaluate,
+    features,
+    machine,
+    sharding,
+    weights,
+)
 from sbir_jax.config import Experiment
 from sbir_jax.data import Dataset, Items
 from sbir_jax.evaluate import Protocol
@@ -187,7 +195,9 @@ class Program:
         devices = jax.device_count()
         self.batch_size = -(-bench.batch_size // devices) * devices
 
-        @functools.partial(jax.jit, static_argnames="modality")
+        jit = functools.partial(jax.jit, compiler_options=machine.compiler_options())
+
+        @functools.partial(jit, static_argnames="modality")
         def encode(params, prompts, images, modality):
             return features.encode_prompted(
                 backbone, params, prompts, images, modality, bench.visual_scale
@@ -204,7 +214,7 @@ class Program:
                 timestep,
             )
 
-        @functools.partial(jax.jit, static_argnames="taps")
+        @functools.partial(jit, static_argnames="taps")
         def mean_maps(params, prompts, latents, noise, timestep, taps):
             found = decoder_maps(params, prompts, latents, noise, timestep, taps)
             shape = len(latents), len(noise)
@@ -213,7 +223,7 @@ class Program:
                 for name, x in found.items()
             }
 
-        @functools.partial(jax.jit, static_argnames="recipes")
+        @functools.partial(jit, static_argnames="recipes")
         def describe(params, prompts, latents, noise, timestep, recipes):
             taps = tuple(dict.fromkeys(tap for r in recipes for tap in r.taps))
             found = decoder_maps(params, prompts, latents, noise, timestep, taps)

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFilter
 
-from sbir_jax import features
+from sbir_jax import features, machine
 from sbir_jax.data import images
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
@@ -240,7 +240,7 @@ def _program(embedder: Embedder) -> Callable:
     """Drawing and photo through the network in one compiled call."""
     backbone, recipe = embedder.backbone, embedder.recipe
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=machine.compiler_options())
     def run(params, prompts, noise, pair, context):
         latents = [
             features.encode_prompted(
