@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from sbir_jax.models.blocks import largest_divisor
 from sbir_jax.models.convolutions import Conv
 from sbir_jax.models.norms import GroupNorm, layer_norm
 from sbir_jax.models.products import KEPT, dense
@@ -74,7 +75,7 @@ def _attend_in_blocks(q, k, v, heads):
     """
     b, n, c = q.shape
     most = CACHE // (4 * b * k.shape[1])
-    rows = max(r for r in range(1, n + 1) if n % r == 0 and r <= max(most, 1))
+    rows = largest_divisor(n, most)
     # Heads first, then blocks of queries: [heads, n / rows, b, rows, d].
     q = _split(q, heads).reshape(b, heads, n // rows, rows, -1).transpose(1, 2, 0, 3, 4)
     k, v = (_split(x, heads).swapaxes(0, 1) for x in (k, v))

@@ -16,8 +16,8 @@ from sbir_jax.models.products import DEAR, product
 
 # Up to this many output pixels a 3x3 convolution is done as one matrix product over
 # stacked patches: XLA's CPU convolution is up to 15 times slower at 2 x 2. With large
-# kernels it is at 4 x 4 too: a training step of Stable Diffusion at 256 px takes 14 s,
-# and 16 s with convolutions there.
+# kernels it is at 4 x 4 too: convolutions there cost two seconds of a training step of
+# Stable Diffusion at 256 px.
 PATCH_PIXELS = 4
 PATCH_PIXELS_LARGE, LARGE_KERNEL = 16, 2**20
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+from sbir_jax.models.blocks import largest_divisor
 from sbir_jax.models.products import DEAR
 
 # What a mean is taken of is written in blocks of so many bytes, which a processor's
@@ -55,8 +56,7 @@ def _pixel_mean(of, *arrays):
     b, n, c = arrays[0].shape
     rows = n
     if jax.default_backend() == "cpu":
-        most = max(1, BLOCK // (4 * b * c))
-        rows = max(r for r in range(1, n + 1) if n % r == 0 and r <= most)
+        rows = largest_divisor(n, BLOCK // (4 * b * c))
     if rows == n:
         return of(*arrays).mean(axis=1, keepdims=True)
 

@@ -21,6 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from sbir_jax.models.blocks import largest_divisor
+from sbir_jax.models.products import times_transposed
+
 # The paper's B^T, G and A^T. Turning a kernel round swaps the outer two rows of G k,
 # which gives the transposed convolution, and so the gradient, the same kernel.
 INPUT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
@@ -60,8 +63,7 @@ LARGE_IMAGES = 512
 INNERMOST = ("unet/down_blocks_3/", "unet/mid_block/", "unet/up_blocks_0/")
 # A tiny encoder's strided layers have no scope of their own between them and it.
 STRIDED = re.compile(r"downsamplers|encoder/layers_\d+/kernel")
-# With so few tiles a product is up to three times as fast where the kernels, which are
-# larger, come first.
+# Tiles up to which the gradient's products put the kernel first (measured on CPU).
 FEW = 64
 # Transformed inputs of this size still fit a processor's cache.
 CACHE = 2**23
@@ -171,7 +173,7 @@ def _tiles(x, kernel, turned=False):
     x = jnp.pad(x, ((0, 0), (1, 1 + h % 2), (1, 1 + w % 2), (0, 0)))
     # Each strip reads the kernel again, so a strip is not smaller than that.
     most = max(CACHE, kernel.nbytes) // (16 * b * columns * channels * x.itemsize)
-    strip = max(n for n in range(1, rows + 1) if rows % n == 0 and n <= max(most, 1))
+    strip = largest_divisor(rows, most)
     if strip == rows:
         y = _strip(x, kernel, turned)
     else:
@@ -197,25 +199,14 @@ def _strip(x, kernel, turned):
         columns = [rows[i][:, :, j : j + w - 3 : 2] for j in range(SIDE)]
         found = _combine(INPUT, columns)
         tiles += [found[j].reshape(-1, channels) for j in order]
-    multiply = _products_back if turned else _products
-    y = multiply(jnp.stack(tiles), kernel)
+    if turned:
+        y = times_transposed(jnp.stack(tiles), kernel, FEW)
+    else:
+        y = jnp.einsum("tpc,tcf->tpf", jnp.stack(tiles), kernel)
     y = y.reshape(SIDE, SIDE, b, h // 2 - 1, w // 2 - 1, -1)
     rows = _combine(OUTPUT, [y[i] for i in order])
     rows = [jnp.stack(_combine(OUTPUT, [row[j] for j in order]), 3) for row in rows]
     return jnp.stack(rows, 2).reshape(b, h - 2, w - 2, -1)
-
-
-def _products(x, kernel):
-    return jnp.einsum("tpc,tcf->tpf", x, kernel)
-
-
-def _products_back(x, kernel):
-    """The same with the kernels transposed, as for a gradient."""
-    if x.shape[1] > FEW:
-        return jnp.einsum("tpf,tcf->tpc", x, kernel)
-    return jax.lax.optimization_barrier(jnp.einsum("tcf,tpf->tcp", kernel, x)).swapaxes(
-        1, 2
-    )
 
 
 def _combine(matrix: Sequence[Sequence[int]], parts: Sequence[Array]) -> list[Array]:
