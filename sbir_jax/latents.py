@@ -135,9 +135,7 @@ def encoder(
     groups = mesh.shape["data"]
     batch = -(-batch_size // groups) * groups
 
-    options = machine.compiler_options()
-
-    @functools.partial(jax.jit, static_argnames="modality", compiler_options=options)
+    @functools.partial(machine.jit, static_argnames="modality")
     def run(params, prompts, images, modality) -> Array:
         return features.encode_prompted(
             backbone, params, prompts, images, modality, visual_scale

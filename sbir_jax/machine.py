@@ -49,6 +49,12 @@ def compiler_options(gradient: bool = False) -> dict[str, str]:
     return {name: wanted[name] for name in wanted if _known({name: wanted[name]})}
 
 
+def jit(function: Callable, gradient: bool = False, **options: Any) -> Any:
+    """`jax.jit` for the frozen networks, with `compiler_options`."""
+    told = compiler_options(gradient)
+    return jax.jit(function, compiler_options=told, **options)
+
+
 def _known(option: dict[str, str]) -> bool:
     """Releases of XLA differ in their options."""
     try:

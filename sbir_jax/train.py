@@ -164,8 +164,7 @@ def step_program(
         visual_scale=visual_scale,
         at_once=at_once,
     )
-    options = machine.compiler_options(gradient=True)
-    return jax.jit(step, donate_argnums=0, out_shardings=out, compiler_options=options)
+    return machine.jit(step, gradient=True, donate_argnums=0, out_shardings=out)
 
 
 def train(

@@ -115,8 +115,7 @@ class Side:
                 jax.block_until_ready(self._state)
                 return measured.compute()["loss"]
         else:
-            options = machine.compiler_options()
-            compiled = jax.jit(describe, compiler_options=options)
+            compiled = machine.jit(describe)
 
             def run():
                 return jax.block_until_ready(compiled(params, *arguments))

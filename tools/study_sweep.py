@@ -195,9 +195,7 @@ class Program:
         devices = jax.device_count()
         self.batch_size = -(-bench.batch_size // devices) * devices
 
-        jit = functools.partial(jax.jit, compiler_options=machine.compiler_options())
-
-        @functools.partial(jit, static_argnames="modality")
+        @functools.partial(machine.jit, static_argnames="modality")
         def encode(params, prompts, images, modality):
             return features.encode_prompted(
                 backbone, params, prompts, images, modality, bench.visual_scale
@@ -214,7 +212,7 @@ class Program:
                 timestep,
             )
 
-        @functools.partial(jit, static_argnames="taps")
+        @functools.partial(machine.jit, static_argnames="taps")
         def mean_maps(params, prompts, latents, noise, timestep, taps):
             found = decoder_maps(params, prompts, latents, noise, timestep, taps)
             shape = len(latents), len(noise)
@@ -223,7 +221,7 @@ class Program:
                 for name, x in found.items()
             }
 
-        @functools.partial(jit, static_argnames="recipes")
+        @functools.partial(machine.jit, static_argnames="recipes")
         def describe(params, prompts, latents, noise, timestep, recipes):
             taps = tuple(dict.fromkeys(tap for r in recipes for tap in r.taps))
             found = decoder_maps(params, prompts, latents, noise, timestep, taps)
