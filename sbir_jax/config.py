@@ -9,6 +9,7 @@ import ml_collections
 from sbir_jax.features import TAPS, Recipe, Task
 from sbir_jax.prompts import PromptConfig
 from sbir_jax.train_config import TrainConfig
+from sbir_jax.words import SHARE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +23,10 @@ class Scoring:
         its own config, which are the drawn ones by instance.
       generalised: "" for zero-shot, or a rule of `evaluate.GENERALISED`.
       words: beside each sketch: "" none, its "class", or the "caption" of its photo.
-      text_share: of those words in the text prompt; at 1 they replace it.
+      words_as: "picture", a descriptor of their own, mixed with the sketch's (ours,
+        `words`); or "prompt", in the place of the text prompt (Koley et al., 2024).
+      text_share: of those words, in the descriptor or in the prompt; at 1 they replace
+        what was there.
       cutoffs: the k of mAP@k and P@k.
     """
 
@@ -32,12 +36,17 @@ class Scoring:
     photos: str = ""
     generalised: str = ""
     words: str = ""
-    text_share: float = 1.0
+    words_as: str = "picture"
+    text_share: float = SHARE
     cutoffs: tuple[int, ...] = (100, 200)
 
     def __post_init__(self):
         if self.words not in ("", "class", "caption"):
             raise ValueError(f"score.words is {self.words!r}; give class or caption")
+        if self.words_as not in ("picture", "prompt"):
+            raise ValueError(
+                f"score.words_as is {self.words_as!r}; give picture or prompt"
+            )
         for key in ("root", "split", "photos"):
             if getattr(self, key) and not self.name:
                 raise ValueError(
@@ -48,8 +57,9 @@ class Scoring:
     @property
     def folder(self) -> str:
         """Below the run folder; the run's own protocol is scored in it itself."""
-        words = f"{self.words}-{self.text_share:g}" if self.words else ""
-        parts = (self.name, self.split, self.photos, self.generalised, words)
+        parts = [self.name, self.split, self.photos, self.generalised]
+        if self.words:
+            parts += [self.words, self.words_as, f"{self.text_share:g}"]
         aside = "-".join(filter(None, parts))
         return f"scores/{aside}" if aside else "."
 
@@ -106,7 +116,12 @@ class Experiment:
         values["prompt"] = PromptConfig(**values["prompt"])
         values["train"] = TrainConfig(**values["train"])
         cutoffs = tuple(values["score"].pop("cutoffs"))
-        values["score"] = Scoring(**values["score"], cutoffs=cutoffs)
+        score = values["score"] = Scoring(**values["score"], cutoffs=cutoffs)
+        if values["random_weights"] and score.words and score.words_as == "picture":
+            raise ValueError(
+                "score.words_as is picture, and random weights cannot draw any; give "
+                "score.words_as=prompt"
+            )
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:

@@ -193,7 +193,7 @@ def guided(
     predict: Callable[..., Float[Array, "b h w c"]],
     context: Float[Array, "b n d"],
     empty: Float[Array, "b n d"],
-    scale: float,
+    scale: ArrayLike,
 ) -> Callable[..., Float[Array, "b h w c"]]:
     """Classifier-free guidance: `predict(latents, t, context)` to `f(latents, t)`.
 

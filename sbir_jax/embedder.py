@@ -21,10 +21,10 @@ from jaxtyping import Array, Float
 from PIL import Image
 from tqdm.auto import tqdm
 
-from sbir_jax import checkpoint, features, machine, processes, sharding
+from sbir_jax import checkpoint, features, machine, processes, sharding, words
 from sbir_jax.data import images as images_lib
 from sbir_jax.features import Recipe, Task
-from sbir_jax.frozen import lasting_name, load_frozen, text_states
+from sbir_jax.frozen import lasting_name, load_frozen, load_whole, text_states
 from sbir_jax.overlap import Waiting, one_in_flight, read_ahead
 from sbir_jax.prompts import MODALITIES, Modality, PromptConfig, init_prompts
 from sbir_jax.weights import Backbone, random_backbone
@@ -86,6 +86,7 @@ class Embedder:
             )
         # Shared with copies that have other prompts: found once.
         self._batch_size = functools.cache(lambda: self._fitting(batch_size))
+        self._whole = functools.cache(lambda: load_whole(backbone, mesh))
         self.dtype = np.dtype(backbone.unet.dtype).name
         self.waiting = Waiting()
         self.prompts = sharding.place_whole(prompts, mesh)
@@ -93,11 +94,7 @@ class Embedder:
         self._batch_sharding = sharding.batch_sharding(mesh)
         self._noise = features.noise_bank(recipe, backbone.latent_shape(size))
 
-        @functools.partial(
-            jax.jit,
-            static_argnames="modality",
-            compiler_options=machine.compiler_options(),
-        )
+        @functools.partial(machine.jit, static_argnames="modality")
         def describe(params, prompts, noise, images, context, modality):
             given = params, prompts, images, modality, noise, recipe
             return features.describe(backbone, *given, context, visual_scale)
@@ -244,7 +241,8 @@ class Embedder:
 
         Args:
           images: paths, encoded bytes, PIL images, or uint8 RGB arrays.
-          text: words beside the drawing, one for all or one each.
+          text: words in the place of the text prompt, one for all or one each. To find
+            what they tell of, mix in `embed_words` (`words.mix`).
           text_share: of the words in the text prompt, 0 to 1: at 1 they replace it, as
             in Koley et al. (CVPR 2024), at less their states are mixed (ours).
         Raises: BadImage naming the image that cannot be read, ValueError for another
@@ -265,12 +263,18 @@ class Embedder:
             context = self.context(texts, text_share)
         return self.embed_arrays(np.stack(batch), modality, context)
 
+    def embed_words(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+        """Descriptors of words, of unit length, float32: see `words`.
+
+        The whole backbone is loaded at the first call.
+        """
+        return words.embed(self, self._whole(), texts)
+
     def context(self, texts: Sequence[str], share: float) -> Float[np.ndarray, "b n d"]:
         """Text states of words, mixed with the text prompt; see `embed`."""
-        if not 0 <= share <= 1:
-            raise ValueError(f"text_share is {share}; give 0 (no words) to 1")
+        learned, share = np.asarray(self.prompts["text"]), words.check_share(share)
         states = np.asarray(text_states(self.backbone, texts))
-        return share * states + (1 - share) * np.asarray(self.prompts["text"])
+        return share * states + (1 - share) * learned
 
     def embed_arrays(
         self,
@@ -282,8 +286,8 @@ class Embedder:
 
         def start(row: int) -> Callable[[], np.ndarray]:
             rows = slice(row, row + self.batch_size)
-            words = None if context is None else context[rows]
-            return self.start(images[rows], modality, words)
+            states = None if context is None else context[rows]
+            return self.start(images[rows], modality, states)
 
         started = map(start, range(0, len(images), self.batch_size))
         return np.concatenate(list(one_in_flight(started)))
@@ -329,8 +333,8 @@ class Embedder:
         pixels = read_ahead(lambda rows: items.images(indices[rows], self.size), parts)
 
         def start(rows: slice, images: np.ndarray) -> Callable[[], np.ndarray]:
-            words = None if texts is None else self.context(texts[rows], text_share)
-            return self.start(images, modality, words)
+            context = None if texts is None else self.context(texts[rows], text_share)
+            return self.start(images, modality, context)
 
         out = [np.zeros((0, self.dim), np.float32)]
         bar = tqdm(

@@ -111,13 +111,13 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     protocol = evaluate.make_protocol(
         scored_set, unseen, setup.task, score.cutoffs, score.generalised
     )
-    texts = scoring.query_texts(score, scored_set, protocol)
+    beside = scoring.words_beside(score, scored_set, protocol)
     results, rankings, per_class = [], {}, {}
     frozen = embedder(setup.recipe)
     models = {"frozen": frozen, "learned": frozen.with_prompts(learned)}
     for name, model in models.items():
         queries, gallery = scoring.cached_embed(
-            model, scored_set, protocol, out / "features", name, texts, score.text_share
+            model, scored_set, protocol, out / "features", name, beside
         )
         rankings[name] = evaluate.similarity(queries, gallery)
         found, classes = evaluate.score(protocol, rankings[name])
@@ -136,7 +136,9 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         "protocol": {
             **protocol.summary(),
             "rule": evaluate.GENERALISED[score.generalised],
-            "words": f"{score.words}, share {score.text_share:g}" if texts else "none",
+            "words": f"{score.words} as {score.words_as}, share {score.text_share:g}"
+            if beside
+            else "none",
         },
         "primary": protocol.primary,
         "results": results,

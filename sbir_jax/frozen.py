@@ -41,6 +41,16 @@ def load_frozen(
     )
 
 
+def load_whole(backbone: Backbone, mesh: Mesh) -> Backbone:
+    """All of a backbone of which descriptors need a part, to draw with."""
+    return load_backbone(
+        backbone.folder,
+        dtype=backbone.unet.dtype,
+        sharding=sharding.frozen_rule(mesh),
+        frozen=True,
+    )
+
+
 def lasting_name(given: str, shipped: str) -> str:
     """What means the same in another working directory: a path as an absolute one.
 

@@ -3,16 +3,20 @@
 images = generate(load_backbone("toybox"), ["a photo of a red mug"])
 """
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Array, ArrayLike, Float, UInt8
 
-from sbir_jax import diffusion
+from sbir_jax import diffusion, machine
 from sbir_jax.data import images
 from sbir_jax.frozen import text_states
+from sbir_jax.models.autoencoder import Autoencoder
+from sbir_jax.models.unet import UNet
 from sbir_jax.weights import Backbone
 
 
@@ -33,23 +37,36 @@ def generate(
     states = text_states(backbone, [*texts, ""])
     side = backbone.unet.config.sample_size
     shape = (len(texts), side, side, backbone.unet.config.in_channels)
-
-    @jax.jit
-    def run(params, noise, states):
-        def predict(latents, t, context):
-            taps, _ = backbone.unet.apply(
-                {"params": params["unet"]}, latents, t, context
-            )
-            return taps["out"]
-
-        empty = jnp.broadcast_to(states[-1:], states[:-1].shape)
-        guided = diffusion.guided(predict, states[:-1], empty, guidance)
-        latents = diffusion.ddim_sample(guided, backbone.schedule, noise, steps)
-        return backbone.vae.apply(
-            {"params": params["vae"]},
-            latents / backbone.scaling_factor,
-            method="decode",
-        )
-
     noise = jax.random.normal(jax.random.key(seed), shape)
-    return images.to_uint8(np.asarray(run(backbone.params, noise, states)))
+    given = backbone.params, backbone.schedule, noise, states, guidance
+    found = _program()(backbone.unet, backbone.vae, steps, *given)
+    return images.to_uint8(np.asarray(found))
+
+
+@functools.cache
+def _program() -> Any:
+    """Compiled once for a backbone and so many texts, not at every search."""
+    return machine.jit(_generate, static_argnames=("unet", "vae", "steps"))
+
+
+def _generate(
+    unet: UNet,
+    vae: Autoencoder,
+    steps: int,
+    params: dict,
+    schedule: diffusion.NoiseSchedule,
+    noise: Float[Array, "n y x c"],
+    states: Float[Array, "n+1 t d"],
+    guidance: ArrayLike,
+) -> Float[Array, "n h w 3"]:
+    def predict(latents, t, context):
+        taps, _ = unet.apply({"params": params["unet"]}, latents, t, context)
+        return taps["out"]
+
+    empty = jnp.broadcast_to(states[-1:], states[:-1].shape)
+    guided = diffusion.guided(predict, states[:-1], empty, guidance)
+    latents = diffusion.ddim_sample(guided, schedule, noise, steps)
+    latents = latents / vae.config.scaling_factor
+    images = vae.apply({"params": params["vae"]}, latents, method="decode")
+    assert isinstance(images, Array)
+    return images

@@ -1,5 +1,6 @@
 """What a run is scored on: which set, which words, and the descriptors it keeps."""
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sbir_jax import checkpoint, data, evaluate, processes
+from sbir_jax import checkpoint, data, evaluate, processes, words
 from sbir_jax.config import Scoring
 from sbir_jax.data import sketchy
 from sbir_jax.data.tree import normal_name
@@ -46,10 +47,26 @@ def _letters(name: str) -> str:
     return "".join(filter(str.isalnum, normal_name(name)))
 
 
-def query_texts(
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    """Words beside the queries: a text each, and `words_as` and `text_share` of
+    `config.Scoring`."""
+
+    texts: list[str]
+    way: str
+    share: float
+
+    @property
+    def key(self) -> list:
+        """All that a descriptor with such words depends on."""
+        made = words.PICTURES, words.STEPS, words.GUIDANCE
+        return [*dataclasses.astuple(self), *made]
+
+
+def words_beside(
     score: Scoring, dataset: data.Dataset, protocol: evaluate.Protocol
-) -> list[str] | None:
-    """The words beside each query, or None where there are to be none.
+) -> Beside | None:
+    """The words that the queries are to have, or None where there are to be none.
 
     Raises: ValueError where captions are asked for and a sketch's photo has none.
     """
@@ -57,7 +74,8 @@ def query_texts(
         return None
     if score.words == "class":
         names = [dataset.classes[i].replace("_", " ") for i in protocol.query_labels]
-        return [f"a photo of a {name}" for name in names]
+        texts = [f"a photo of a {name}" for name in names]
+        return Beside(texts, score.words_as, score.text_share)
     photos = dataset.photos
     captions = dict(zip(photos.instances.tolist(), photos.captions, strict=True))
     found = [captions.get(i, "") for i in protocol.query_instances.tolist()]
@@ -66,22 +84,25 @@ def query_texts(
             f"score.words is caption, and {missing} of {len(found)} sketches have no "
             f"photo with a caption in {dataset.name}; give class"
         )
-    return found
+    return Beside(found, score.words_as, score.text_share)
 
 
 def embed(
     model: Embedder,
     dataset: data.Dataset,
     protocol: evaluate.Protocol,
-    texts: list[str] | None = None,
-    text_share: float = 1.0,
+    beside: Beside | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Descriptors of a protocol's queries, with words beside them, and its gallery."""
-    sketches = dataset.sketches
-    return (
-        model.embed_items(sketches, protocol.queries, "sketch", texts, text_share),
-        model.embed_items(dataset.photos, protocol.gallery, "photo"),
-    )
+    prompt: tuple = ()
+    if beside and beside.way == "prompt":
+        prompt = beside.texts, beside.share
+    queries = model.embed_items(dataset.sketches, protocol.queries, "sketch", *prompt)
+    if beside and beside.way == "picture":
+        texts, rows = np.unique(beside.texts, return_inverse=True)
+        pictured = model.embed_words(texts.tolist())[rows]
+        queries = words.mix(queries, pictured, beside.share)
+    return queries, model.embed_items(dataset.photos, protocol.gallery, "photo")
 
 
 def cached_embed(
@@ -90,8 +111,7 @@ def cached_embed(
     protocol: evaluate.Protocol,
     folder: pathlib.Path,
     name: str,
-    texts: list[str] | None = None,
-    text_share: float = 1.0,
+    beside: Beside | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `embed`, kept in `folder` as float16 beside a parquet of ids and labels.
 
@@ -99,13 +119,13 @@ def cached_embed(
     Figures are always of the kept float16, so a run scored twice gives the same ones.
     """
     asked = hashlib.sha256(protocol.queries.tobytes() + protocol.gallery.tobytes())
-    asked.update(json.dumps([texts, text_share]).encode())
+    asked.update(json.dumps(beside.key if beside else None).encode())
     fingerprint = f"{model.fingerprint}:{dataset.fingerprint}:{asked.hexdigest()}"
     stamp = folder / f"{name}.json"
     paths = [folder / f"{name}_{modality}.npy" for modality in ("sketch", "photo")]
     there = stamp.exists() and json.loads(stamp.read_text()) == fingerprint
     if not processes.as_first_says(there):
-        descriptors = embed(model, dataset, protocol, texts, text_share)
+        descriptors = embed(model, dataset, protocol, beside)
         if processes.is_first():
             stamp.unlink(missing_ok=True)
             _keep(paths, descriptors, dataset, protocol)

@@ -6,6 +6,7 @@ import sys
 import time
 
 import numpy as np
+from PIL import ImageColor
 
 from sbir_jax.data import images as images_lib
 
@@ -32,10 +33,18 @@ class FakeEmbedder:
     def start(self, images, modality):
         return functools.partial(self.embed_arrays, images, modality)
 
-    def embed(self, images, modality, text=None):
+    def embed(self, images, modality):
         loaded = [images_lib.load(image, self.size, modality) for image in images]
-        found = self.embed_arrays(np.stack(loaded), modality)
-        return -found if text == "the opposite" else found
+        return self.embed_arrays(np.stack(loaded), modality)
+
+    def embed_words(self, texts):
+        """Sheets of the colour that is named."""
+        self.calls.append(tuple(texts))
+        colours = [ImageColor.getrgb(text) for text in texts]
+        sheets = np.broadcast_to(
+            np.array(colours)[:, None, None], (len(texts), 16, 16, 3)
+        )
+        return self.embed_arrays(images_lib.to_float(sheets.astype(np.uint8)), "photo")
 
 
 if __name__ == "__main__":

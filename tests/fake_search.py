@@ -40,9 +40,11 @@ class FakeIndex:
             hits.append(Hit(name, path, float(gap if far else 1 - gap)))
         return sorted(hits, key=lambda hit: -hit.score)
 
-    def search(self, sketch=None, text=None, k=20, min_score=None):
+    def search(self, sketch=None, text=None, k=20, min_score=None, text_share=0.5):
         self.asked = sketch
-        ink = 255.0 - images.decode(sketch, 64, "pad").mean(-1)
+        ink = np.zeros((64, 64))
+        if sketch is not None:
+            ink = 255.0 - images.decode(sketch, 64, "pad").mean(-1)
         ink += 1e-6  # an empty sheet has its centre in the middle
         y, x = ((np.indices(ink.shape) + 0.5) * ink).sum((1, 2)) / ink.sum() / 64
         hits = self._ranked(x, y, text is not None and "far" in text)[:k]
@@ -68,7 +70,7 @@ class FakeIndex:
         }
 
 
-def fake_explain(embedder, sketch, photo, text=None):
+def fake_explain(embedder, sketch, photo):
     """As `sbir_jax.search.explain.explain`, with one warm place in each picture."""
     heat = np.zeros((4, 4))
     heat[1, 1] = 0.5

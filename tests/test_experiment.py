@@ -205,10 +205,10 @@ def test_other_protocols_are_scored_beside_the_runs_own(finished, make_config):
 def test_words_beside_the_sketches_leave_the_photos_as_they_were(finished, make_config):
     workdir, _, _ = finished
     config = make_config()
-    config.score.words, config.score.text_share = "class", 0.5
+    config.score.words = "class"
     found = experiment.run(Experiment.from_config(config), workdir)
-    assert found["protocol"]["words"] == "class, share 0.5"
-    out = workdir / "scores" / "class-0.5"
+    assert found["protocol"]["words"] == "class as picture, share 0.5"
+    out = workdir / "scores" / "class-picture-0.5"
     assert (out / "report.json").exists()
     for modality, same in (("photo", True), ("sketch", False)):
         name = f"features/learned_{modality}.npy"
@@ -333,6 +333,7 @@ def test_fine_grained_run(make_config, tmp_path):
         ({"task": "instance"}, "task is 'instance'; give category or fine_grained"),
         ({"recipe.pooling": "median"}, "recipe.pooling is 'median'"),
         ({"train.steps": 0}, "train.steps is 0"),
+        ({"random_weights": True, "score.words": "class"}, "weights cannot draw"),
     ],
 )
 def test_impossible_configs_are_refused(make_config, change, words):

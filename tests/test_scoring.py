@@ -10,6 +10,7 @@ from sbir_jax.config import Scoring
 from sbir_jax.data import DataError, published
 from sbir_jax.data.dataset import Dataset
 from sbir_jax.embedder import Embedder
+from sbir_jax.scoring import Beside
 
 
 @pytest.fixture
@@ -26,13 +27,13 @@ def dataset():
     )
 
 
-def texts(dataset, **score):
+def beside(dataset, **score):
     protocol = evaluate.make_protocol(dataset, dataset.unseen, "fine_grained")
-    return scoring.query_texts(Scoring(**score), dataset, protocol)
+    return scoring.words_beside(Scoring(**score), dataset, protocol)
 
 
 def test_no_words_by_default(dataset):
-    assert texts(dataset) is None
+    assert beside(dataset) is None
 
 
 @pytest.mark.parametrize(
@@ -67,31 +68,34 @@ def test_photos_of_no_sketchy_are_refused(dataset, tmp_path):
 
 
 def test_words_are_those_of_the_query(dataset):
-    assert texts(dataset, words="class") == [
-        "a photo of a red cup",
-        "a photo of a dog",
-        "a photo of a dog",
-    ]
+    dog = "a photo of a dog"
+    found = beside(dataset, words="class")
+    assert found == Beside(["a photo of a red cup", dog, dog], "picture", 0.5)
     # The photo's caption, not the sketch's.
-    assert texts(dataset, words="caption") == ["eleven", "twenty", "twenty"]
+    found = beside(dataset, words="caption", words_as="prompt", text_share=1.0)
+    assert found == Beside(["eleven", "twenty", "twenty"], "prompt", 1.0)
 
 
 def test_captions_that_are_not_there_are_an_error(dataset):
     silent = dataclasses.replace(dataset.photos, captions=("ten", "", "twenty"))
     with pytest.raises(ValueError, match="1 of 3 sketches have no photo with a cap"):
-        texts(dataclasses.replace(dataset, photos=silent), words="caption")
+        beside(dataclasses.replace(dataset, photos=silent), words="caption")
 
 
 def test_other_words_are_refused():
     with pytest.raises(ValueError, match=r"words is 'label'; give class or"):
         Scoring(words="label")
+    with pytest.raises(ValueError, match=r"words_as is 'sound'; give picture or"):
+        Scoring(words_as="sound")
 
 
 def test_every_protocol_has_a_folder_of_its_own():
     assert Scoring().folder == "."
     assert Scoring(cutoffs=(5,)).folder == "."
     found = Scoring(name="sketchy", generalised="gallery", words="class").folder
-    assert found == "scores/sketchy-gallery-class-1"
+    assert found == "scores/sketchy-gallery-class-picture-0.5"
+    found = Scoring(words="caption", words_as="prompt", text_share=1.0).folder
+    assert found == "scores/caption-prompt-1"
     assert Scoring(name="sketchy", photos="both").folder == "scores/sketchy-both"
     assert Scoring(name="sketchy", split="25").folder == "scores/sketchy-25"
 
@@ -106,7 +110,10 @@ class Counting(Embedder):
 
     def embed_items(self, items, indices, modality, texts=None, text_share=1.0):
         self.calls += 1
-        return np.zeros((len(indices), 3), np.float32)
+        return np.eye(3, dtype=np.float32)[indices % 3]
+
+    def embed_words(self, texts):
+        return np.ones((len(texts), 3), np.float32)
 
 
 def test_descriptors_are_kept_for_the_same_question_only(dataset, tmp_path):
@@ -123,10 +130,50 @@ def test_descriptors_are_kept_for_the_same_question_only(dataset, tmp_path):
     assert not asked(whole)
     assert asked(part)
     assert asked(whole) and not asked(whole)
-    assert asked(whole, ["a"] * 3, 1.0)
-    assert not asked(whole, ["a"] * 3, 1.0)
-    assert asked(whole, ["b"] * 3, 1.0)
-    assert asked(whole, ["b"] * 3, 0.5)
+    assert asked(whole, Beside(["a"] * 3, "prompt", 1.0))
+    assert not asked(whole, Beside(["a"] * 3, "prompt", 1.0))
+    assert asked(whole, Beside(["b"] * 3, "prompt", 1.0))
+    assert asked(whole, Beside(["b"] * 3, "prompt", 0.5))
+    assert asked(whole, Beside(["b"] * 3, "picture", 0.5))
+    assert not asked(whole, Beside(["b"] * 3, "picture", 0.5))
+
+
+class Saying(Embedder):
+    """A drawing is east, and so is what is said but for "twenty", which is north, or
+    in a prompt south."""
+
+    def __init__(self):
+        self.said = []
+
+    def embed_items(self, items, indices, modality, texts=None, text_share=1.0):
+        where = np.tile([1.0, 0.0], (len(indices), 1)).astype(np.float32)
+        if texts is not None:
+            where[:, 1] = [-text_share * (text == "twenty") for text in texts]
+        return where
+
+    def embed_words(self, texts):
+        self.said.append(texts)
+        return np.eye(2, dtype=np.float32)[[int(text == "twenty") for text in texts]]
+
+
+def test_words_move_the_queries_and_no_photo(dataset):
+    model = Saying()
+    protocol = evaluate.make_protocol(dataset, dataset.unseen, "fine_grained")
+
+    def embed(way, share):
+        words = Beside(["eleven", "twenty", "twenty"], way, share)
+        queries, gallery = scoring.embed(model, dataset, protocol, words)
+        assert gallery.tolist() == [[1, 0]] * 3
+        return queries
+
+    side = np.sqrt(0.5)
+    np.testing.assert_allclose(
+        embed("picture", 0.5), [[1, 0], [side, side], [side, side]], atol=1e-5
+    )
+    assert model.said == [["eleven", "twenty"]]  # each once
+    np.testing.assert_allclose(embed("picture", 1.0)[1:], [[0, 1], [0, 1]], atol=1e-5)
+    assert embed("prompt", 0.5).tolist() == [[1, 0], [1, -0.5], [1, -0.5]]
+    assert len(model.said) == 2
 
 
 @pytest.mark.parametrize("task", ["category", "fine_grained"])

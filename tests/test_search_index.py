@@ -245,13 +245,36 @@ def test_takes_paths_bytes_pil_and_arrays(index, photos):
     assert found[0][0].path == str(path)
 
 
-def test_words_go_with_the_drawing(index, photos):
-    path = photos / "7.png"
-    plain, words = index.search(path, k=31), index.search(path, "the opposite", k=31)
-    assert plain[0].path == words[-1].path == str(path)
-    assert index.search(path, text="") == index.search(path)
-    with pytest.raises(ValueError, match="no drawing"):
-        index.search(text="a red cup")
+def test_words_find_photos_alone_and_beside_a_drawing(index, photos):
+    path, embedder = photos / "7.png", FakeEmbedder()
+    drawn, said = embedder.embed([path], "sketch"), embedder.embed_words(["red"])
+
+    def scores(**asked):
+        return [hit.score for hit in index.search(k=31, **asked)]
+
+    def wanted(query):
+        query = (query / np.linalg.norm(query)).astype(np.float32)
+        found, _ = index.search_descriptors(query, 31)
+        return pytest.approx(found[0].tolist(), abs=1e-6)
+
+    assert scores(text="red") == wanted(said)
+    assert scores(sketch=path, text="red") == wanted(drawn + said)
+    fifth = scores(sketch=path, text="red", text_share=0.2)
+    assert fifth == wanted(0.8 * drawn + 0.2 * said)
+    assert scores(sketch=path, text="red", text_share=1.0) == wanted(said)
+    assert scores(sketch=path, text=" ") == scores(sketch=path) == wanted(drawn)
+    for nothing in ({}, {"text": " "}):
+        with pytest.raises(ValueError, match="give a sketch, text, or both"):
+            index.search(**nothing)
+    with pytest.raises(ValueError, match="text_share is 2"):
+        index.search(path, "red", text_share=2.0)
+
+
+def test_words_are_looked_at_once(index, photos):
+    index.search(photos / "7.png", "red")
+    index.search(photos / "3.png", "red")
+    index.search(text="red ")
+    assert index.embedder.calls.count(("red",)) == 1
 
 
 def test_min_score_and_k(index, photos):

@@ -150,15 +150,28 @@ def test_eraser_takes_ink_away(page):
     first(page, "photo00.png")
 
 
-def test_words_change_the_ranking_but_find_nothing_alone(page):
+def test_words_change_the_ranking_and_find_photos_alone(page, index):
     page.locator("#text").fill("far away")
-    page.wait_for_function(
-        "() => document.querySelector('#status').textContent.startsWith('Words steer')"
-    )
+    settled(page)
+    assert page.locator("#grid li").count() == 24
+    assert index.asked is None
+    page.locator("#grid button").first.click()
+    assert page.get_by_role("button", name="Why this photo?").count() == 0
+    page.keyboard.press("Escape")
     draw(page, *CORNER)
     first(page, "photo35.png")
     page.locator("#text").fill("")
     first(page, "photo00.png")
+    page.get_by_role("button", name="Clear").click()
+    page.wait_for_function("() => !document.querySelector('#grid li')")
+
+
+def test_a_long_name_keeps_its_number(page):
+    draw(page, *CORNER)
+    first(page, "photo00.png")
+    name = page.locator("#grid .name").first
+    assert name.evaluate("e => e.textContent") == "photo00.png"
+    assert [s.inner_text() for s in name.locator("span").all()] == ["p", "hoto00.png"]
 
 
 def test_enlarge_walk_explain_and_more_like_this(page):
@@ -186,7 +199,7 @@ def test_enlarge_walk_explain_and_more_like_this(page):
     page.wait_for_selector("#back")
     assert page.locator("#title").inner_text() == f"Photos like {name}"
     assert page.locator(f"#grid button[title='{name}']").count() == 0
-    page.get_by_role("button", name="Back to the drawing").click()
+    page.get_by_role("button", name="Back to your search").click()
     first(page, "photo00.png")
 
 

@@ -153,6 +153,8 @@ def test_explain_gives_pictures_and_matches(client, index, monkeypatch):
         assert kind == "data:image/png;base64"
         assert Image.open(io.BytesIO(base64.b64decode(data))).format == "PNG"
     refused(client.post("/api/explain", json={**asked, "id": "0" * 16}), 404, "id")
+    alone = {"id": asked["id"]}
+    refused(client.post("/api/explain", json=alone), 400, "a drawing's score")
 
 
 def bomb():
@@ -186,7 +188,8 @@ GOOD = {"image": coded(drawing())}
         ({**GOOD, "text": 3}, 422, "text is 3"),
         ({**GOOD, "path": "/etc/passwd"}, 422, "path is"),
         ({}, 400, "no drawing"),
-        ({"text": "a cup"}, 400, "words steer how a drawing is read"),
+        ({"text": " "}, 400, "a drawing, words, or both"),
+        ({"text": "a cup", "text_share": 2}, 422, "text_share is 2"),
         ({"image": ""}, 400, "no drawing"),
         ({"image": "§§§"}, 400, "not base64"),
         ({"image": "abc"}, 400, "not base64"),
@@ -387,7 +390,7 @@ def test_openapi_describes_json_and_form(client):
     assert set(kinds) == {"application/json", "multipart/form-data"}
     form = kinds["multipart/form-data"]["schema"]["properties"]["image"]
     assert form["format"] == "binary"
-    assert {"image", "text", "k", "min_score"} == set(
+    assert {"image", "text", "text_share", "k", "min_score"} == set(
         kinds["application/json"]["schema"]["properties"]
     )
     for page in ("/", "/docs", "/page.js", "/page.css", "/docs.js"):

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 
 from sbir_jax.data import images
 from sbir_jax.search.guard import Refusal
+from sbir_jax.words import SHARE
 
 MAX_UPLOAD = 8_000_000
 MAX_TEXT = 500
@@ -32,19 +33,24 @@ Id = Annotated[str, Path(pattern=ID, description="id of a hit")]
 
 
 class Question(BaseModel):
-    """A drawing; as a form, `image` is a file."""
+    """What was drawn; as a form, `image` is a file."""
 
     model_config = ConfigDict(extra="forbid")
 
     image: str | None = Field(
         None, description=f"a picture file in base64, or its data: URL; {PICTURE}"
     )
-    text: str | None = Field(
-        None, max_length=MAX_TEXT, description="words beside the drawing"
-    )
 
 
 class SearchQuestion(Question):
+    """A drawing, words, or both."""
+
+    text: str | None = Field(
+        None, max_length=MAX_TEXT, description="what the photos show: a red cup"
+    )
+    text_share: float = Field(
+        SHARE, ge=0, le=1, allow_inf_nan=False, description="of words beside a drawing"
+    )
     k: int = Field(20, ge=1, le=MAX_K, description="how many photos")
     min_score: float | None = Field(
         None, ge=-1, le=1, allow_inf_nan=False, description="leave out lower scores"
@@ -100,8 +106,10 @@ class Problem(BaseModel):
 Asked = TypeVar("Asked", bound=Question)
 
 
-async def read_question(request: Request, model: type[Asked]) -> tuple[Asked, bytes]:
-    """What was asked and the picture's bytes, from JSON or from a form."""
+async def read_question(
+    request: Request, model: type[Asked]
+) -> tuple[Asked, bytes | None]:
+    """What was asked and the picture's bytes, if any, from JSON or from a form."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     picture = None
     if kind == "application/json":
@@ -123,18 +131,18 @@ async def read_question(request: Request, model: type[Asked]) -> tuple[Asked, by
         )
     if picture is None and asked.image:
         picture = _from_base64(asked.image)
-    if not picture:
-        raise Refusal(
-            400,
-            "no drawing",
-            "words steer how a drawing is read and find nothing by themselves",
-            "send a picture as 'image'",
-        )
-    if len(picture) > MAX_UPLOAD:
+    if picture and len(picture) > MAX_UPLOAD:
         raise Refusal(
             413, f"an image of {len(picture):,} bytes", PICTURE, "make it smaller"
         )
-    return asked, picture
+    return asked, picture or None
+
+
+def require(picture: bytes | None, rule: str, remedy: str) -> bytes:
+    """Raises: Refusal where no picture came."""
+    if picture is None:
+        raise Refusal(400, "no drawing", rule, remedy)
+    return picture
 
 
 def _from_base64(text: str) -> bytes:

@@ -96,10 +96,21 @@ def _parser() -> argparse.ArgumentParser:
         "paths", nargs="+", metavar="PATH", help="a photo, or a folder with all in it"
     )
 
-    search = command("search", _search, "Find the photos nearest to a drawing.")
+    search = command(
+        "search", _search, "Find the photos nearest to a drawing, to words, or to both."
+    )
     search.add_argument("index", metavar="INDEX")
-    search.add_argument("sketch", metavar="SKETCH", help="an image file with a drawing")
-    search.add_argument("--text", help="words beside the drawing: 'a red cup'")
+    search.add_argument(
+        "sketch", nargs="?", metavar="SKETCH", help="an image file with a drawing"
+    )
+    search.add_argument("--text", help="what they show: 'a red cup'")
+    search.add_argument(
+        "--text-share",
+        type=float,
+        default=argparse.SUPPRESS,
+        metavar="SHARE",
+        help="of the words beside the drawing, 0 to 1 (default: 0.5)",
+    )
     search.add_argument("-k", type=int, default=20, help="how many (default: 20)")
     search.add_argument(
         "--min-score", type=float, help="only photos with this cosine or more"
@@ -114,7 +125,6 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("index", metavar="INDEX", help="whose model looks at both")
     explain.add_argument("sketch", metavar="SKETCH", help="an image file")
     explain.add_argument("photo", metavar="PHOTO", help="an image file, or a hit's id")
-    explain.add_argument("--text", help="words beside the drawing: 'a red cup'")
     explain.add_argument(
         "--save", metavar="SHEET", default="explain.png", help="(default: explain.png)"
     )
@@ -218,12 +228,15 @@ def _search(args: argparse.Namespace) -> None:
     from sbir_jax.search.sheet import save_sheet, search_sheet, sheet_format
 
     # Before a model is loaded, which takes longer.
-    images.decode(args.sketch)
+    if args.sketch:
+        images.decode(args.sketch)
     if args.save:
         sheet_format(args.save)
+    names = ("sketch", "text", "k", "min_score", "text_share")
+    asks = {name: value for name, value in vars(args).items() if name in names}
     _keep_programs()
     with _open(args) as index:
-        hits = index.search(args.sketch, args.text, args.k, args.min_score)
+        hits = index.search(**asks)
     if args.save:
         save_sheet(search_sheet(args.sketch, hits, args.text), args.save)
     if args.json:
@@ -249,7 +262,7 @@ def _explain(args: argparse.Namespace) -> None:
             except KeyError as error:
                 raise ValueError(str(error)) from error
         embedder: Any = index.embedder  # the index's own is a whole Embedder
-        found = explain(embedder, args.sketch, photo, args.text)
+        found = explain(embedder, args.sketch, photo)
     save_sheet(found, args.save)
     print(f"score {found.score:.3f}; sheet: {args.save}")
 

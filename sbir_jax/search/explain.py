@@ -24,7 +24,6 @@ from sbir_jax import features, machine
 from sbir_jax.data import images
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
-from sbir_jax.frozen import text_states
 from sbir_jax.prompts import MODALITIES
 from sbir_jax.report_pictures import BLUE, INK, sheet_font
 from sbir_jax.search import sheet as sheets
@@ -68,20 +67,18 @@ def explain(
     embedder: Embedder,
     sketch: images.Source,
     photo: images.Source,
-    text: str | None = None,
 ) -> Explanation:
     """Credits the score of `photo` for `sketch` to places in both.
 
     Args:
       sketch, photo: a path, the bytes of a file, a PIL image, or a uint8 RGB array.
-      text: words beside the drawing, as in `Embedder.embed`.
     Raises: BadImage naming the image that cannot be read.
     """
     seen = [
         images.decode(source, embedder.size, images.FIT[modality], modality)
         for source, modality in zip((sketch, photo), MODALITIES, strict=True)
     ]
-    levels = _maps(embedder, images.to_float(np.stack(seen)), text)
+    levels = _maps(embedder, images.to_float(np.stack(seen)))
     recipe = embedder.recipe
     vectors = [
         _unit(np.concatenate([pooled(m[i], recipe).mean(0) for m in levels]))
@@ -240,8 +237,8 @@ def _program(embedder: Embedder) -> Callable:
     """Drawing and photo through the network in one compiled call."""
     backbone, recipe = embedder.backbone, embedder.recipe
 
-    @functools.partial(jax.jit, compiler_options=machine.compiler_options())
-    def run(params, prompts, noise, pair, context):
+    @machine.jit
+    def run(params, prompts, noise, pair):
         latents = [
             features.encode_prompted(
                 backbone,
@@ -253,9 +250,8 @@ def _program(embedder: Embedder) -> Callable:
             )
             for i, modality in enumerate(MODALITIES)
         ]
-        maps = features.decoder_maps(
-            backbone, params, jnp.concatenate(latents), context, noise, recipe
-        )
+        both, text = jnp.concatenate(latents), prompts["text"]
+        maps = features.decoder_maps(backbone, params, both, text, noise, recipe)
         return [
             maps[name].astype(jnp.float32).reshape(2, len(noise), *maps[name].shape[1:])
             for name in recipe.taps
@@ -265,17 +261,15 @@ def _program(embedder: Embedder) -> Callable:
 
 
 def _maps(
-    embedder: Embedder, pair: Float[np.ndarray, "2 s s 3"], text: str | None
+    embedder: Embedder, pair: Float[np.ndarray, "2 s s 3"]
 ) -> list[Float[np.ndarray, "2 k _ _ _"]]:
     backbone = embedder.backbone
     # The embedder's own copies are spread over a mesh; this runs on one device.
     prompts = jax.tree.map(np.asarray, embedder.prompts)
-    learned = prompts["text"]
-    words = learned if text is None else np.asarray(text_states(backbone, [text]))[0]
     shape = backbone.latent_shape(embedder.size)
     noise = features.noise_bank(embedder.recipe, shape)
     run = _program(embedder)
-    found = run(backbone.params, prompts, noise, pair, np.stack([words, learned]))
+    found = run(backbone.params, prompts, noise, pair)
     return [np.asarray(level, np.float64) for level in found]
 
 

@@ -1,21 +1,23 @@
-"""Searching an index: drawings in, photos out.
+"""Searching an index: drawings, words or both in, photos out.
 
 with Index.open("photos.index") as index:
     for hit in index.search("cup.png", text="a red cup", k=5):
         print(hit.score, hit.path)
 """
 
+import functools
 import hashlib
 import os
 import pathlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32, Int
 
+from sbir_jax import words
 from sbir_jax.search import shards
 from sbir_jax.search.backends import (
     Backend,
@@ -23,6 +25,8 @@ from sbir_jax.search.backends import (
     check_k,
     open_backend,
 )
+
+WORDS = 64  # texts whose descriptors are remembered
 
 
 class Hit(NamedTuple):
@@ -50,9 +54,9 @@ class Describes(Protocol):
     @property
     def dim(self) -> int: ...
 
-    def embed(
-        self, images: Iterable, modality: str, text: Any = None
-    ) -> np.ndarray: ...
+    def embed(self, images: Iterable, modality: str) -> np.ndarray: ...
+
+    def embed_words(self, texts: Sequence[str]) -> np.ndarray: ...
 
 
 class _State(NamedTuple):
@@ -94,6 +98,10 @@ class Index:
         if embedder is not None:
             self.head.check(embedder.fingerprint, str(folder))
         self._embedder = embedder
+        # While one draws, the words stay as they are.
+        self._words = functools.lru_cache(WORDS)(
+            lambda text: self.embedder.embed_words([text])
+        )
 
     @classmethod
     def open(
@@ -137,26 +145,29 @@ class Index:
         text: str | None = None,
         k: int = 20,
         min_score: float | None = None,
+        text_share: float = words.SHARE,
     ) -> list[Hit]:
-        """The k photos nearest to a drawing, best first.
+        """The k photos nearest to a drawing, to words, or to both, best first.
 
         Args:
           sketch: a path, the bytes of an image file, a PIL image, or a uint8 array.
-          text: words beside the drawing; they take the place of the learned text prompt
-            as the drawing is read. Words alone have no descriptor.
+          text: what the photos show: "a red cup". See `words`.
           min_score: leaves out photos with a lower score.
-        Raises: BadImage for a drawing that cannot be read; ValueError without one and
-          for a k below 1.
+          text_share: of the words beside a drawing, 0 to 1.
+        Raises: BadImage for a drawing that cannot be read; ValueError for neither a
+          drawing nor words, for a k below 1 and for a share outside of 0 to 1.
         """
-        k = check_k(k)
+        k, share = check_k(k), words.check_share(text_share)
+        text = (text or "").strip()
+        if sketch is None and not text:
+            raise ValueError("nothing to search for; give a sketch, text, or both")
         if sketch is None:
-            raise ValueError(
-                "no drawing: words only steer how a drawing is read and have no "
-                "descriptor of their own; give a sketch, with or without text"
-            )
-        words = text or None
-        descriptors = self.embedder.embed([sketch], "sketch", text=words)
-        return self._hits(descriptors, k, min_score)
+            found = self._words(text)
+        else:
+            found = self.embedder.embed([sketch], "sketch")
+            if text and share:
+                found = words.mix(found, self._words(text), share)
+        return self._hits(found, k, min_score)
 
     def similar(self, photo_id: str, k: int = 20) -> list[Hit]:
         """The k photos nearest to one of the index, itself left out.

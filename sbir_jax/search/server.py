@@ -41,9 +41,11 @@ from sbir_jax.search.api import (
     add_errors,
     body_schema,
     read_question,
+    require,
 )
 from sbir_jax.search.explain import explain, overlay
 from sbir_jax.search.guard import LOOPBACK, Guard, Refusal
+from sbir_jax.words import SHARE
 
 QUEUE = 64  # searches that may wait for the model
 THUMBNAIL = 320
@@ -65,7 +67,9 @@ class Searchable(Protocol):
     @property
     def embedder(self) -> Any: ...
 
-    def search(self, sketch=None, text=None, k=20, min_score=None) -> list: ...
+    def search(
+        self, sketch=None, text=None, k=20, min_score=None, text_share=SHARE
+    ) -> list: ...
 
     def similar(self, photo_id: str, k: int = 20) -> list: ...
 
@@ -99,13 +103,14 @@ def make_app(
 
     @app.post("/api/search", openapi_extra=body_schema(SearchQuestion))
     async def search(request: Request) -> Found:
-        """Photos nearest to a drawing, with or without words beside it."""
+        """Photos nearest to a drawing, to words, or to both."""
         start = time.monotonic()
         asked, picture = await read_question(request, SearchQuestion)
-        hits = await gate.run(
-            request,
-            lambda: index.search(picture, asked.text or None, asked.k, asked.min_score),
-        )
+        text = (asked.text or "").strip() or None
+        if text is None:
+            require(picture, "a search has a drawing, words, or both", "send either")
+        asks = picture, text, asked.k, asked.min_score, asked.text_share
+        hits = await gate.run(request, lambda: index.search(*asks))
         return _found(hits, start)
 
     @app.get("/api/similar/{id}")
@@ -119,11 +124,11 @@ def make_app(
     @app.post("/api/explain", openapi_extra=body_schema(ExplainQuestion))
     async def why(request: Request) -> Explained:
         """Which places of a drawing and a photo make their score."""
-        asked, picture = await read_question(request, ExplainQuestion)
+        asked, found = await read_question(request, ExplainQuestion)
+        picture = require(found, "what is explained is a drawing's score", "send one")
         path = index.photo(asked.id)
         return await gate.run(
-            request,
-            lambda: _explained(index.embedder, picture, path, asked.text or None),
+            request, lambda: _explained(index.embedder, picture, path)
         )
 
     @app.get("/api/thumbnail/{id}", response_class=Response)
@@ -252,8 +257,8 @@ def _found(hits: list, start: float) -> Found:
     return Found(hits=photos, seconds=round(time.monotonic() - start, 4))
 
 
-def _explained(embedder: Any, picture: bytes, path: Any, text: str | None) -> Explained:
-    found = explain(embedder, picture, path, text)
+def _explained(embedder: Any, picture: bytes, path: Any) -> Explained:
+    found = explain(embedder, picture, path)
     return Explained(
         score=found.score,
         sketch=_data_url(overlay(found.sketch, found.sketch_heat)),

@@ -1,4 +1,4 @@
-"""The result of a search as one picture: the drawing, and its photos by rank."""
+"""The result of a search as one picture: what was asked, and the photos by rank."""
 
 import io
 import os
@@ -19,7 +19,7 @@ SHOWN = 100
 
 
 def search_sheet(
-    sketch: images.Source, hits: Sequence[Hit], text: str | None = None
+    sketch: images.Source | None, hits: Sequence[Hit], text: str | None = None
 ) -> Image.Image:
     """Draws the sheet: the first 100 photos with rank, score and file name.
 
@@ -37,9 +37,11 @@ def search_sheet(
     draw = ImageDraw.Draw(sheet)
     big, small = sheet_font(17), sheet_font(13)
 
-    drawing = images.decode(sketch, SKETCH, "pad")
-    paste_tile(sheet, drawing, GAP, GAP, SKETCH)
-    down = GAP + SKETCH + 8
+    down = GAP
+    if sketch is not None:
+        drawing = images.decode(sketch, SKETCH, "pad")
+        paste_tile(sheet, drawing, GAP, GAP, SKETCH)
+        down += SKETCH + 8
     if text:
         words = clipped(f"“{text}”", big, SKETCH)
         draw.text((GAP, down), words, INK, big)

@@ -4,6 +4,7 @@ const DELAY = 400; // ms of rest before a search
 const LONGEST = 1500; // ms that a search waits while the pen never rests
 const SIDE = 512; // pixels of the picture that is sent
 const FIRST = 24, MOST = 200; // photos asked for
+const TAIL = 10; // characters of a file's name that are always shown
 const STEP = 0.02; // arrow keys, in sheets
 
 const $ = (id) => document.getElementById(id);
@@ -203,9 +204,9 @@ async function picture() {
   return sheet.convertToBlob({ type: "image/png" });
 }
 
-async function drawingForm(fields) {
+async function question(fields) {
   const form = new FormData();
-  form.append("image", await picture(), "drawing.png");
+  if (!isBlank() || (stroke && !stroke.erase)) form.append("image", await picture(), "drawing.png");
   for (const [name, value] of Object.entries(fields)) form.append(name, value);
   return { method: "POST", body: form };
 }
@@ -235,16 +236,16 @@ async function search() {
   running?.abort();
   const mine = running = new AbortController();
   const { photo, k } = asked, words = $("text").value.trim();
-  if (!photo && isBlank() && !(stroke && !stroke.erase)) {
+  if (!photo && !words && isBlank() && !(stroke && !stroke.erase)) {
     list([]);
-    return say($("status"), words ? "Words steer a drawing: draw something first." : "");
+    return say($("status"), "");
   }
   say($("status"), "Searching ...", "busy");
   $("grid").classList.add("stale");
   try {
     const found = photo
       ? await ask(`/api/similar/${photo.id}?k=${k}`, () => ({}), mine.signal)
-      : await ask("/api/search", () => drawingForm(words ? { text: words, k } : { k }), mine.signal);
+      : await ask("/api/search", () => question(words ? { text: words, k } : { k }), mine.signal);
     if (running !== mine) return;
     list(found.hits);
     const shown = found.hits.length === 1 ? "1 photo" : `${found.hits.length} photos`;
@@ -280,12 +281,18 @@ function tile(hit) {
   const item = document.createElement("li"), button = document.createElement("button");
   const image = document.createElement("img"), caption = document.createElement("span");
   const name = document.createElement("span"), score = document.createElement("span");
+  const head = document.createElement("span"), tail = document.createElement("span");
   item.dataset.id = hit.id;
   button.type = "button";
   Object.assign(image, { src: hit.thumbnail, loading: "lazy", width: 320, height: 320 });
   caption.className = "cap";
   score.className = "score";
-  name.textContent = button.title = hit.name;
+  // A name that is too long loses its middle: the number at its end tells photos apart.
+  head.textContent = hit.name.slice(0, -TAIL);
+  tail.textContent = hit.name.slice(-TAIL);
+  name.className = "name";
+  name.append(head, tail);
+  button.title = hit.name;
   name.setAttribute("aria-hidden", "true"); // the picture's text says it
   caption.append(name, score);
   button.append(image, caption);
@@ -332,10 +339,10 @@ function showWhy(on) {
 async function explain() {
   if (!$("why").hidden) return showWhy(false);
   const mine = explaining = new AbortController();
-  const words = $("text").value.trim(), id = hits[current].id;
+  const id = hits[current].id;
   say($("view-status"), "Looking at both ...", "busy");
   try {
-    const found = await ask("/api/explain", () => drawingForm(words ? { text: words, id } : { id }), mine.signal);
+    const found = await ask("/api/explain", () => question({ id }), mine.signal);
     if (mine.signal.aborted) return;
     $("why-sketch").src = found.sketch;
     $("why-photo").src = found.photo;
@@ -343,7 +350,7 @@ async function explain() {
     showWhy(true);
     matched = found.matches;
     join();
-    say($("view-status"), "Warm places made the score. Lines join places that look alike to the model.");
+    say($("view-status"), "Warm places made the drawing's score. Lines join places that look alike to the model.");
   } catch (error) {
     if (mine.signal.aborted) return;
     say($("view-status"), problem(error), "bad");
