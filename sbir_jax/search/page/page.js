@@ -4,7 +4,7 @@ const DELAY = 400; // ms of rest before a search
 const LONGEST = 1500; // ms that a search waits while the pen never rests
 const SIDE = 512; // pixels of the picture that is sent
 const FIRST = 24, MOST = 200; // photos asked for
-const TAIL = 10; // characters of a file's name that are always shown
+const TAIL = 5; // characters at the end of a file's name that are always shown
 const STEP = 0.02; // arrow keys, in sheets
 
 const $ = (id) => document.getElementById(id);
@@ -288,8 +288,9 @@ function tile(hit) {
   caption.className = "cap";
   score.className = "score";
   // A name that is too long loses its middle: the number at its end tells photos apart.
-  head.textContent = hit.name.slice(0, -TAIL);
-  tail.textContent = hit.name.slice(-TAIL);
+  const stem = hit.name.replace(/(.)\.[^.]*$/, "$1");
+  head.textContent = stem.slice(0, -TAIL);
+  tail.textContent = stem.slice(-TAIL);
   name.className = "name";
   name.append(head, tail);
   button.title = hit.name;
