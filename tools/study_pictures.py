@@ -113,7 +113,7 @@ def lines(
         for name, level in levels.items():
             axis.axhline(level, ls="--", color=MARK if name == "chance" else SOFT)
             where = (1.0, level)
-            axis.annotate(f"{name} {level:.3f}", where, (-2, 3), ha="right", size=8,
+            axis.annotate(f"{name} {level:.3f}", where, (-2, -10), ha="right", size=8,
                           xycoords=("axes fraction", "data"), color=SOFT,
                           textcoords="offset points")  # fmt: skip
         axis.margins(x=0.12, y=0.18)
