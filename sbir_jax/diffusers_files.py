@@ -21,7 +21,6 @@ from safetensors.numpy import save_file
 from sbir_jax import hub
 
 # Folder of each network, and what its weight files are called before the suffix.
-THREADS = 4  # that read tensors: each holds one
 STEMS = {
     "unet": "diffusion_pytorch_model",
     "vae": "diffusion_pytorch_model",
@@ -212,7 +211,8 @@ class TensorFolder:
             # Through bytes of the array: numpy exports no buffer of bfloat16.
             return hashlib.sha256(head + b"\0" + tensor.tobytes()).digest()
 
-        with ThreadPoolExecutor(THREADS) as pool:
+        # A few threads only, since each holds a tensor.
+        with ThreadPoolExecutor(4) as pool:
             digests = pool.map(one, sorted(self._where))
             return hashlib.sha256(b"".join(digests)).hexdigest()
 

@@ -12,7 +12,6 @@ import math
 import os
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -22,7 +21,6 @@ import numpy as np
 from sbir_jax.backbone import Backbone
 from sbir_jax.diffusers_files import (
     STEMS,
-    THREADS,
     TensorFolder,
     find_folder,
     read_json,
@@ -282,10 +280,9 @@ def _place(
     sharding: Sharding | ShardingRule | None,
     frozen: bool,
 ) -> dict[str, Any]:
-    """Read, turn, cast, prepare and place a few tensors at a time."""
+    """Read, turn, cast, prepare and place one tensor at a time."""
 
-    def place(item):
-        path, leaf = item
+    def place(path, leaf):
         keys = path_keys(path)
         value = tensors.read(tensor_name(keys))
         # Files have outputs first; the inverse permutation puts them last.
@@ -299,6 +296,4 @@ def _place(
             where = sharding(name, value.shape)
         return jax.device_put(value, where)
 
-    leaves, tree = jax.tree_util.tree_flatten_with_path(expected)
-    with ThreadPoolExecutor(THREADS) as pool:
-        return jax.tree_util.tree_unflatten(tree, list(pool.map(place, leaves)))
+    return jax.tree_util.tree_map_with_path(place, expected)
