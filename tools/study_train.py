@@ -110,11 +110,12 @@ def trained(
     by_value = [[c["cell"] for c in cells if c[study] == v] for v in values]
     setup = Experiment.from_config(config)
     metric = {"category": "mAP@all", "fine_grained": "Acc@1"}[setup.task]
+    spread = f"mean and standard deviation of {len(seeds)} seeds"
     study_pictures.lines(
         picture,
         f"{setup.data['name']}, {setup.task.replace('_', '-')}, learned prompts, "
-        f"{setup.train.steps} steps\n{metric} on {CLASSES[classes]}, mean and standard "
-        f"deviation of {len(seeds)} seeds",
+        f"{setup.train.steps} steps\n{metric} on {CLASSES[classes]}, "
+        + (spread if len(seeds) > 1 else "one seed"),
         AXES[study],
         metric,
         [str(value) for value in values],
