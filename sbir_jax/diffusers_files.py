@@ -11,9 +11,9 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -25,6 +25,15 @@ STEMS = {
     "unet": "diffusion_pytorch_model",
     "vae": "diffusion_pytorch_model",
     "text_encoder": "model",
+}
+# What safetensors files call the types that are read here.
+TYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
 }
 TOYBOX = pathlib.Path(__file__).parent / "assets" / "toybox_sd"
 WHERE = (
@@ -182,46 +191,43 @@ class TensorFolder:
         if chosen.endswith(".json"):
             index = read_json(self.path).get("weight_map", {})
             paths = [folder / name for name in sorted(set(index.values()))]
-        self._where = {}
+        self._tensors = {}
         for path in paths:
-            file = _open(path)
-            for name in file.keys():
+            for name, tensor in _open(path).items():
                 ours = rename(name)
                 if ours is not None:
-                    self._where[ours] = (file, name)
+                    self._tensors[ours] = tensor
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor, read from the headers only."""
-        return {
-            ours: tuple(file.get_slice(name).get_shape())
-            for ours, (file, name) in self._where.items()
-        }
+        return {name: tensor.shape for name, tensor in self._tensors.items()}
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor, as it is in the file."""
-        file, original = self._where[name]
-        return file.get_tensor(original)
+        """One tensor, as it is in the file; from the disk when it is used."""
+        return self._tensors[name]
 
     def digest(self) -> str:
         """A hash of all names, types, shapes and bytes; not of how they are split."""
-
-        def one(name: str) -> bytes:
-            tensor = self.read(name)
-            head = f"{name} {tensor.dtype} {tensor.shape}".encode()
-            # Through bytes of the array: numpy exports no buffer of bfloat16.
-            return hashlib.sha256(head + b"\0" + tensor.tobytes()).digest()
-
-        # A few threads only, since each holds a tensor.
-        with ThreadPoolExecutor(4) as pool:
-            digests = pool.map(one, sorted(self._where))
-            return hashlib.sha256(b"".join(digests)).hexdigest()
+        digests = {}
+        for name, tensor in self._tensors.items():  # as the files have them: one pass
+            found = hashlib.sha256(f"{name} {tensor.dtype} {tensor.shape}\0".encode())
+            # As bytes, since numpy exports no buffer of bfloat16.
+            found.update(tensor.reshape(-1).view(np.uint8))
+            digests[name] = found.digest()
+        joined = b"".join(digests[name] for name in sorted(digests))
+        return hashlib.sha256(joined).hexdigest()
 
 
-def _open(path: pathlib.Path) -> Any:
+def _open(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file, mapped into memory and not yet read.
+
+    The library checks the file, and would then copy every tensor at every reading.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}, which the index beside it names")
     try:
-        return safe_open(path, framework="numpy")
+        with safe_open(path, framework="numpy"):
+            pass
     except SafetensorError as error:
         size = path.stat().st_size
         with open(path, "rb") as file:
@@ -240,6 +246,21 @@ def _open(path: pathlib.Path) -> Any:
             f"{path} ({size} bytes) is damaged or cut short: {error}. Copy or fetch it "
             "again."
         ) from error
+    # The length of a header, the header, and the bytes of all tensors.
+    data = np.asarray(np.memmap(path, np.uint8, "r"))
+    length = int.from_bytes(data[:8].tobytes(), "little")
+    header = json.loads(data[8 : 8 + length].tobytes())
+    header.pop("__metadata__", None)
+    tensors = {}
+    for name, entry in header.items():
+        if entry["dtype"] not in TYPES:
+            raise ValueError(
+                f"{path}: {name} is of type {entry['dtype']}; known are {[*TYPES]}"
+            )
+        begin, end = (8 + length + offset for offset in entry["data_offsets"])
+        tensor = data[begin:end].view(TYPES[entry["dtype"]])
+        tensors[name] = tensor.reshape(entry["shape"])
+    return tensors
 
 
 def write_folder(

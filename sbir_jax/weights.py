@@ -12,6 +12,7 @@ import math
 import os
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -54,6 +55,7 @@ Sharding = jax.sharding.Sharding
 ShardingRule = Callable[[str, tuple[int, ...]], Sharding]
 
 METHODS = ("encode", "decode")
+OUTPUTS = 64  # of a kernel, copied at a time (measured)
 PARTS = ("unet", "vae_encoder", "vae_decoder", "text_encoder")
 
 
@@ -111,21 +113,25 @@ def load_backbone(
         for part, config in configs.items()
     }
     fingerprint = hashlib.sha256(json.dumps(public, sort_keys=True).encode())
-    params = {}
+    params, digests = {}, []
     networks = {"unet": unet, "vae": vae, "text_encoder": text_encoder}
-    for name, network in networks.items():
-        rename = renamer("tiny" if isinstance(network, TinyAutoencoder) else name)
-        tensors = TensorFolder(folders[name], STEMS[name], rename)
-        check_tensors(name, tensors, _shapes(type(network), network.config))
-        fingerprint.update(tensors.digest().encode())
-        wanted = {}
-        if name in parts:
-            wanted = _shapes(type(network), network.config, taps, maps)
-        elif name == "vae":
-            methods = tuple(m for m in METHODS if f"vae_{m}r" in parts)
-            wanted = _shapes(type(network), network.config, methods=methods)
-        if wanted:
-            params[name] = _place(name, tensors, wanted, dtype, sharding, frozen)
+    # Hashing takes a core of its own, beside tracing shapes and placing parameters.
+    with ThreadPoolExecutor(1) as aside:
+        for name, network in networks.items():
+            rename = renamer("tiny" if isinstance(network, TinyAutoencoder) else name)
+            tensors = TensorFolder(folders[name], STEMS[name], rename)
+            digests.append(aside.submit(tensors.digest))
+            check_tensors(name, tensors, _shapes(type(network), network.config))
+            wanted = {}
+            if name in parts:
+                wanted = _shapes(type(network), network.config, taps, maps)
+            elif name == "vae":
+                methods = tuple(m for m in METHODS if f"vae_{m}r" in parts)
+                wanted = _shapes(type(network), network.config, methods=methods)
+            if wanted:
+                params[name] = _place(name, tensors, wanted, dtype, sharding, frozen)
+        for digest in digests:
+            fingerprint.update(digest.result().encode())
     return Backbone(
         source=os.fspath(source),
         folder=folder,
@@ -286,8 +292,7 @@ def _place(
         keys = path_keys(path)
         value = tensors.read(tensor_name(keys))
         # Files have outputs first; the inverse permutation puts them last.
-        value = value.transpose(np.argsort(to_file(keys, leaf.ndim)))
-        value = np.ascontiguousarray(value.astype(dtype))
+        value = _copied(value.transpose(np.argsort(to_file(keys, leaf.ndim))), dtype)
         name = "/".join((network, *keys))
         if frozen:
             value = winograd.prepare(value, name)
@@ -297,3 +302,12 @@ def _place(
         return jax.device_put(value, where)
 
     return jax.tree_util.tree_map_with_path(place, expected)
+
+
+def _copied(turned: np.ndarray, dtype: Any) -> np.ndarray:
+    """A copy in order, some outputs at a time, so that the cache holds what is read."""
+    copy = np.empty(turned.shape, dtype)
+    for first in range(0, turned.shape[-1], OUTPUTS):
+        some = np.s_[..., first : first + OUTPUTS]
+        copy[some] = turned[some]
+    return copy

@@ -44,6 +44,13 @@ def test_a_file_cut_short(folder):
         load_backbone(folder)
 
 
+def test_a_type_that_is_not_read(folder):
+    content = (folder / UNET).read_bytes()
+    (folder / UNET).write_bytes(content.replace(b'"F16"', b'"I16"'))
+    with pytest.raises(ValueError, match=rf"{UNET}: .* is of type I16; known are"):
+        load_backbone(folder)
+
+
 def test_pickles_are_never_opened(folder):
     (folder / UNET).rename(folder / "unet" / "diffusion_pytorch_model.bin")
     with pytest.raises(

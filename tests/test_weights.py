@@ -151,6 +151,11 @@ def test_only_what_is_asked_for_is_read(whole, monkeypatch):
     assert set(decoder.params["vae"]) == {"decoder", "post_quant_conv"}
 
 
+def test_kernels_are_turned_some_outputs_at_a_time(whole, monkeypatch):
+    monkeypatch.setattr(weights, "OUTPUTS", 3)
+    assert_same(load_backbone(GOLDEN / "sd1").params, whole.params)
+
+
 def test_a_map_is_loaded_as_far_as_it_needs():
     part = load_backbone(GOLDEN / "sd1", taps=(), maps=("mid.attn.0",), parts=("unet",))
     assert set(part.params["unet"]["mid_block"]) == {"resnets_0", "attentions_0"}
@@ -189,6 +194,11 @@ def test_fingerprint_is_of_the_content(whole, folder):
     new = {"text_model.final_layer_norm.bias": value}
     edit_tensors(folder / TEXT, lambda tensors: tensors.update(new))
     assert fingerprint(parts=()) not in (changed, whole.fingerprint)
+
+
+def test_fingerprint_stays_what_it_was(whole):
+    """Indexes and prompts are kept with it, and refused where it is another."""
+    assert whole.fingerprint.startswith("2a402b61303c663c")
 
 
 def test_placement(whole):

@@ -91,8 +91,10 @@ def prepare(kernel: np.ndarray, path: str) -> np.ndarray:
     if path.startswith("vae/") and kernel.shape[2] < LARGE_IMAGES:
         lines = np.einsum("sw,hwcf->shcf", LINE_KERNEL, kernel)
         return lines.astype(np.float32)
-    rows = np.tensordot(KERNEL, kernel, 1)
-    return np.stack([np.tensordot(KERNEL, row, 1) for row in rows])
+    # G k G^T as one product with all nine weights of k.
+    both = np.kron(KERNEL, KERNEL)
+    tiles = np.tensordot(both, kernel.reshape(9, *kernel.shape[2:]), 1)
+    return tiles.reshape(SIDE, SIDE, *kernel.shape[2:])
 
 
 def plain_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
