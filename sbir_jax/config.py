@@ -79,8 +79,8 @@ class Experiment:
       dtype: what the frozen networks compute in, "float32" or "bfloat16"; "" for what
         the run folder was begun with, and in a new one bfloat16, on CPU float32.
       embed_batch_size: images at a time at inference; 0 for what fits the memory.
-      triplets_at_once: that go through the networks together in training; 0 for all of
-        a batch. Fewer take less memory and learn the same.
+      triplets_at_once: that go through the networks together in training; 0 for what
+        fits the memory. Fewer take less memory and learn the same.
       model_shards: devices that share one copy of the frozen weights, for a backbone
         that does not fit one device.
       val_classes: seen classes held out of training; the prompts that score best on

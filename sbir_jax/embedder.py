@@ -130,7 +130,12 @@ class Embedder:
             return self._describe.lower(*shapes, modality="photo").compile()
 
         image, devices = 4 * 3 * self.size**2, self._mesh.local_devices
-        return self._groups * machine.images_at_a_time(program, image, devices)
+        return self._groups * machine.largest_fitting(
+            program,
+            machine.image_counts(image, devices[0].platform),
+            lambda count: count * image,
+            machine.free_bytes(devices),
+        )
 
     @classmethod
     def from_pretrained(

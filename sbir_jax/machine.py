@@ -9,10 +9,11 @@ import jax
 import psutil
 
 DTYPES = ("float32", "bfloat16")
-# Images at a time, for each device: from here on the rate does not grow (measured on
-# CPU, docs/performance.md; an accelerator has more to fill).
-MOST = {"cpu": 8}
-MOST_ELSEWHERE = 32
+# Images at a time, for each device: from here on the rate does not grow.
+MOST = 32
+# On CPU it even falls, when what is computed leaves the cache: 8 images at most, and 2
+# of 256 px, of 4 bytes a value (measured, docs/performance.md).
+MOST_ON_CPU, BYTES_ON_CPU = 8, 2 * 4 * 3 * 256**2
 # Of the free memory; the rest is for what the compiler does not count.
 SHARE = 0.8
 
@@ -85,27 +86,43 @@ def free_bytes(devices: Sequence[Any]) -> int:
     return psutil.virtual_memory().available // len(found)
 
 
-def images_at_a_time(
-    program: Callable[[int], jax.stages.Compiled], image: int, devices: Sequence[Any]
+def largest_fitting(
+    program: Callable[[int], jax.stages.Compiled],
+    counts: Sequence[int],
+    handed: Callable[[int], int],
+    free: int,
 ) -> int:
-    """How many images go through each device together: a power of two.
+    """How many things to compute together: as many as the memory holds.
 
     Args:
-      program: compiled for so many images a device. It is asked for the largest number
+      program: compiled for so many on each device. It is asked for the largest number
         first, which mostly fits and is then what will run; else for what should fit.
-      image: bytes of one image as it is handed in.
+      counts: to choose from, the largest first; the last one is not tried out.
+      handed: bytes of a device's part of what is handed in for so many.
+      free: bytes that each device has left.
     """
-    free = SHARE * free_bytes(devices)
-    count = MOST.get(devices[0].platform, MOST_ELSEWHERE)
-    while count > 1:
+    while len(counts) > 1:
+        count = counts[0]
         found = program(count).memory_analysis()
         if found is None:
             break  # This device does not say.
         # Two batches are on the device, and one of them runs.
-        moved = 2 * (count * image + found.output_size_in_bytes)
+        moved = 2 * (handed(count) + found.output_size_in_bytes)
         needed = found.temp_size_in_bytes + moved
-        if needed <= free:
+        if needed <= SHARE * free:
             break
-        fits = max(1, int(count * free / needed))
-        count = min(count // 2, 2 ** (fits.bit_length() - 1))
-    return count
+        fits = count * SHARE * free / needed
+        counts = [n for n in counts[1:] if n <= fits] or counts[-1:]
+    return counts[0]
+
+
+def image_counts(image: int, platform: str) -> list[int]:
+    """Images at a time that are worth while, powers of two, the largest first.
+
+    Args:
+      image: bytes of one as it is handed in, float32.
+    """
+    most = MOST
+    if platform == "cpu":
+        most = max(1, min(MOST_ON_CPU, BYTES_ON_CPU // image))
+    return [2**i for i in reversed(range(most.bit_length()))]

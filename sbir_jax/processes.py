@@ -72,6 +72,16 @@ def as_first_says(value: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
+def smallest(value: int) -> int:
+    """The smallest of all processes' values."""
+    if jax.process_count() == 1:
+        return value
+    # In two parts: JAX's integers have 32 bits.
+    halves = np.array(divmod(value, 2**30), np.int32)
+    found = multihost_utils.process_allgather(halves)
+    return min(int(high) * 2**30 + int(low) for high, low in found)
+
+
 def share(n: int) -> slice:
     """This process's part of n things; all parts in order are the whole."""
     count, index = jax.process_count(), jax.process_index()

@@ -195,7 +195,7 @@ def train(
       mesh: the devices of all processes (`sharding.make_mesh`); with its axis "model"
         longer than 1 the frozen weights are split over it.
       at_once: triplets, over all hosts, that go through the networks together; 0 for
-        all of a batch. It changes what a step takes, not what it learns.
+        as many as the memory holds. It changes what a step takes, not what it learns.
       waiting: is told how long the loop waited for batches.
     Returns: the learned prompts and the step they are of.
     Raises: FloatingPointError at the first loss that is not a number; the last good
@@ -213,9 +213,12 @@ def train(
     # Copies: the state is donated at every step, and the caller keeps its prompts.
     state = sharding.place_whole(new_state(prompts, config), mesh)
     params = sharding.place_frozen(backbone.params, mesh)
-    step_fn = step_program(
-        backbone, recipe, config, visual_scale, group, sharding.replicated(mesh)
-    )
+
+    @functools.cache
+    def step_fn(group: int) -> Any:
+        whole = sharding.replicated(mesh)
+        return step_program(backbone, recipe, config, visual_scale, group, whole)
+
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.manager(workdir))
         state = checkpoint.restore(manager, state)
@@ -260,7 +263,9 @@ def train(
                 name: jax.make_array_from_process_local_data(split, rows)
                 for name, rows in batch.items()
             }
-            state, new = step_fn(state, params, batch)
+            arguments = (state, params, batch)
+            at_once = at_once or _group(step_fn, arguments, mesh)
+            state, new = step_fn(at_once)(*arguments)
             measured = measured.merge(new)
             # At most two steps are on the device: else the loop would read ahead of it
             # and wait for batches that nobody needs yet.
@@ -299,6 +304,19 @@ def train(
     if processes.is_first():
         shutil.rmtree(workdir / "latents", ignore_errors=True)  # of no more use
     return kept(state)
+
+
+def _group(program, arguments, mesh):
+    """Triplets that go through the networks together: as many as the memory holds."""
+    batch, devices = arguments[-1]["sketch"], mesh.shape["data"]
+    each = sum(rows.nbytes for rows in arguments[-1].values()) // devices
+    own = len(batch) // devices
+    return devices * machine.largest_fitting(
+        lambda count: program(devices * count).lower(*arguments).compile(),
+        [n for n in range(own, 0, -1) if own % n == 0],
+        lambda count: each,  # All of a batch is there, however it is cut.
+        processes.smallest(machine.free_bytes(mesh.local_devices)),
+    )
 
 
 def kept(state: TrainState) -> tuple[dict, int]:

@@ -172,7 +172,7 @@ def test_an_item_that_cannot_be_read_is_named(embedder, images):
 def test_without_a_number_what_fits_goes_through_together(
     tiny, prompts, images, monkeypatch
 ):
-    monkeypatch.setitem(machine.MOST, "cpu", 4)
+    monkeypatch.setattr(machine, "MOST_ON_CPU", 4)
     found = Embedder(tiny, prompts, RECIPE, 32)
     assert found.batch_size == 4 * jax.device_count()
     program = found._describe.lower(*found._arguments(32), modality="photo").compile()

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from sbir_jax.models import convolutions, norms, products
-from sbir_jax.models.attention import Attention
 from sbir_jax.models.convolutions import Conv
 from sbir_jax.models.layers import Resnet
 from sbir_jax.models.norms import GroupNorm
+from sbir_jax.models.transformer import Attention
 
 
 def normal(*shape):

@@ -14,7 +14,7 @@ def device(free, platform="gpu"):
     return types.SimpleNamespace(platform=platform, memory_stats=lambda: stats)
 
 
-def fitting(free, fixed, each, platform="gpu"):
+def fitting(free, fixed, each, counts=(32, 16, 8, 4, 2, 1)):
     """The number found, and those compiled, where a batch takes `fixed + n * each`."""
     asked = []
 
@@ -25,24 +25,34 @@ def fitting(free, fixed, each, platform="gpu"):
         )
         return types.SimpleNamespace(memory_analysis=lambda: found)
 
-    devices = [device(free, platform), device(2 * free, platform)]
-    return machine.images_at_a_time(program, 2, devices), asked
+    found = machine.largest_fitting(program, counts, lambda count: 2 * count, free)
+    return found, asked
 
 
 def test_what_fits_is_compiled_once():
-    most = machine.MOST_ELSEWHERE
-    assert fitting(10**9, 0, 100) == (most, [most])
-    most = machine.MOST["cpu"]
-    assert fitting(10**9, 0, 100, "cpu") == (most, [most])
+    assert fitting(10**9, 0, 100) == (32, [32])
+    assert fitting(10, 0, 100, [1]) == (1, [])
 
 
 def test_what_does_not_fit_is_estimated_and_checked():
-    # 80 % of 1,000 bytes hold eight images of 100.
+    # 80 % of 1,000 bytes hold eight things of 100.
     assert fitting(1000, 0, 100) == (8, [32, 8])
     assert fitting(999, 0, 100) == (4, [32, 4])
+    assert fitting(1000, 0, 100, [15, 5, 3, 1]) == (5, [15, 5])
     # A large share that does not shrink makes the first estimate too good.
     assert fitting(1000, 500, 50) == (4, [32, 8, 4])
     assert fitting(10, 0, 100) == (1, [32])
+
+
+def test_images_that_are_worth_while():
+    assert machine.image_counts(10**9, "gpu") == [32, 16, 8, 4, 2, 1]
+
+    def on_cpu(side):
+        return machine.image_counts(4 * 3 * side**2, "cpu")
+
+    assert on_cpu(64) == [8, 4, 2, 1]
+    assert on_cpu(256) == [2, 1]
+    assert on_cpu(512) == [1]
 
 
 def test_devices_without_memory_of_their_own_share_the_hosts(monkeypatch):

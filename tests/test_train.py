@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import EARLY
 
-from sbir_jax import data
+from sbir_jax import data, machine, sharding
 from sbir_jax.features import Recipe
 from sbir_jax.frozen import text_states
 from sbir_jax.prompts import PromptConfig, init_prompts
@@ -90,3 +90,45 @@ def test_batches_that_devices_and_groups_cannot_share_are_refused(
             score=None,
             at_once=at_once,
         )
+
+
+def test_a_batch_is_cut_where_the_memory_ends(
+    tiny, prompts, shapes_root, tmp_path, monkeypatch
+):
+    dataset = data.load(
+        "folder", str(shapes_root), unseen="gem,ring", cache_dir=str(tmp_path)
+    )
+    memory, chosen, fitting = {}, [], machine.largest_fitting
+
+    def spy(program, counts, handed, free):
+        for count in counts:
+            memory[count] = program(count).memory_analysis().temp_size_in_bytes
+        assert handed(1) == handed(4) == 3 * 4 * BATCH * 32 * 32 * 3
+        chosen.append(fitting(program, counts, handed, free))
+        return chosen[-1]
+
+    monkeypatch.setattr(machine, "largest_fitting", spy)
+
+    def learn(name):
+        (tmp_path / name).mkdir()
+        learned, _ = train(
+            tiny,
+            dataset,
+            prompts,
+            task="category",
+            recipe=RECIPE,
+            config=TrainConfig(steps=2, batch_size=BATCH),
+            image_size=32,
+            visual_scale=1.0,
+            workdir=tmp_path / name,
+            score=None,
+            mesh=sharding.make_mesh(devices=jax.local_devices()[:1]),
+        )
+        return learned
+
+    whole = learn("whole")
+    monkeypatch.setattr(machine, "free_bytes", lambda devices: int(1.2 * memory[4]))
+    cut = learn("cut")
+    assert list(memory) == [4, 2, 1]
+    assert chosen == [4, 2]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), whole, cut)

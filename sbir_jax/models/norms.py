@@ -46,8 +46,10 @@ def _group_mean(x, groups):
 
 
 def _written(x):
-    """x, computed once: XLA would fuse it into what follows and compute it again there,
-    keeping what it is computed from beside what the loops below read."""
+    """On CPU x is computed once: XLA would fuse it into what follows and compute it
+    again there, keeping what it is computed from beside what the loops below read."""
+    if jax.default_backend() != "cpu":
+        return x  # Elsewhere moving float32 costs more than the arithmetic.
     return jax.lax.optimization_barrier(x)
 
 

@@ -11,7 +11,6 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from sbir_jax.models.attention import Transformer
 from sbir_jax.models.configs import (
     DOWN_BLOCKS,
     UP_BLOCKS,
@@ -22,6 +21,7 @@ from sbir_jax.models.configs import (
 from sbir_jax.models.convolutions import Conv
 from sbir_jax.models.layers import Downsample, Resnet, Upsample
 from sbir_jax.models.norms import GroupNorm
+from sbir_jax.models.transformer import Transformer
 
 
 class Block(nn.Module):
