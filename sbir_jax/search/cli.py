@@ -196,6 +196,8 @@ def _add(args: argparse.Namespace) -> None:
 
 
 def _build(sources, out, embedder, exclude) -> None:
+    from tqdm import tqdm
+
     from sbir_jax.data import images
     from sbir_jax.search import shards
     from sbir_jax.search.build import build
@@ -203,11 +205,11 @@ def _build(sources, out, embedder, exclude) -> None:
     did = dataclasses.asdict(build(sources, out, embedder, exclude))
     seconds, total = did.pop("seconds"), did.pop("photos")
     waiting = did.pop("waiting_share")
-    rate = did["embedded"] / max(seconds, 1e-9)
+    rate = tqdm.format_sizeof(did["embedded"] / max(seconds, 1e-9))
     parts = [f"{n:,} {name}" for name, n in did.items() if n and name != "embedded"]
     line = f"{', '.join(parts) or 'nothing to do'} in {seconds:.1f} s"
     if did["embedded"]:
-        line += f" ({rate:.1f} photos/s, {waiting:.0%} waiting for files)"
+        line += f" ({rate} photos/s, {waiting:.0%} waiting for files)"
     print(f"{out}: {total:,} photos; {line}")
     if did["skipped"]:
         print(f"skipped files: {pathlib.Path(out) / 'skipped.csv'}")

@@ -295,10 +295,10 @@ def main() -> None:
     found = distribute(
         args.photos, args.out, make, args.workers, args.each, args.shard_rows
     )
-    rate = found.embedded / found.seconds
+    rate = tqdm.format_sizeof(found.embedded / found.seconds)
     print(
         f"{found.photos} photos in {args.out}, {found.skipped} skipped "
-        f"(skipped.csv); {found.embedded} embedded now, {rate:.1f} photos/s"
+        f"(skipped.csv); {found.embedded} embedded now, {rate} photos/s"
     )
 
 
