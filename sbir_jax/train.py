@@ -2,169 +2,24 @@
 
 import contextlib
 import dataclasses
-import functools
 import pathlib
 import shutil
 from collections.abc import Callable
 from typing import Any
 
-import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from clu import metrics as clu_metrics
-from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Float
+from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
-from sbir_jax import checkpoint, features, latents, machine, processes, sharding
+from sbir_jax import checkpoint, latents, machine, processes, sharding
 from sbir_jax.data import Dataset, triplets
 from sbir_jax.features import Recipe, Task
-from sbir_jax.losses import triplet_loss
 from sbir_jax.overlap import Waiting
-from sbir_jax.prompts import Modality, add_frame
 from sbir_jax.train_config import TrainConfig
+from sbir_jax.train_step import Best, Step, StepMetrics, TrainState, new_state
 from sbir_jax.weights import Backbone
 from sbir_jax.writer import MetricWriter
-
-
-@flax.struct.dataclass
-class Best:
-    """The prompts to keep: those of the best score on held-out seen classes."""
-
-    step: Any  # int32 scalar; 0 until something was scored
-    score: Any  # float32 scalar
-    prompts: Any
-
-
-@flax.struct.dataclass
-class TrainState:
-    """Everything here is saved and donated; nothing else is."""
-
-    step: Any  # int32 scalar
-    prompts: Any
-    opt_state: optax.OptState
-    best: Best
-
-
-@flax.struct.dataclass
-class StepMetrics(clu_metrics.Collection):
-    """Averages over the steps since the last line of the log."""
-
-    loss: clu_metrics.Average.from_output("loss")  # pyright: ignore
-    active: clu_metrics.Average.from_output("active")  # pyright: ignore
-    grad_norm: clu_metrics.Average.from_output("grad_norm")  # pyright: ignore
-
-
-def train_step(
-    state: TrainState,
-    params: dict,
-    batch: dict[str, Float[Array, "b _ _ _"]],
-    *,
-    backbone: Backbone,
-    recipe: Recipe,
-    config: TrainConfig,
-    visual_scale: float,
-    at_once: int,
-) -> tuple[TrainState, StepMetrics]:
-    """One update of the prompts on a batch of triplets.
-
-    The loss is a mean over triplets, so its gradient is that of their groups: memory
-    is what one group takes, however long the batch.
-
-    Args:
-      state: donated by the caller.
-      params: frozen weights, neither differentiated nor donated.
-      batch: "sketch", "positive" and "negative" images in [-1, 1]; their latents where
-        the config `reads_latents`.
-      at_once: triplets in a group; b is a multiple of it.
-    """
-    encoded = config.reads_latents(state.prompts)
-    shape = batch["sketch"].shape[1:]
-    shape = shape if encoded else backbone.latent_shape(shape[0])
-    # One fresh noise a step, shared by the batch as the bank is at inference (ours).
-    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-    noise = jax.random.normal(key, (1, *shape))
-
-    def loss_fn(prompts, group):
-        def framed(name: str, modality: Modality) -> Array:
-            if encoded:
-                return features.prompt_latents(
-                    prompts, group[name], modality, visual_scale
-                )
-            return add_frame(group[name], prompts["visual"][modality], visual_scale)
-
-        rows = jnp.concatenate([framed(*pair) for pair in triplets.MODALITY.items()])
-        if not encoded:
-            rows = features.encode_image(backbone, params, rows)
-        found = features.describe_latents(
-            backbone, params, rows, prompts["text"], noise, recipe
-        )
-        sketch, positive, negative = jnp.split(found, 3)
-        loss = triplet_loss(sketch, positive, negative, config.margin)
-        gap = jnp.sum(sketch * (positive - negative), axis=-1)
-        return loss, jnp.mean(gap < config.margin)
-
-    def cut(images):
-        # A group has rows from all over the batch, so that all devices work on each.
-        return images.reshape(at_once, -1, *images.shape[1:]).swapaxes(0, 1)
-
-    gradient = functools.partial(
-        jax.value_and_grad(loss_fn, has_aux=True), state.prompts
-    )
-    if at_once == len(batch["sketch"]):
-        # XLA's programs for CPU take a tenth longer inside of a loop.
-        (loss, active), grads = gradient(batch)
-    else:
-        found = jax.lax.map(gradient, jax.tree.map(cut, batch))
-        (loss, active), grads = jax.tree.map(lambda x: x.mean(axis=0), found)
-    updates, opt_state = config.optimiser().update(
-        grads, state.opt_state, state.prompts
-    )
-    moved: Any = optax.apply_updates(state.prompts, updates)
-    prompts = {
-        name: moved[name] if config.trains(name) else part
-        for name, part in state.prompts.items()
-    }
-    measured = StepMetrics.single_from_model_output(
-        loss=loss, active=active, grad_norm=optax.global_norm(grads)
-    )
-    state = dataclasses.replace(
-        state, step=state.step + 1, prompts=prompts, opt_state=opt_state
-    )
-    return state, measured
-
-
-def new_state(prompts: dict, config: TrainConfig) -> TrainState:
-    """Before the first step."""
-    zero = jnp.zeros((), jnp.int32)
-    best = Best(zero, jnp.float32(-jnp.inf), prompts)
-    return TrainState(zero, prompts, config.optimiser().init(prompts), best)
-
-
-def step_program(
-    backbone: Backbone,
-    recipe: Recipe,
-    config: TrainConfig,
-    visual_scale: float,
-    at_once: int,
-    out: NamedSharding | None = None,
-) -> Any:
-    """`train_step` of a state, the weights and a batch, jitted; the state is donated.
-
-    Args:
-      out: where the new state goes.
-    """
-    step = functools.partial(
-        train_step,
-        backbone=backbone,
-        recipe=recipe,
-        config=config,
-        visual_scale=visual_scale,
-        at_once=at_once,
-    )
-    return machine.jit(step, gradient=True, donate_argnums=0, out_shardings=out)
 
 
 def train(
@@ -213,12 +68,8 @@ def train(
     # Copies: the state is donated at every step, and the caller keeps its prompts.
     state = sharding.place_whole(new_state(prompts, config), mesh)
     params = sharding.place_frozen(backbone.params, mesh)
-
-    @functools.cache
-    def step_fn(group: int) -> Any:
-        whole = sharding.replicated(mesh)
-        return step_program(backbone, recipe, config, visual_scale, group, whole)
-
+    whole = sharding.replicated(mesh)
+    step_fn = Step(backbone, recipe, config, visual_scale, whole)
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.manager(workdir))
         state = checkpoint.restore(manager, state)
@@ -259,13 +110,17 @@ def train(
             disable=not processes.is_first(),
         )
         for step, batch in enumerate(bar, start=start):
-            batch = {
-                name: jax.make_array_from_process_local_data(split, rows)
-                for name, rows in batch.items()
-            }
-            arguments = (state, params, batch)
-            at_once = at_once or _group(step_fn, arguments, mesh)
-            state, new = step_fn(at_once)(*arguments)
+            at_once = at_once or _fitting(
+                step_fn, state, params, batch, image_size, split
+            )
+            groups = [
+                {
+                    name: jax.make_array_from_process_local_data(split, rows)
+                    for name, rows in group.items()
+                }
+                for group in _cut(batch, config.batch_size // at_once)
+            ]
+            state, new = step_fn(state, params, groups)
             measured = measured.merge(new)
             # At most two steps are on the device: else the loop would read ahead of it
             # and wait for batches that nobody needs yet.
@@ -306,17 +161,41 @@ def train(
     return kept(state)
 
 
-def _group(program, arguments, mesh):
-    """Triplets that go through the networks together: as many as the memory holds."""
-    batch, devices = arguments[-1]["sketch"], mesh.shape["data"]
-    each = sum(rows.nbytes for rows in arguments[-1].values()) // devices
-    own = len(batch) // devices
+def _fitting(step, state, params, batch, image_size, split):
+    """Triplets that go through the networks together: as many as are worth while and
+    the memory holds."""
+    devices, mine = split.mesh.shape["data"], split.mesh.local_devices
+    each = len(batch["sketch"]) * jax.process_count() // devices
+    images = machine.image_counts(4 * 3 * image_size**2, mine[0].platform)[0]
+
+    def program(count):
+        return step.compiled(
+            state,
+            params,
+            {
+                name: jax.ShapeDtypeStruct(
+                    (count * devices, *rows.shape[1:]), rows.dtype, sharding=split
+                )
+                for name, rows in batch.items()
+            },
+        )
+
+    counts = [
+        n for n in range(each, 0, -1) if each % n == 0 and len(batch) * n <= images
+    ]
+    rows = sum(rows.nbytes for rows in batch.values()) * jax.process_count() // devices
     return devices * machine.largest_fitting(
-        lambda count: program(devices * count).lower(*arguments).compile(),
-        [n for n in range(own, 0, -1) if own % n == 0],
-        lambda count: each,  # All of a batch is there, however it is cut.
-        processes.smallest(machine.free_bytes(mesh.local_devices)),
+        program,
+        counts or [1],
+        lambda count: rows,  # All of the batch is there, however it is cut.
+        processes.smallest(machine.free_bytes(mine)),
     )
+
+
+def _cut(batch, groups):
+    """The batch in groups of the same size."""
+    parts = {name: np.split(rows, groups) for name, rows in batch.items()}
+    return [{name: rows[i] for name, rows in parts.items()} for i in range(groups)]
 
 
 def kept(state: TrainState) -> tuple[dict, int]:

@@ -15,7 +15,7 @@ import pytest
 from absl import flags
 from conftest import EARLY
 
-from sbir_jax import checkpoint, experiment, train, weights
+from sbir_jax import checkpoint, experiment, train, train_step, weights
 from sbir_jax.config import Experiment, base
 from sbir_jax.embedder import Embedder
 from sbir_jax.frozen import PARTS, text_states
@@ -132,7 +132,7 @@ def test_running_again_only_scores_again(finished, make_config, monkeypatch):
         raise AssertionError("embedded or trained again")
 
     monkeypatch.setattr(Embedder, "embed_items", never)
-    monkeypatch.setattr(train, "train_step", never)
+    monkeypatch.setattr(train_step.Step, "__call__", never)
     again = experiment.run(Experiment.from_config(make_config()), workdir)
     assert again["results"] == summary["results"]
     assert (workdir / "metrics.jsonl").read_text() == lines
@@ -263,8 +263,8 @@ def test_another_backbone_is_refused(finished, make_config):
 
 
 def test_nan_loss_stops_before_it_is_saved(make_config, tmp_path, monkeypatch):
-    whole = train.triplet_loss
-    monkeypatch.setattr(train, "triplet_loss", lambda *a: whole(*a) * float("nan"))
+    whole = train_step.triplet_loss
+    monkeypatch.setattr(train_step, "triplet_loss", lambda *a: whole(*a) * float("nan"))
     with pytest.raises(FloatingPointError, match=r"loss is nan by step 1;.* Lower"):
         experiment.run(Experiment.from_config(make_config()), tmp_path)
     assert not list((tmp_path / "checkpoints").glob("[0-9]*"))

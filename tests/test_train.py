@@ -1,7 +1,5 @@
 """One training step, on its own."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +10,9 @@ from sbir_jax import data, machine, sharding
 from sbir_jax.features import Recipe
 from sbir_jax.frozen import text_states
 from sbir_jax.prompts import PromptConfig, init_prompts
-from sbir_jax.train import Best, TrainState, train, train_step
+from sbir_jax.train import train
 from sbir_jax.train_config import TrainConfig
+from sbir_jax.train_step import Step, new_state
 
 RECIPE = Recipe(EARLY)
 BATCH = 4
@@ -24,34 +23,22 @@ def prompts(tiny):
     return init_prompts(PromptConfig(), 32, text_states(tiny, [""])[0])
 
 
-def compiled_step(backbone, prompts, at_once):
-    """A step on four triplets, compiled for groups of `at_once`, and its arguments."""
+def test_a_step_over_groups_is_the_step_over_all_in_less_memory(tiny, prompts):
     config = TrainConfig(batch_size=BATCH, warmup=0.0)
-    zero = jnp.zeros((), jnp.int32)
-    best = Best(zero, jnp.float32(-jnp.inf), prompts)
-    state = TrainState(zero, prompts, config.optimiser().init(prompts), best)
+    step = Step(tiny, RECIPE, config, visual_scale=1.0)
     images = np.random.default_rng(0).uniform(-1, 1, (3, BATCH, 32, 32, 3))
     names = ("sketch", "positive", "negative")
-    batch = dict(zip(names, images.astype(np.float32), strict=True))
-    step = functools.partial(
-        train_step,
-        backbone=backbone,
-        recipe=RECIPE,
-        config=config,
-        visual_scale=1.0,
-        at_once=at_once,
-    )
-    arguments = (state, backbone.params, batch)
-    return jax.jit(step).lower(*arguments).compile(), arguments
-
-
-def test_a_step_over_groups_is_the_step_over_all_in_less_memory(tiny, prompts):
     found, held = {}, {}
     for at_once in (BATCH, 1):
-        step, arguments = compiled_step(tiny, prompts, at_once)
-        state, measured = step(*arguments)
+        groups = [
+            dict(zip(names, group, strict=True))
+            for group in np.split(images.astype(np.float32), BATCH // at_once, axis=1)
+        ]
+        state = jax.tree.map(jnp.copy, new_state(prompts, config))
+        compiled = step.compiled(state, tiny.params, groups[0])
+        held[at_once] = compiled.memory_analysis().temp_size_in_bytes
+        state, measured = step(state, tiny.params, groups)
         found[at_once] = {**measured.compute(), "moments": state.opt_state}
-        held[at_once] = step.memory_analysis().temp_size_in_bytes
     assert found[BATCH]["grad_norm"] > 0
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7),
@@ -127,8 +114,9 @@ def test_a_batch_is_cut_where_the_memory_ends(
         return learned
 
     whole = learn("whole")
-    monkeypatch.setattr(machine, "free_bytes", lambda devices: int(1.2 * memory[4]))
+    monkeypatch.setattr(machine, "free_bytes", lambda devices: int(1.2 * memory[2]))
     cut = learn("cut")
-    assert list(memory) == [4, 2, 1]
-    assert chosen == [4, 2]
+    # Four triplets would be twelve images, of which eight are worth while on CPU.
+    assert list(memory) == [2, 1]
+    assert chosen == [2, 1]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), whole, cut)

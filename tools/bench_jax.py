@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
-from sbir_jax import features, machine, train
+from sbir_jax import features, machine
 from sbir_jax.features import TAPS, Recipe
 from sbir_jax.frozen import PARTS
 from sbir_jax.models import winograd
 from sbir_jax.prompts import PromptConfig, init_prompts
 from sbir_jax.train_config import TrainConfig
+from sbir_jax.train_step import Step, new_state
 from sbir_jax.weights import load_backbone
 from tools.bench_common import (
     TIMESTEP,
@@ -101,17 +102,18 @@ class Side:
             # Back through every product once; frozen weights need no gradient.
             count *= 2
             step, state = self._train_step(case, recipe, given["context"])
-            batch = dict(
-                zip(
-                    ("sketch", "positive", "negative"),
-                    jnp.split(images, 3),
-                    strict=True,
-                )
+            # One triplet at a time, as training does for networks of this size.
+            triplets = jnp.split(
+                images.reshape(3, -1, *images.shape[1:]), case.batch, 1
             )
+            groups = [
+                dict(zip(("sketch", "positive", "negative"), triplet, strict=True))
+                for triplet in triplets
+            ]
             self._state = state
 
             def run():
-                self._state, measured = step(self._state, params, batch)
+                self._state, measured = step(self._state, params, groups)
                 jax.block_until_ready(self._state)
                 return measured.compute()["loss"]
         else:
@@ -135,9 +137,8 @@ class Side:
         prompts = init_prompts(PromptConfig(), case.size, jnp.asarray(text))
         config = TrainConfig(batch_size=case.batch)
         # Copies, since all of the state is donated.
-        state = jax.tree.map(jnp.copy, train.new_state(prompts, config))
-        step = train.step_program(self.backbone, recipe, config, 1.0, at_once=1)
-        return step, state
+        state = jax.tree.map(jnp.copy, new_state(prompts, config))
+        return Step(self.backbone, recipe, config, 1.0), state
 
     def run(self) -> dict[str, float]:
         return timed(self._run)

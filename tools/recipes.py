@@ -26,7 +26,15 @@ from absl import flags
 from tqdm.auto import tqdm
 
 from configs import toybox
-from sbir_jax import checkpoint, data, experiment, latents, machine, sharding, train
+from sbir_jax import (
+    checkpoint,
+    data,
+    experiment,
+    latents,
+    machine,
+    sharding,
+    train_step,
+)
 from sbir_jax.config import Experiment
 from sbir_jax.data import triplets
 from sbir_jax.embedder import Embedder
@@ -132,15 +140,13 @@ class Model:
             rows = np.zeros((TOGETHER, *self.latent), np.float32)
         batch = dict.fromkeys(triplets.MODALITY, rows)
         # Copies, since all of the state is donated.
-        state = jax.tree.map(np.array, train.new_state(self.prompts, config))
+        new = jax.tree.map(np.array, train_step.new_state(self.prompts, config))
         scale, params = self.setup.prompt.visual_scale, self.backbone.params
-        step = train.step_program(
-            self.backbone, self.setup.recipe, config, scale, TOGETHER
-        )
-        compiled = step.lower(state, params, batch).compile()
+        step = train_step.Step(self.backbone, self.setup.recipe, config, scale)
+        found = step.compiled(new, params, batch).memory_analysis()
         return (
-            lambda: jax.block_until_ready(compiled(state, params, batch)),
-            compiled.memory_analysis().temp_size_in_bytes,
+            lambda: jax.block_until_ready(step(new, params, [batch])),
+            found.temp_size_in_bytes,
         )
 
 
