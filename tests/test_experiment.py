@@ -15,7 +15,7 @@ import pytest
 from absl import flags
 from conftest import EARLY
 
-from sbir_jax import checkpoint, experiment, train, train_step, weights
+from sbir_jax import checkpoint, experiment, train_step, weights
 from sbir_jax.config import Experiment, base
 from sbir_jax.embedder import Embedder
 from sbir_jax.frozen import PARTS, text_states
