@@ -62,7 +62,7 @@ def train(
     if group % devices or config.batch_size % group:
         raise ValueError(
             f"triplets_at_once is {at_once}; give a divisor of train.batch_size "
-            f"({config.batch_size}), or 0 for all of it, and multiples of {devices} "
+            f"({config.batch_size}), or 0 for what fits, and multiples of {devices} "
             "for both, since so many devices share them"
         )
     # Copies: the state is donated at every step, and the caller keeps its prompts.

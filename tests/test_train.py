@@ -86,15 +86,23 @@ def test_a_batch_is_cut_where_the_memory_ends(
         "folder", str(shapes_root), unseen="gem,ring", cache_dir=str(tmp_path)
     )
     memory, chosen, fitting = {}, [], machine.largest_fitting
+    monkeypatch.setattr(machine, "MOST_ON_CPU", 16)
 
     def spy(program, counts, handed, free):
         for count in counts:
             memory[count] = program(count).memory_analysis().temp_size_in_bytes
-        assert handed(1) == handed(4) == 3 * 4 * BATCH * 32 * 32 * 3
+        assert handed(1) == handed(3) == 3 * 6 * 4 * 32 * 32 * 3
         chosen.append(fitting(program, counts, handed, free))
         return chosen[-1]
 
     monkeypatch.setattr(machine, "largest_fitting", spy)
+    groups, run = [], Step.__call__
+
+    def watched(self, state, params, batch):
+        groups.append([len(group["sketch"]) for group in batch])
+        return run(self, state, params, batch)
+
+    monkeypatch.setattr(Step, "__call__", watched)
 
     def learn(name):
         (tmp_path / name).mkdir()
@@ -104,7 +112,7 @@ def test_a_batch_is_cut_where_the_memory_ends(
             prompts,
             task="category",
             recipe=RECIPE,
-            config=TrainConfig(steps=2, batch_size=BATCH),
+            config=TrainConfig(steps=2, batch_size=6),
             image_size=32,
             visual_scale=1.0,
             workdir=tmp_path / name,
@@ -114,9 +122,10 @@ def test_a_batch_is_cut_where_the_memory_ends(
         return learned
 
     whole = learn("whole")
-    monkeypatch.setattr(machine, "free_bytes", lambda devices: int(1.2 * memory[2]))
+    monkeypatch.setattr(machine, "free_bytes", lambda devices: int(1.2 * memory[3]))
     cut = learn("cut")
-    # Four triplets would be twelve images, of which eight are worth while on CPU.
-    assert list(memory) == [2, 1]
-    assert chosen == [2, 1]
+    # Six triplets would be eighteen images, more than are worth while.
+    assert list(memory) == [3, 2, 1]
+    assert chosen == [3, 2]
+    assert groups == [[3, 3]] * 2 + [[2, 2, 2]] * 2
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), whole, cut)
