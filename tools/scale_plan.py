@@ -52,7 +52,7 @@ def rows(name: str, rate: float, price: float) -> list[str]:
             hours = photos / each / 3600
             days = hours / devices / 24
             lines.append(
-                f"| {photos:,} | {name} | {copies} | {each:,.0f} | {hours:,.0f} "
+                f"| {photos:,} | {name} | {copies} | {each:,.3g} | {hours:,.0f} "
                 f"| {devices} | {days:,.2f} | {hours * price:,.0f} |"
             )
     return lines
