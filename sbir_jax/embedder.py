@@ -132,7 +132,7 @@ class Embedder:
         image, devices = 4 * 3 * self.size**2, self._mesh.local_devices
         return self._groups * machine.largest_fitting(
             program,
-            machine.image_counts(image, devices[0].platform),
+            machine.image_counts(self.size, devices[0].platform),
             lambda count: count * image,
             machine.free_bytes(devices),
         )

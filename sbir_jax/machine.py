@@ -12,8 +12,8 @@ DTYPES = ("float32", "bfloat16")
 # Images at a time, for each device: from here on the rate does not grow.
 MOST = 32
 # On CPU it even falls, when what is computed leaves the cache: 8 images at most, and 2
-# of 256 px, of 4 bytes a value (measured, docs/performance.md).
-MOST_ON_CPU, BYTES_ON_CPU = 8, 2 * 4 * 3 * 256**2
+# of 256 px (measured, docs/performance.md).
+MOST_ON_CPU, PIXELS_ON_CPU = 8, 2 * 256**2
 # Of the free memory; the rest is for what the compiler does not count.
 SHARE = 0.8
 
@@ -116,13 +116,10 @@ def largest_fitting(
     return counts[0]
 
 
-def image_counts(image: int, platform: str) -> list[int]:
-    """Images at a time that are worth while, powers of two, the largest first.
-
-    Args:
-      image: bytes of one as it is handed in, float32.
-    """
+def image_counts(size: int, platform: str) -> list[int]:
+    """Images of `size` px that are worth while at a time: powers of two, the largest
+    first."""
     most = MOST
     if platform == "cpu":
-        most = max(1, min(MOST_ON_CPU, BYTES_ON_CPU // image))
+        most = max(1, min(MOST_ON_CPU, PIXELS_ON_CPU // size**2))
     return [2**i for i in reversed(range(most.bit_length()))]

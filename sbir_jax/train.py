@@ -166,7 +166,7 @@ def _fitting(step, state, params, batch, image_size, split):
     the memory holds."""
     devices, mine = split.mesh.shape["data"], split.mesh.local_devices
     each = len(batch["sketch"]) * jax.process_count() // devices
-    images = machine.image_counts(4 * 3 * image_size**2, mine[0].platform)[0]
+    images = machine.image_counts(image_size, mine[0].platform)[0]
 
     def program(count):
         return step.compiled(
