@@ -6,10 +6,10 @@ from typing import Any, get_args
 
 import ml_collections
 
+from sbir_jax.adapters.prompts import PromptConfig
 from sbir_jax.features import TAPS, Recipe, Task
-from sbir_jax.prompts import PromptConfig
+from sbir_jax.text_queries import SHARE
 from sbir_jax.train_config import TrainConfig
-from sbir_jax.words import SHARE
 
 
 @dataclasses.dataclass(frozen=True)

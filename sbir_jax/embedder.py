@@ -21,13 +21,14 @@ from jaxtyping import Array, Float
 from PIL import Image
 from tqdm.auto import tqdm
 
-from sbir_jax import checkpoint, features, machine, processes, sharding, words
+from sbir_jax import features, text_queries
+from sbir_jax.adapters.prompts import MODALITIES, Modality, PromptConfig, init_prompts
+from sbir_jax.backbones.frozen import lasting_name, load_frozen, load_whole, text_states
+from sbir_jax.backbones.loading import Backbone, random_backbone
 from sbir_jax.data import images as images_lib
 from sbir_jax.features import Recipe, Task
-from sbir_jax.frozen import lasting_name, load_frozen, load_whole, text_states
-from sbir_jax.overlap import Waiting, one_in_flight, read_ahead
-from sbir_jax.prompts import MODALITIES, Modality, PromptConfig, init_prompts
-from sbir_jax.weights import Backbone, random_backbone
+from sbir_jax.runtime import checkpoint, hardware, multiprocess, sharding
+from sbir_jax.runtime.prefetch import Waiting, one_in_flight, read_ahead
 
 
 def _source(image):
@@ -94,7 +95,7 @@ class Embedder:
         self._batch_sharding = sharding.batch_sharding(mesh)
         self._noise = features.noise_bank(recipe, backbone.latent_shape(size))
 
-        @functools.partial(machine.jit, static_argnames="modality")
+        @functools.partial(hardware.jit, static_argnames="modality")
         def describe(params, prompts, noise, images, context, modality):
             given = params, prompts, images, modality, noise, recipe
             return features.describe(backbone, *given, context, visual_scale)
@@ -130,11 +131,11 @@ class Embedder:
             return self._describe.lower(*shapes, modality="photo").compile()
 
         image, devices = 4 * 3 * self.size**2, self._mesh.local_devices
-        return self._groups * machine.largest_fitting(
+        return self._groups * hardware.largest_fitting(
             program,
-            machine.image_counts(self.size, devices[0].platform),
+            hardware.image_counts(self.size, devices[0].platform),
             lambda count: count * image,
-            machine.free_bytes(devices),
+            hardware.free_bytes(devices),
         )
 
     @classmethod
@@ -273,11 +274,14 @@ class Embedder:
 
         The whole backbone is loaded at the first call.
         """
-        return words.embed(self, self._whole(), texts)
+        return text_queries.embed(self, self._whole(), texts)
 
     def context(self, texts: Sequence[str], share: float) -> Float[np.ndarray, "b n d"]:
         """Text states of words, mixed with the text prompt; see `embed`."""
-        learned, share = np.asarray(self.prompts["text"]), words.check_share(share)
+        learned, share = (
+            np.asarray(self.prompts["text"]),
+            text_queries.check_share(share),
+        )
         states = np.asarray(text_states(self.backbone, texts))
         return share * states + (1 - share) * learned
 
@@ -332,7 +336,7 @@ class Embedder:
         Args:
           texts: words beside each, as in `embed`.
         """
-        mine = processes.share(len(indices))
+        mine = multiprocess.share(len(indices))
         starts = range(mine.start, mine.stop, self.batch_size)
         parts = [slice(i, min(i + self.batch_size, mine.stop)) for i in starts]
         pixels = read_ahead(lambda rows: items.images(indices[rows], self.size), parts)
@@ -346,11 +350,11 @@ class Embedder:
             total=mine.stop - mine.start,
             desc=f"embed {modality}",
             unit="image",
-            disable=not processes.is_first(),
+            disable=not multiprocess.is_first(),
         )
         with bar, self.waiting:
             for found in one_in_flight(map(start, parts, self.waiting(pixels))):
                 out.append(found)
                 bar.set_postfix_str(f"waiting {self.waiting.share:.0%}", refresh=False)
                 bar.update(len(found))
-        return processes.join(np.concatenate(out), len(indices))
+        return multiprocess.join(np.concatenate(out), len(indices))

@@ -15,26 +15,18 @@ import numpy as np
 from absl import logging
 from clu import parameter_overview
 
-from sbir_jax import (
-    checkpoint,
-    data,
-    evaluate,
-    features,
-    literature,
-    metrics,
-    processes,
-    report,
-    scoring,
-    sharding,
-    weights,
-    writer,
-)
+from sbir_jax import data, features
+from sbir_jax.adapters.prompts import init_prompts
+from sbir_jax.backbones import loading
+from sbir_jax.backbones.frozen import load_frozen, text_states
 from sbir_jax.config import Experiment
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
-from sbir_jax.frozen import load_frozen, text_states
-from sbir_jax.overlap import Waiting
-from sbir_jax.prompts import init_prompts
+from sbir_jax.metrics import ranking
+from sbir_jax.report import literature, writing
+from sbir_jax.runtime import checkpoint, metric_writer, multiprocess, sharding
+from sbir_jax.runtime.prefetch import Waiting
+from sbir_jax.tasks.retrieval import descriptor_cache, evaluation
 from sbir_jax.train import train
 
 SHEET = 24  # queries shown in the report
@@ -53,7 +45,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
       them.
     """
     begin = time.perf_counter()
-    with processes.first_goes_ahead():
+    with multiprocess.first_goes_ahead():
         dataset = data.load(**setup.data)
     dataset = dataset.hold_out(setup.val_classes, setup.train.seed)
     local = sharding.make_mesh(setup.model_shards, jax.local_devices())
@@ -61,7 +53,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     where, taps = setup.backbone, setup.recipe.taps
     backbone = load_frozen(where, taps, local, dtype, setup.encoder)
     if setup.random_weights:
-        backbone = weights.random_backbone(backbone, seed=setup.train.seed)
+        backbone = loading.random_backbone(backbone, seed=setup.train.seed)
     size = setup.image_size or backbone.image_size
     dtype = np.dtype(backbone.unet.dtype).name
     setup = dataclasses.replace(setup, image_size=size, dtype=dtype)
@@ -107,23 +99,23 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     trained = time.perf_counter()
 
     score, out = setup.score, workdir / setup.score.folder
-    scored_set, unseen = scoring.scored_on(score, dataset, setup.task)
-    protocol = evaluate.make_protocol(
+    scored_set, unseen = descriptor_cache.scored_on(score, dataset, setup.task)
+    protocol = evaluation.make_protocol(
         scored_set, unseen, setup.task, score.cutoffs, score.generalised
     )
-    beside = scoring.words_beside(score, scored_set, protocol)
+    beside = descriptor_cache.words_beside(score, scored_set, protocol)
     results, rankings, per_class = [], {}, {}
     frozen = embedder(setup.recipe)
     models = {"frozen": frozen, "learned": frozen.with_prompts(learned)}
     for name, model in models.items():
-        queries, gallery = scoring.cached_embed(
+        queries, gallery = descriptor_cache.cached_embed(
             model, scored_set, protocol, out / "features", name, beside
         )
-        rankings[name] = evaluate.similarity(queries, gallery)
-        found, classes = evaluate.score(protocol, rankings[name])
+        rankings[name] = evaluation.similarity(queries, gallery)
+        found, classes = evaluation.score(protocol, rankings[name])
         results.append({"name": name, "metrics": found})
         per_class[name] = {scored_set.classes[i]: v for i, v in classes.items()}
-    results.append({"name": "chance", "metrics": evaluate.chance(protocol)})
+    results.append({"name": "chance", "metrics": evaluation.chance(protocol)})
     scored = time.perf_counter()
 
     kept = f"The prompts are those of step {kept_step} of {setup.train.steps}"
@@ -135,7 +127,7 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         "trained_on": dataset.name,
         "protocol": {
             **protocol.summary(),
-            "rule": evaluate.GENERALISED[score.generalised],
+            "rule": evaluation.GENERALISED[score.generalised],
             "words": f"{score.words} as {score.words_as}, share {score.text_share:g}"
             if beside
             else "none",
@@ -143,8 +135,8 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         "primary": protocol.primary,
         "results": results,
         "definitions": {
-            **{name: metrics.definition(name) for name in results[0]["metrics"]},
-            "where": metrics.NOTATION,
+            **{name: ranking.definition(name) for name in results[0]["metrics"]},
+            "where": ranking.NOTATION,
         },
         "per_class": per_class,
         "kept_step": kept_step,
@@ -165,12 +157,12 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         "config": resolved,
         "notes": [*scored_set.notes, kept],
     }
-    if processes.is_first():
+    if multiprocess.is_first():
         shown = sheet(scored_set, protocol, rankings)
-        report.write_report(out, summary, shown, writer.read(workdir))
+        writing.write_report(out, summary, shown, metric_writer.read(workdir))
         table = literature.table(summary).encode()
-        report.replace_together(out, {"literature.md": table})
-    processes.barrier("report")
+        writing.replace_together(out, {"literature.md": table})
+    multiprocess.barrier("report")
     return summary
 
 
@@ -188,13 +180,13 @@ def validator(
     """Scores prompts on the held-out seen classes; None where there are none."""
     if not dataset.val:
         return None
-    protocol = evaluate.subsample(
-        evaluate.make_protocol(dataset, dataset.val, task), VAL_LIMIT
+    protocol = evaluation.subsample(
+        evaluation.make_protocol(dataset, dataset.val, task), VAL_LIMIT
     )
 
     def validate(prompts: dict) -> dict[str, float]:
-        found = scoring.embed(model.with_prompts(prompts), dataset, protocol)
-        figures, _ = evaluate.score(protocol, evaluate.similarity(*found))
+        found = descriptor_cache.embed(model.with_prompts(prompts), dataset, protocol)
+        figures, _ = evaluation.score(protocol, evaluation.similarity(*found))
         return {protocol.primary: figures[protocol.primary]}
 
     return validate
@@ -202,16 +194,16 @@ def validator(
 
 def sheet(
     dataset: data.Dataset,
-    protocol: evaluate.Protocol,
-    rankings: dict[str, evaluate.ScoreRows],
-) -> list[report.Ranking]:
+    protocol: evaluation.Protocol,
+    rankings: dict[str, evaluation.ScoreRows],
+) -> list[writing.Ranking]:
     """Queries for the report, as many of each class as fit, with their first photos."""
     order = np.lexsort((np.arange(len(protocol.queries)), protocol.query_labels))
     spread = np.linspace(0, len(order) - 1, min(SHEET, len(order)))
     picks = [int(query) for query in order[spread.astype(int)]]
     queries = dataset.sketches.pixels(protocol.queries[picks], SHEET_PIXELS)
     tops = {
-        name: evaluate.top(protocol, score_rows, picks, SHOWN)
+        name: evaluation.top(protocol, score_rows, picks, SHOWN)
         for name, score_rows in rankings.items()
     }
     shown = []
@@ -223,7 +215,7 @@ def sheet(
             scores = score_rows(slice(query, query + 1))[0, top]
             photos = dataset.photos.pixels(protocol.gallery[top], SHEET_PIXELS)
             hits[name] = [
-                report.Hit(
+                writing.Hit(
                     photo,
                     dataset.classes[protocol.gallery_labels[position]],
                     bool(right[position]),
@@ -232,5 +224,5 @@ def sheet(
                 for photo, position, score in zip(photos, top, scores, strict=True)
             ]
         label = dataset.classes[protocol.query_labels[query]]
-        shown.append(report.Ranking(image, label, hits))
+        shown.append(writing.Ranking(image, label, hits))
     return shown

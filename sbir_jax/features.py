@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from sbir_jax import diffusion
+from sbir_jax.adapters.prompts import Modality, add_frame
+from sbir_jax.backbones.loading import Backbone
+from sbir_jax.diffusion import noise_schedule
 from sbir_jax.models.clip_text import CLIPText
-from sbir_jax.prompts import Modality, add_frame
-from sbir_jax.weights import Backbone
 
 Task = Literal["category", "fine_grained"]
 
@@ -139,7 +139,7 @@ def decoder_maps(
     """
     b, k = len(latents), len(noise)
     timestep = recipe.timestep if timestep is None else timestep
-    noised = diffusion.add_noise(
+    noised = noise_schedule.add_noise(
         backbone.schedule,
         jnp.repeat(latents, k, axis=0),
         jnp.tile(noise, (b, 1, 1, 1)).astype(latents.dtype),

@@ -27,13 +27,15 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    from sbir_jax import config, experiment, literature, machine, processes
+    from sbir_jax import config, experiment
+    from sbir_jax.report import literature
+    from sbir_jax.runtime import hardware, multiprocess
 
-    machine.keep_programs()
+    hardware.keep_programs()
 
     workdir = pathlib.Path(FLAGS.workdir)
     try:
-        processes.start(FLAGS.distributed)
+        multiprocess.start(FLAGS.distributed)
         setup = config.Experiment.from_config(FLAGS.config)
         command = shlex.join(["python", "-m", "sbir_jax.main", *sys.argv[1:]])
         summary = experiment.run(setup, workdir, command)
@@ -42,7 +44,7 @@ def main(argv: list[str]) -> None:
         if FLAGS.verbosity > 0:
             raise
         sys.exit(f"\n{type(error).__name__}: {error}")
-    if not processes.is_first():
+    if not multiprocess.is_first():
         return
     print(literature.table(summary))
     primary = summary["primary"]

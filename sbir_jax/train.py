@@ -12,14 +12,21 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
-from sbir_jax import checkpoint, latents, machine, processes, sharding
+from sbir_jax.backbones.loading import Backbone
 from sbir_jax.data import Dataset, triplets
 from sbir_jax.features import Recipe, Task
-from sbir_jax.overlap import Waiting
+from sbir_jax.runtime import checkpoint, hardware, multiprocess, sharding
+from sbir_jax.runtime.metric_writer import MetricWriter
+from sbir_jax.runtime.prefetch import Waiting
+from sbir_jax.tasks.retrieval import latent_cache
+from sbir_jax.tasks.retrieval.train_step import (
+    Best,
+    Step,
+    StepMetrics,
+    TrainState,
+    new_state,
+)
 from sbir_jax.train_config import TrainConfig
-from sbir_jax.train_step import Best, Step, StepMetrics, TrainState, new_state
-from sbir_jax.weights import Backbone
-from sbir_jax.writer import MetricWriter
 
 
 def train(
@@ -88,7 +95,7 @@ def train(
         }
         read = None
         if config.reads_latents(prompts):
-            read = latents.reader(
+            read = latent_cache.reader(
                 backbone,
                 prompts,
                 visual_scale,
@@ -107,7 +114,7 @@ def train(
             desc="train",
             initial=start,
             total=config.steps,
-            disable=not processes.is_first(),
+            disable=not multiprocess.is_first(),
         )
         for step, batch in enumerate(bar, start=start):
             at_once = at_once or _fitting(
@@ -156,7 +163,7 @@ def train(
             if save:
                 checkpoint.save(manager, step + 1, state)
         manager.wait_until_finished()
-    if processes.is_first():
+    if multiprocess.is_first():
         shutil.rmtree(workdir / "latents", ignore_errors=True)  # of no more use
     return kept(state)
 
@@ -166,7 +173,7 @@ def _fitting(step, state, params, batch, image_size, split):
     the memory holds."""
     devices, mine = split.mesh.shape["data"], split.mesh.local_devices
     each = len(batch["sketch"]) * jax.process_count() // devices
-    images = machine.image_counts(image_size, mine[0].platform)[0]
+    images = hardware.image_counts(image_size, mine[0].platform)[0]
 
     def program(count):
         return step.compiled(
@@ -184,11 +191,11 @@ def _fitting(step, state, params, batch, image_size, split):
         n for n in range(each, 0, -1) if each % n == 0 and len(batch) * n <= images
     ]
     rows = sum(rows.nbytes for rows in batch.values()) * jax.process_count() // devices
-    return devices * machine.largest_fitting(
+    return devices * hardware.largest_fitting(
         program,
         counts or [1],
         lambda count: rows,  # All of the batch is there, however it is cut.
-        processes.smallest(machine.free_bytes(mine)),
+        multiprocess.smallest(hardware.free_bytes(mine)),
     )
 
 

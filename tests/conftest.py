@@ -70,7 +70,7 @@ TINY = {
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """A whole diffusion model of a few thousand random weights, for 32 px images."""
-    from sbir_jax import weights
+    from sbir_jax.backbones import loading
     from tools.toybox_tokenizer import make_tokenizer
 
     root = tmp_path_factory.mktemp("tiny")
@@ -82,12 +82,12 @@ def tiny_folder(tmp_path_factory):
         "pad_token_id": size - 1,
     }
     configs = {**TINY, "text_encoder": {**TINY["text_encoder"], **text}}
-    names, networks = ("unet", "vae", "text_encoder"), weights.build_networks(configs)
+    names, networks = ("unet", "vae", "text_encoder"), loading.build_networks(configs)
     params = {
-        name: weights.init_params(network, jax.random.key(i))
+        name: loading.init_params(network, jax.random.key(i))
         for i, (name, network) in enumerate(zip(names, networks, strict=True))
     }
-    weights.save_diffusers(
+    loading.save_diffusers(
         root / "model", configs, params, tokenizer=root / "tokenizer"
     )
     return root / "model"
@@ -96,8 +96,8 @@ def tiny_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny(tiny_folder):
     """The tiny model as every descriptor needs it: no decoder."""
-    from sbir_jax.frozen import PARTS
-    from sbir_jax.weights import load_backbone
+    from sbir_jax.backbones.frozen import PARTS
+    from sbir_jax.backbones.loading import load_backbone
 
     return load_backbone(tiny_folder, parts=PARTS)
 

@@ -11,11 +11,12 @@ import pytest
 from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import NamedSharding, PartitionSpec
 
-from sbir_jax import features, sharding
+from sbir_jax import features
+from sbir_jax.backbones.loading import load_backbone
 from sbir_jax.features import TAPS, Recipe
-from sbir_jax.models import attention
-from sbir_jax.models.attention import attend, attend_with_map
-from sbir_jax.weights import load_backbone
+from sbir_jax.models.kernels import attention
+from sbir_jax.models.kernels.attention import attend, attend_with_map
+from sbir_jax.runtime import sharding
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
 

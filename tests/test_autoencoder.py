@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sbir_jax.backbones.loading import init_params
 from sbir_jax.models.autoencoder import Autoencoder
 from sbir_jax.models.configs import AutoencoderConfig
-from sbir_jax.weights import init_params
 
 # The config.json of Stable Diffusion 1.5's autoencoder as published.
 SD1 = {

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sbir_jax.models import winograd
-from sbir_jax.models.convolutions import Conv
-from sbir_jax.weights import load_backbone
+from sbir_jax.backbones.loading import load_backbone
+from sbir_jax.models.kernels import winograd
+from sbir_jax.models.kernels.convolutions import Conv
 from tools import bench, bench_weights
 from tools.bench_common import Case, inputs, timed
 from tools.bench_jax import operations

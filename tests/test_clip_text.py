@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sbir_jax.backbones.loading import init_params
 from sbir_jax.models.clip_text import CLIPText
 from sbir_jax.models.configs import CLIPTextConfig
-from sbir_jax.weights import init_params
 
 # The config.json of Stable Diffusion 1.5's text encoder as published, and of 2.1's.
 SD1 = {

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from sbir_jax import diffusers_files
-from sbir_jax.weights import load_backbone
+from sbir_jax.backbones import diffusers_files
+from sbir_jax.backbones.loading import load_backbone
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
 UNET = "unet/diffusion_pytorch_model.safetensors"

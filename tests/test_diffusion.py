@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sbir_jax import diffusion
-from sbir_jax.diffusion import NoiseSchedule
+from sbir_jax.diffusion import noise_schedule
+from sbir_jax.diffusion.noise_schedule import NoiseSchedule
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "golden" / "schedules.npz"
 SCALED = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -49,8 +49,8 @@ def test_levels_and_noising_are_those_of_diffusers(name):
     expected = recorded[f"{name}/alphas_cumprod"]
     np.testing.assert_allclose(schedule.alphas_cumprod, expected, rtol=5e-5, atol=1e-9)
     inputs = schedule, recorded["latents"], recorded["noise"], recorded["t"]
-    near(diffusion.add_noise(*inputs), recorded[f"{name}/noised"])
-    near(diffusion.velocity(*inputs), recorded[f"{name}/velocity"])
+    near(noise_schedule.add_noise(*inputs), recorded[f"{name}/noised"])
+    near(noise_schedule.velocity(*inputs), recorded[f"{name}/velocity"])
 
 
 @pytest.mark.parametrize("name", ["scaled", "cosine", "v", "zero_snr"])
@@ -61,7 +61,7 @@ def test_ddim_is_that_of_diffusers(name):
     def predict(latents, t):
         return jnp.tanh(latents + t / 1000)
 
-    sample = jax.jit(lambda x: diffusion.ddim_sample(predict, schedule, x, 10))
+    sample = jax.jit(lambda x: noise_schedule.ddim_sample(predict, schedule, x, 10))
     # Near t = 999 the cosine schedule divides by 5e-5: rounding grows with it.
     limit = 2e-3 if name == "cosine" else 1e-4
     near(sample(golden()["noise"]), golden()[f"{name}/sampled"], limit)
@@ -71,35 +71,35 @@ def test_ddim_is_that_of_diffusers(name):
 def test_predictions_lead_back_to_image_and_noise(name):
     schedule = NoiseSchedule.from_json(SCHEDULES[name])
     x, noise, t = (golden()[k] for k in ("latents", "noise", "t"))
-    noised = diffusion.add_noise(schedule, x, noise, t)
+    noised = noise_schedule.add_noise(schedule, x, noise, t)
     said = noise
     if name == "v":
-        said = diffusion.velocity(schedule, x, noise, t)
-    near(diffusion.predict_clean(schedule, noised, said, t), x)
-    near(diffusion.predict_noise(schedule, noised, said, t), noise)
+        said = noise_schedule.velocity(schedule, x, noise, t)
+    near(noise_schedule.predict_clean(schedule, noised, said, t), x)
+    near(noise_schedule.predict_noise(schedule, noised, said, t), noise)
 
 
 def test_a_perfect_prediction_is_sampled_exactly():
     """Whatever the steps, DDIM returns the image that the predictions point to."""
     schedule = NoiseSchedule.from_json(SCHEDULES["v"])
     x, noise = normal(2, 1, 2, 2, 4)
-    start = diffusion.add_noise(schedule, x, noise, 999)
+    start = noise_schedule.add_noise(schedule, x, noise, 999)
 
     def predict(latents, t):
-        return diffusion.velocity(schedule, x, noise, t)
+        return noise_schedule.velocity(schedule, x, noise, t)
 
     for steps in (1, 3, 1000):
-        near(diffusion.ddim_sample(predict, schedule, start, steps), x, 1e-3)
+        near(noise_schedule.ddim_sample(predict, schedule, start, steps), x, 1e-3)
 
 
 def test_one_timestep_or_one_each():
     schedule = NoiseSchedule.from_json(SCALED)
     x, noise = normal(2, 3, 2, 2, 4)
-    one = diffusion.add_noise(schedule, x, noise, 261)
-    each = diffusion.add_noise(schedule, x, noise, jnp.array([261, 261, 261]))
+    one = noise_schedule.add_noise(schedule, x, noise, 261)
+    each = noise_schedule.add_noise(schedule, x, noise, jnp.array([261, 261, 261]))
     np.testing.assert_array_equal(one, each)
     half = x.astype(jnp.bfloat16)
-    assert diffusion.add_noise(schedule, half, noise, 261).dtype == jnp.bfloat16
+    assert noise_schedule.add_noise(schedule, half, noise, 261).dtype == jnp.bfloat16
 
 
 def test_guidance():
@@ -114,15 +114,17 @@ def test_guidance():
 
     for scale in (0.0, 1.0, 7.5):
         expected = alone(empty) + scale * (alone(context) - alone(empty))
-        near(diffusion.guided(predict, context, empty, scale)(x, 3), expected, 1e-5)
+        near(
+            noise_schedule.guided(predict, context, empty, scale)(x, 3), expected, 1e-5
+        )
 
 
 def test_a_schedule_is_a_pytree():
     schedule = NoiseSchedule.from_json(SCALED)
     assert schedule.timesteps == 1000 and len(jax.tree.leaves(schedule)) == 1
     x = jnp.ones((1, 1, 1, 1))
-    inside = jax.jit(diffusion.add_noise)(schedule, x, x, jnp.int32(500))
-    near(inside, diffusion.add_noise(schedule, x, x, 500), 1e-6)
+    inside = jax.jit(noise_schedule.add_noise)(schedule, x, x, jnp.int32(500))
+    near(inside, noise_schedule.add_noise(schedule, x, x, 500), 1e-6)
 
 
 @pytest.mark.parametrize("t", [-1, 1000, jnp.array([0, 1000])])
@@ -130,17 +132,17 @@ def test_a_timestep_outside_of_the_schedule(t):
     schedule = NoiseSchedule.from_json(SCALED)
     x = jnp.zeros((2, 1, 1, 1))
     with pytest.raises(ValueError, match=r"outside of 0\.\.999"):
-        diffusion.add_noise(schedule, x, x, t)
+        noise_schedule.add_noise(schedule, x, x, t)
 
 
 def test_wrong_numbers_of_timesteps_and_steps():
     schedule = NoiseSchedule.from_json(SCALED)
     x = jnp.zeros((2, 1, 1, 1))
     with pytest.raises(ValueError, match=r"t has shape \(3,\)"):
-        diffusion.add_noise(schedule, x, x, jnp.zeros(3, int))
+        noise_schedule.add_noise(schedule, x, x, jnp.zeros(3, int))
     for steps in (0, 1001):
         with pytest.raises(ValueError, match=f"steps={steps} is outside"):
-            diffusion.ddim_sample(lambda x, t: x, schedule, x, steps)
+            noise_schedule.ddim_sample(lambda x, t: x, schedule, x, steps)
 
 
 @pytest.mark.parametrize(

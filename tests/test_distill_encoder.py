@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from sbir_jax.backbones.loading import load_backbone
 from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
-from sbir_jax.weights import load_backbone
 from tools import distill_encoder, pretrain_toybox
 from tools.distill_encoder import Recipe, borders, explained, framed
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from conftest import EARLY
 
-from sbir_jax import checkpoint, processes
 from sbir_jax.embedder import Embedder
+from sbir_jax.runtime import checkpoint, multiprocess
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 
@@ -63,13 +63,13 @@ def runs(tiny_folder, shapes_root, tmp_path_factory):
         port = free.getsockname()[1]
     given = tiny_folder, shapes_root
     hows = [f"localhost:{port},2,{i}" for i in range(2)]
-    processes = [start(root / "two", *given, how) for how in hows]
+    multiprocess = [start(root / "two", *given, how) for how in hows]
     try:
-        assert [p.wait(timeout=600) for p in processes] == [0, 0], errors(root)
-        processes.append(start(root / "one", *given))
-        assert processes[-1].wait(timeout=600) == 0, errors(root)
+        assert [p.wait(timeout=600) for p in multiprocess] == [0, 0], errors(root)
+        multiprocess.append(start(root / "one", *given))
+        assert multiprocess[-1].wait(timeout=600) == 0, errors(root)
     finally:
-        for process in processes:
+        for process in multiprocess:
             process.kill()
     printed = [(root / f"two,{i}.out").read_text() for i in range(2)]
     return root / "one", root / "two", printed
@@ -118,13 +118,13 @@ def test_the_first_process_alone_reports(runs):
 
 
 def test_the_first_processs_word_is_needed_for_one_only():
-    assert processes.is_first() and processes.share(7) == slice(0, 7)
-    assert processes.as_first_says(True) and not processes.as_first_says(False)
+    assert multiprocess.is_first() and multiprocess.share(7) == slice(0, 7)
+    assert multiprocess.as_first_says(True) and not multiprocess.as_first_says(False)
     rows = np.ones((3, 2))
-    assert processes.join(rows, 3) is rows
+    assert multiprocess.join(rows, 3) is rows
 
 
 @pytest.mark.parametrize("how", ["yes", "host:1,2", "host:1,2,2", "host,2,0"])
 def test_impossible_ways_to_start_are_refused(how):
     with pytest.raises(ValueError, match="HOST:PORT,PROCESSES,INDEX"):
-        processes.start(how)
+        multiprocess.start(how)

@@ -10,15 +10,15 @@ import pytest
 from conftest import EARLY
 from PIL import Image
 
-from sbir_jax import machine
+from sbir_jax.adapters.prompts import PromptConfig, init_prompts
+from sbir_jax.backbones.frozen import load_frozen, text_states
 from sbir_jax.data import BadImage
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
-from sbir_jax.frozen import load_frozen, text_states
-from sbir_jax.overlap import Waiting
-from sbir_jax.prompts import PromptConfig, init_prompts
+from sbir_jax.runtime import hardware
+from sbir_jax.runtime.prefetch import Waiting
+from sbir_jax.runtime.sharding import make_mesh
 from sbir_jax.search.model import make_embedder
-from sbir_jax.sharding import make_mesh
 
 RECIPE = Recipe(EARLY, copies=2)
 
@@ -172,14 +172,14 @@ def test_an_item_that_cannot_be_read_is_named(embedder, images):
 def test_without_a_number_what_fits_goes_through_together(
     tiny, prompts, images, monkeypatch
 ):
-    monkeypatch.setattr(machine, "MOST_ON_CPU", 4)
+    monkeypatch.setattr(hardware, "MOST_ON_CPU", 4)
     found = Embedder(tiny, prompts, RECIPE, 32)
     assert found.batch_size == 4 * jax.device_count()
     program = found._describe.lower(*found._arguments(32), modality="photo").compile()
     needed = program.memory_analysis().temp_size_in_bytes
     assert needed > 10**5
     # Less than that is free on each device.
-    monkeypatch.setattr(machine, "free_bytes", lambda devices: needed)
+    monkeypatch.setattr(hardware, "free_bytes", lambda devices: needed)
     less = Embedder(tiny, prompts, RECIPE, 32)
     copy = less.with_prompts(prompts)
     assert copy.batch_size == less.batch_size < found.batch_size

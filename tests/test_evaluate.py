@@ -5,8 +5,9 @@ import pytest
 import pytrec_eval
 from hand_made import items
 
-from sbir_jax import evaluate, metrics
 from sbir_jax.data.dataset import Dataset
+from sbir_jax.metrics import ranking
+from sbir_jax.tasks.retrieval import evaluation
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def dataset():
 
 
 def test_protocol_takes_only_the_classes_asked_for(dataset):
-    protocol = evaluate.make_protocol(dataset, ("cup", "dog"), "category")
+    protocol = evaluation.make_protocol(dataset, ("cup", "dog"), "category")
     np.testing.assert_array_equal(protocol.queries, [0, 1, 2, 3])
     np.testing.assert_array_equal(protocol.gallery, [0, 1, 2, 3, 4])
     assert protocol.summary() == {
@@ -39,60 +40,62 @@ def test_protocol_takes_only_the_classes_asked_for(dataset):
 
 def test_sketches_with_nothing_to_find_are_left_out_and_counted(dataset):
     # Class hat has no photo; sketch 3 has no instance.
-    category = evaluate.make_protocol(dataset, ("dog", "hat"), "category")
+    category = evaluation.make_protocol(dataset, ("dog", "hat"), "category")
     assert (len(category.queries), category.left_out) == (2, 1)
-    fine = evaluate.make_protocol(dataset, ("dog", "hat"), "fine_grained")
+    fine = evaluation.make_protocol(dataset, ("dog", "hat"), "fine_grained")
     assert (len(fine.queries), fine.left_out) == (1, 2)
     with pytest.raises(ValueError, match="none of the 1 sketches"):
-        evaluate.make_protocol(dataset, ("hat",), "category")
+        evaluation.make_protocol(dataset, ("hat",), "category")
 
 
 def test_chunks_do_not_change_the_figures(dataset, monkeypatch):
-    protocol = evaluate.make_protocol(dataset, ("cup", "dog", "car"), "category", (2,))
+    protocol = evaluation.make_protocol(
+        dataset, ("cup", "dog", "car"), "category", (2,)
+    )
     rng = np.random.default_rng(0)
     queries, gallery = rng.normal(size=(5, 8)), rng.normal(size=(6, 8))
-    scores = evaluate.similarity(queries, gallery)
-    whole = evaluate.score(protocol, scores)
-    monkeypatch.setattr(evaluate, "CHUNK", 2)
-    parts = evaluate.score(protocol, scores)
+    scores = evaluation.similarity(queries, gallery)
+    whole = evaluation.score(protocol, scores)
+    monkeypatch.setattr(evaluation, "CHUNK", 2)
+    parts = evaluation.score(protocol, scores)
     assert whole[0] == pytest.approx(parts[0])
     assert whole[1] == pytest.approx(parts[1])
 
 
 def test_category_figures_against_the_full_matrix(dataset):
-    protocol = evaluate.make_protocol(dataset, ("cup", "dog", "car"), "category")
+    protocol = evaluation.make_protocol(dataset, ("cup", "dog", "car"), "category")
     rng = np.random.default_rng(1)
     queries, gallery = rng.normal(size=(5, 8)), rng.normal(size=(6, 8))
-    score_rows = evaluate.similarity(queries, gallery)
-    found, per_class = evaluate.score(protocol, score_rows)
+    score_rows = evaluation.similarity(queries, gallery)
+    found, per_class = evaluation.score(protocol, score_rows)
     right = protocol.query_labels[:, None] == protocol.gallery_labels[None]
     order = np.argsort(-(queries @ gallery.T), axis=1, kind="stable")
-    top = evaluate.top(protocol, score_rows, [3, 0], 4)
+    top = evaluation.top(protocol, score_rows, [3, 0], 4)
     np.testing.assert_array_equal(top, order[[3, 0], :4])
-    each = metrics.average_precision(
-        metrics.relevant_ranks(-order.argsort(axis=1).astype(float), right)
+    each = ranking.average_precision(
+        ranking.relevant_ranks(-order.argsort(axis=1).astype(float), right)
     )
     assert found["mAP@all"] == pytest.approx(each.mean())
     assert per_class[1] == pytest.approx(each[protocol.query_labels == 1].mean())
 
 
 def test_fine_grained_ranks_within_the_class(dataset):
-    protocol = evaluate.make_protocol(dataset, ("cup", "dog", "car"), "fine_grained")
+    protocol = evaluation.make_protocol(dataset, ("cup", "dog", "car"), "fine_grained")
     # Every sketch is nearest to the car's photo and then to its own.
     own = protocol.right(slice(None)).astype(float)
     scores = own + 2 * (protocol.gallery_labels == 2)
-    found, _ = evaluate.score(protocol, lambda rows: scores[rows])
+    found, _ = evaluation.score(protocol, lambda rows: scores[rows])
     assert found["Acc@1"] == 1.0
     assert found["Acc@1 (whole gallery)"] == pytest.approx(1 / 4)
     assert found["Acc@5 (whole gallery)"] == 1.0
-    top = evaluate.top(protocol, lambda rows: scores[rows], [0], 1)
+    top = evaluation.top(protocol, lambda rows: scores[rows], [0], 1)
     assert protocol.right(slice(0, 1))[0, top[0, 0]]
 
 
 def test_chance_is_what_blind_ranking_expects():
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.repeat(np.arange(10), 20)).astype(np.int32)
-    protocol = evaluate.Protocol(
+    protocol = evaluation.Protocol(
         "category",
         np.arange(200),
         np.arange(200),
@@ -103,7 +106,7 @@ def test_chance_is_what_blind_ranking_expects():
         0,
         (50,),
     )
-    found = evaluate.chance(protocol)
+    found = evaluation.chance(protocol)
     # Expected AP of a random order with R of N right, H the N-th harmonic number.
     n, r = 200, 20
     h = np.sum(1 / np.arange(1, n + 1))
@@ -116,7 +119,7 @@ def same_size(classes, photos):
     """A gallery sorted by class, as files are; the queries are its labels too."""
     labels = np.repeat(np.arange(classes), photos).astype(np.int32)
     rows = np.arange(len(labels))
-    return evaluate.Protocol(
+    return evaluation.Protocol(
         "category", rows, rows, labels, labels, rows, rows, 0, (10,)
     )
 
@@ -125,9 +128,9 @@ def same_size(classes, photos):
 def test_a_model_that_tells_nothing_apart_scores_as_chance(task):
     protocol = dataclasses.replace(same_size(16, 12), task=task)
     same = np.ones((192, 4), np.float32) / 2
-    rows = evaluate.similarity(same, same)
-    found, _ = evaluate.score(protocol, rows)
-    blind = evaluate.chance(protocol)
+    rows = evaluation.similarity(same, same)
+    found, _ = evaluation.score(protocol, rows)
+    blind = evaluation.chance(protocol)
     for name, value in found.items():
         assert value == pytest.approx(blind[name], abs=0.04), name
     # What is shown is what was scored: here of the first five sketches.
@@ -138,10 +141,10 @@ def test_a_model_that_tells_nothing_apart_scores_as_chance(task):
         query_instances=protocol.query_instances[:5],
     )
     name, k = ("P@10", 10) if task == "category" else ("Acc@5", 5)
-    shown = evaluate.top(few, rows, range(5), k)
+    shown = evaluation.top(few, rows, range(5), k)
     hits = np.take_along_axis(few.right(slice(None)), shown, axis=1)
     figure = hits if task == "category" else hits.any(axis=1)
-    assert evaluate.score(few, rows)[0][name] == pytest.approx(figure.mean())
+    assert evaluation.score(few, rows)[0][name] == pytest.approx(figure.mean())
     assert figure.mean() < 1  # as it were in the gallery's own order
 
 
@@ -152,20 +155,20 @@ def test_descriptors_that_are_no_numbers_are_refused():
     bad[2, 1] = np.nan
     for pair in ((good, bad), (bad, good)):
         with pytest.raises(ValueError, match="NaN: the descriptors are broken"):
-            evaluate.score(protocol, evaluate.similarity(*pair))
+            evaluation.score(protocol, evaluation.similarity(*pair))
 
 
 def test_one_sketch_and_one_photo():
     for task in ("category", "fine_grained"):
         protocol = dataclasses.replace(same_size(1, 1), task=task)
         one = np.ones((1, 4), np.float32)
-        found, _ = evaluate.score(protocol, evaluate.similarity(one, one))
+        found, _ = evaluation.score(protocol, evaluation.similarity(one, one))
         assert found.pop("P@10", 0.1) == 0.1 and set(found.values()) == {1.0}
 
 
 def test_cut_offs_count_from_one(dataset):
     with pytest.raises(ValueError, match=r"cutoffs are \(100, 0\)"):
-        evaluate.make_protocol(dataset, ("cup",), "category", (100, 0))
+        evaluation.make_protocol(dataset, ("cup",), "category", (100, 0))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -181,16 +184,16 @@ def test_accuracies_are_those_of_trec_eval(seed):
     own = rng.integers(0, 60, 600)
     scores = rng.integers(0, 30, (600, 60 * copies)) + 8.0 * (own[:, None] == instances)
     scores += 1e-3 * rng.permutation(60 * copies)  # no ties: theirs are by name
-    protocol = evaluate.Protocol(
+    protocol = evaluation.Protocol(
         "fine_grained", np.arange(600), np.arange(len(labels)), classes[own], labels,
         own, instances, 0, (),
     )  # fmt: skip
-    found, per_class = evaluate.score(protocol, lambda rows: scores[rows])
+    found, per_class = evaluation.score(protocol, lambda rows: scores[rows])
     right = {str(q): {str(g): 1 for g in np.flatnonzero(instances == own[q])}
              for q in range(600)}  # fmt: skip
     for suffix, shown in (
         ("", labels == classes[own][:, None]),
-        (evaluate.WHOLE, np.ones(scores.shape, bool)),
+        (evaluation.WHOLE, np.ones(scores.shape, bool)),
     ):
         run = {
             str(q): {str(g): float(scores[q, g]) for g in np.flatnonzero(shown[q])}
@@ -209,8 +212,8 @@ def test_accuracies_are_those_of_trec_eval(seed):
 
 def test_generalised_gallery_adds_all_seen_photos_and_no_query(dataset):
     split = dataclasses.replace(dataset, seen=("cup",), val=("car",), unseen=("dog",))
-    plain = evaluate.make_protocol(split, split.unseen, "category")
-    wide = evaluate.make_protocol(
+    plain = evaluation.make_protocol(split, split.unseen, "category")
+    wide = evaluation.make_protocol(
         split, split.unseen, "category", generalised="gallery"
     )
     np.testing.assert_array_equal(plain.gallery, [3, 4])
@@ -231,7 +234,7 @@ def test_generalised_sample_adds_a_fifth_of_seen_sketches_and_photos():
         skipped=(),
         fingerprint="",
     )
-    found = evaluate.make_protocol(
+    found = evaluation.make_protocol(
         whole, whole.unseen, "category", generalised="sampled"
     )
     for rows, of in (
@@ -243,7 +246,7 @@ def test_generalised_sample_adds_a_fifth_of_seen_sketches_and_photos():
         np.testing.assert_array_equal(of, labels[rows])
     # Queries and photos are drawn apart.
     assert not np.array_equal(found.queries, found.gallery)
-    again = evaluate.make_protocol(
+    again = evaluation.make_protocol(
         whole, whole.unseen, "category", generalised="sampled"
     )
     np.testing.assert_array_equal(again.queries, found.queries)
@@ -251,17 +254,17 @@ def test_generalised_sample_adds_a_fifth_of_seen_sketches_and_photos():
 
 def test_unknown_rules_are_refused(dataset):
     with pytest.raises(ValueError, match="generalised is 'gzs'; give one of"):
-        evaluate.make_protocol(dataset, ("cup",), "category", generalised="gzs")
+        evaluation.make_protocol(dataset, ("cup",), "category", generalised="gzs")
 
 
 def test_subsample_keeps_pairs_together(dataset):
-    protocol = evaluate.make_protocol(dataset, ("cup", "dog", "car"), "fine_grained")
-    small = evaluate.subsample(protocol, 2)
+    protocol = evaluation.make_protocol(dataset, ("cup", "dog", "car"), "fine_grained")
+    small = evaluation.subsample(protocol, 2)
     assert len(small.queries) <= 2
     assert np.isin(small.query_instances, small.gallery_instances).all()
     # Evenly spaced photos alone would lose instance 11 here.
-    assert len(evaluate.subsample(protocol, 3).queries) == 3
-    same = evaluate.subsample(protocol, 100)
+    assert len(evaluation.subsample(protocol, 3).queries) == 3
+    same = evaluation.subsample(protocol, 100)
     for field in dataclasses.fields(protocol):
         np.testing.assert_array_equal(
             getattr(same, field.name), getattr(protocol, field.name)

@@ -15,11 +15,14 @@ import pytest
 from absl import flags
 from conftest import EARLY
 
-from sbir_jax import checkpoint, experiment, train_step, weights
+from sbir_jax import experiment
+from sbir_jax.adapters.prompts import PromptConfig, init_prompts
+from sbir_jax.backbones import loading
+from sbir_jax.backbones.frozen import PARTS, text_states
 from sbir_jax.config import Experiment, base
 from sbir_jax.embedder import Embedder
-from sbir_jax.frozen import PARTS, text_states
-from sbir_jax.prompts import PromptConfig, init_prompts
+from sbir_jax.runtime import checkpoint
+from sbir_jax.tasks.retrieval import train_step
 
 if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
@@ -113,7 +116,7 @@ def test_cached_descriptors_are_float16_with_a_table(finished):
 
 def test_frozen_weights_stay_and_every_prompt_leaf_moves(finished):
     workdir, _, used = finished
-    fresh = weights.load_backbone(used.source, taps=EARLY, parts=PARTS)
+    fresh = loading.load_backbone(used.source, taps=EARLY, parts=PARTS)
     jax.tree.map(np.testing.assert_array_equal, used.params, fresh.params)
     start = init_prompts(PromptConfig(), 32, text_states(fresh, [""])[0])
     moved = jax.tree.map(

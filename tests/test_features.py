@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from sbir_jax import diffusion, features
+from sbir_jax import features
+from sbir_jax.adapters.prompts import PromptConfig, init_prompts
+from sbir_jax.backbones.frozen import PARTS, text_states
+from sbir_jax.backbones.loading import load_backbone
+from sbir_jax.diffusion import noise_schedule
 from sbir_jax.features import TAPS, Recipe
-from sbir_jax.frozen import PARTS, text_states
-from sbir_jax.prompts import PromptConfig, init_prompts
-from sbir_jax.weights import load_backbone
 
 RECIPE = Recipe(TAPS["category"], copies=3)
 
@@ -66,7 +67,7 @@ def test_steps_by_hand(tiny, parts):
         latent = encode(image)[0] * tiny.scaling_factor
         copies = []
         for noise in bank:
-            noised = diffusion.add_noise(tiny.schedule, latent, noise[None], 273)
+            noised = noise_schedule.add_noise(tiny.schedule, latent, noise[None], 273)
             taps, _ = run(noised, prompts["text"])
             levels = [np.asarray(taps[name][0]).max(axis=(0, 1)) for name in taps]
             copies.append(

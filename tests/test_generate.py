@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from sbir_jax.generate import generate
-from sbir_jax.weights import load_backbone
+from sbir_jax.backbones.loading import load_backbone
+from sbir_jax.diffusion.sampling import generate
 
 
 @pytest.fixture(scope="module")

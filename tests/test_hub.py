@@ -7,11 +7,12 @@ import pytest
 from fake_hub import serving
 from huggingface_hub import constants
 
-from sbir_jax import hub, sharing
-from sbir_jax.diffusers_files import find_folder, needed_files
+from sbir_jax.adapters import prompt_files
+from sbir_jax.backbones import hub
+from sbir_jax.backbones.diffusers_files import find_folder, needed_files
+from sbir_jax.backbones.loading import load_backbone
 from sbir_jax.embedder import Embedder
 from sbir_jax.search.model import open_model
-from sbir_jax.weights import load_backbone
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
 STEM = "diffusion_pytorch_model"
@@ -178,9 +179,9 @@ def test_names_that_are_no_hub_id(online, name):
 
 def test_prompts_there_and_back(online, model, tiny_folder, tmp_path, capsys):
     mine = Embedder.from_pretrained(str(tiny_folder), batch_size=8)
-    sharing.save_prompts(mine, tmp_path / "prompts")
+    prompt_files.save_prompts(mine, tmp_path / "prompts")
     (tmp_path / "prompts" / "private notes.txt").write_text("not for the hub")
-    address = sharing.push(tmp_path / "prompts", "me/prompts", private=True)
+    address = prompt_files.push(tmp_path / "prompts", "me/prompts", private=True)
     assert "me/prompts" in address
     assert {p.name for p in (online.root / "me" / "prompts").iterdir()} == {
         "prompts.safetensors",
@@ -200,10 +201,10 @@ def test_prompts_there_and_back(online, model, tiny_folder, tmp_path, capsys):
 
 
 def test_a_repository_without_prompts(online, model):
-    assert sharing.find_prompts("me/model") is None
+    assert prompt_files.find_prompts("me/model") is None
     assert online.fetched == []
     with pytest.raises(FileNotFoundError, match=r"no prompts\.safetensors in me/model"):
-        sharing.load_prompts("me/model")
+        prompt_files.load_prompts("me/model")
 
 
 @pytest.mark.parametrize(

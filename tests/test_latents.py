@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from conftest import EARLY
 
-from sbir_jax import data, features, latents, train, train_step
+from sbir_jax import data, features, train
+from sbir_jax.adapters.prompts import PromptConfig, init_prompts
+from sbir_jax.backbones.frozen import text_states
 from sbir_jax.data import triplets
 from sbir_jax.features import Recipe
-from sbir_jax.frozen import text_states
-from sbir_jax.prompts import PromptConfig, init_prompts
+from sbir_jax.tasks.retrieval import latent_cache, train_step
 from sbir_jax.train_config import TrainConfig
 
 DRAWING = {"seed": 1, "steps": 6, "batch_size": 8, "task": "category", "size": 32}
@@ -46,7 +47,7 @@ def reader(
     given = DRAWING | HOST | changes
     prompts = prompts_in(space, tiny)
     backbone = dataclasses.replace(tiny, vae=tiny.vae.clone(dtype=dtype))
-    return latents.reader(backbone, prompts, scale, dataset, folder, 1, **given)
+    return latent_cache.reader(backbone, prompts, scale, dataset, folder, 1, **given)
 
 
 @pytest.mark.parametrize("task", triplets.TASKS)
@@ -84,7 +85,7 @@ def test_frames_in_pixels_are_in_the_latents(tiny, dataset, tmp_path):
 
 def rows_made(monkeypatch, limit=10**9):
     """A list of the batches that `keep` asks for; after `limit` it is interrupted."""
-    made, keep = [], latents.keep
+    made, keep = [], latent_cache.keep
 
     def counted(path, whose, shape, make, desc):
         def one(rows):
@@ -95,14 +96,14 @@ def rows_made(monkeypatch, limit=10**9):
 
         return keep(path, whose, shape, one, desc)
 
-    monkeypatch.setattr(latents, "keep", counted)
+    monkeypatch.setattr(latent_cache, "keep", counted)
     return made
 
 
 def test_each_image_is_encoded_once_and_a_stopped_run_goes_on(
     tiny, dataset, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(latents, "BATCH", 8)
+    monkeypatch.setattr(latent_cache, "BATCH", 8)
     read = reader(tiny, dataset, tmp_path / "whole")
     wanted = {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()}
     shape = json.loads(wanted["photo-0.json"])
@@ -166,7 +167,9 @@ def test_hosts_keep_what_each_of_them_draws(tiny, dataset, encode, tmp_path):
 
 def test_images_that_devices_cannot_share_are_filled_up(tiny, encode):
     images = np.random.default_rng(0).uniform(-1, 1, (3, 32, 32, 3)).astype("f")
-    encoder = latents.encoder(tiny, prompts_in("latent", tiny), 2.0, 1, batch_size=3)
+    encoder = latent_cache.encoder(
+        tiny, prompts_in("latent", tiny), 2.0, 1, batch_size=3
+    )
     np.testing.assert_allclose(encoder(images, "photo"), encode(images), atol=1e-5)
 
 
@@ -209,7 +212,7 @@ def test_frames_in_latent_space_learn_from_latents_kept_or_not(
         pixels = triplets.pixel_reader(dataset, size)
         return lambda *row: encode(pixels(*row))
 
-    monkeypatch.setattr(latents, "reader", encoding)
+    monkeypatch.setattr(latent_cache, "reader", encoding)
     wanted = learn(tiny, dataset, tmp_path / "not", "latent", both)
     start = prompts_in("latent", tiny)
     for a, b, c in zip(*map(jax.tree.leaves, (found, wanted, start)), strict=True):

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sbir_jax.models import convolutions, norms, products
-from sbir_jax.models.convolutions import Conv
+from sbir_jax.models.kernels import convolutions, norms, products
+from sbir_jax.models.kernels.convolutions import Conv
+from sbir_jax.models.kernels.norms import GroupNorm
 from sbir_jax.models.layers import Resnet
-from sbir_jax.models.norms import GroupNorm
 from sbir_jax.models.transformer import Attention
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from miniature import SKIPPED, all_names, hostile, picture
 
-from sbir_jax import data, evaluate
+from sbir_jax import data
 from sbir_jax.data import DataError, published
+from sbir_jax.tasks.retrieval import evaluation
 
 # Below each of these come class folders. {part} stands for train and val.
 TX = "tx_000000000000"
@@ -233,11 +234,11 @@ def test_nothing_is_dropped_without_a_line(tmp_path, layout):
         len(skipped) - 1
     )
     # And what is left can be scored.
-    protocol = evaluate.make_protocol(dataset, dataset.classes, "category", (5,))
+    protocol = evaluation.make_protocol(dataset, dataset.classes, "category", (5,))
     assert (len(protocol.queries), len(protocol.gallery)) == (15, 13)
-    assert all(0 < value < 1 for value in evaluate.chance(protocol, 1).values())
+    assert all(0 < value < 1 for value in evaluation.chance(protocol, 1).values())
     if dataset.name in ("sketchy", "folder"):
-        fine = evaluate.make_protocol(dataset, dataset.classes, "fine_grained")
+        fine = evaluation.make_protocol(dataset, dataset.classes, "fine_grained")
         assert (len(fine.queries), fine.left_out) == (12, 3)  # drawn from no photo
 
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sbir_jax.losses import cosine_distance, triplet_loss
+from sbir_jax.tasks.retrieval.losses import cosine_distance, triplet_loss
 
 
 def unit(degrees):

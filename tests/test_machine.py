@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from sbir_jax import machine
+from sbir_jax.runtime import hardware
 
 
 def device(free, platform="gpu"):
@@ -25,7 +25,7 @@ def fitting(free, fixed, each, counts=(32, 16, 8, 4, 2, 1)):
         )
         return types.SimpleNamespace(memory_analysis=lambda: found)
 
-    found = machine.largest_fitting(program, counts, lambda count: 2 * count, free)
+    found = hardware.largest_fitting(program, counts, lambda count: 2 * count, free)
     return found, asked
 
 
@@ -45,10 +45,10 @@ def test_what_does_not_fit_is_estimated_and_checked():
 
 
 def test_images_that_are_worth_while():
-    assert machine.image_counts(10**4, "gpu") == [32, 16, 8, 4, 2, 1]
+    assert hardware.image_counts(10**4, "gpu") == [32, 16, 8, 4, 2, 1]
 
     def on_cpu(side):
-        return machine.image_counts(side, "cpu")
+        return hardware.image_counts(side, "cpu")
 
     assert on_cpu(64) == [8, 4, 2, 1]
     assert on_cpu(256) == [2, 1]
@@ -57,18 +57,18 @@ def test_images_that_are_worth_while():
 
 def test_devices_without_memory_of_their_own_share_the_hosts(monkeypatch):
     memory = types.SimpleNamespace(available=8000)
-    monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: memory)
-    assert machine.free_bytes(jax.local_devices()) == 1000  # eight fake ones
-    assert machine.free_bytes([device(50), device(30)]) == 30
+    monkeypatch.setattr(hardware.psutil, "virtual_memory", lambda: memory)
+    assert hardware.free_bytes(jax.local_devices()) == 1000  # eight fake ones
+    assert hardware.free_bytes([device(50), device(30)]) == 30
 
 
 def test_the_type_is_that_of_the_machine_or_as_named(monkeypatch):
-    assert machine.dtype_name() == "float32"
+    assert hardware.dtype_name() == "float32"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert machine.dtype_name() == "bfloat16"
-    assert machine.dtype_name("float32") == "float32"
+    assert hardware.dtype_name() == "bfloat16"
+    assert hardware.dtype_name("float32") == "float32"
     with pytest.raises(ValueError, match="dtype is 'half'; give float32 or bfloat16"):
-        machine.dtype_name("half")
+        hardware.dtype_name("half")
 
 
 def test_programs_are_kept_where_jax_was_told_or_at_home(tmp_path, monkeypatch):
@@ -90,13 +90,13 @@ def test_programs_are_kept_where_jax_was_told_or_at_home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def fresh_options():
-    machine.compiler_options.cache_clear()
+    hardware.compiler_options.cache_clear()
     yield
-    machine.compiler_options.cache_clear()
+    hardware.compiler_options.cache_clear()
 
 
 def test_what_the_compiler_is_told(fresh_options):
-    plain, gradient = machine.compiler_options(), machine.compiler_options(True)
+    plain, gradient = hardware.compiler_options(), hardware.compiler_options(True)
     assert plain.items() < gradient.items()
     x = jnp.ones((512, 512))
     program = jax.jit(lambda x: x @ x, compiler_options=plain).lower(x).compile()
@@ -108,11 +108,11 @@ def test_what_the_compiler_is_told(fresh_options):
 
 
 def test_options_that_this_xla_does_not_know_are_left_out(fresh_options, monkeypatch):
-    assert not machine._known({"xla_cpu_no_such_option": "1"})
-    monkeypatch.setattr(machine, "_known", lambda option: False)
-    assert machine.compiler_options(True) == {}
+    assert not hardware._known({"xla_cpu_no_such_option": "1"})
+    monkeypatch.setattr(hardware, "_known", lambda option: False)
+    assert hardware.compiler_options(True) == {}
 
 
 def test_other_platforms_are_told_nothing(fresh_options, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert machine.compiler_options(True) == {}
+    assert hardware.compiler_options(True) == {}

@@ -3,7 +3,7 @@ import pytest
 import pytrec_eval
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from sbir_jax import metrics
+from sbir_jax.metrics import ranking
 
 CUTOFFS = (1, 5, 20, 60, 200)
 
@@ -38,13 +38,13 @@ def rankings():
         g = 1 + seed * 3 // 2
         scores, right = problem(seed, q=200, g=g, classes=1 + seed % 9)
         scores, right = scores[:50], right[:50]
-        place = np.argsort(metrics.tie_order(g)).tolist()
+        place = np.argsort(ranking.tie_order(g)).tolist()
         for row, line in zip(scores.tolist(), right, strict=True):
             order = sorted(range(g), key=lambda i: (-row[i], place[i]))
             lists.append(line[order])
-        ranks = metrics.relevant_ranks(scores, right)
-        table = metrics.category_metrics(CUTOFFS)
-        table |= {f"Acc@{k}": lambda r, k=k: metrics.accuracy_at(r, k) for k in CUTOFFS}
+        ranks = ranking.relevant_ranks(scores, right)
+        table = ranking.category_metrics(CUTOFFS)
+        table |= {f"Acc@{k}": lambda r, k=k: ranking.accuracy_at(r, k) for k in CUTOFFS}
         for name, metric in table.items():
             found.setdefault(name, []).append(metric(ranks))
     found = {name: np.concatenate(parts) for name, parts in found.items()}
@@ -122,9 +122,9 @@ def test_ranks_are_those_of_the_order(seed):
     scores, right = problem(seed)
     if seed % 2:  # no ties, or few
         scores += np.random.default_rng(seed).normal(size=scores.shape).round(1 + seed)
-    ranked = np.take_along_axis(right, metrics.rank(scores), axis=1)
+    ranked = np.take_along_axis(right, ranking.rank(scores), axis=1)
     np.testing.assert_array_equal(
-        metrics.relevant_ranks(scores, right), ranks_of(ranked)
+        ranking.relevant_ranks(scores, right), ranks_of(ranked)
     )
 
 
@@ -133,7 +133,7 @@ def test_right_photos_that_tie_need_no_order():
     scores = np.array([[0.5, 0.9, 0.5], [0.5, 0.1, 0.5]])
     right = np.array([[True, False, True], [True, False, True]])
     np.testing.assert_array_equal(
-        metrics.relevant_ranks(scores, right), [[2, 3], [1, 2]]
+        ranking.relevant_ranks(scores, right), [[2, 3], [1, 2]]
     )
 
 
@@ -142,10 +142,10 @@ def test_right_photos_that_tie_need_no_order():
 def test_every_metric_equals_its_formula_read_aloud(k, seed):
     scores, right = problem(seed, q=40, classes=2 + 5 * seed)
     found = {
-        name: metric(metrics.relevant_ranks(scores, right))
-        for name, metric in metrics.category_metrics((k,)).items()
+        name: metric(ranking.relevant_ranks(scores, right))
+        for name, metric in ranking.category_metrics((k,)).items()
     }
-    ranked = np.take_along_axis(right, metrics.rank(scores), axis=1)
+    ranked = np.take_along_axis(right, ranking.rank(scores), axis=1)
     for q, r in enumerate(ranked):
         n, total = len(r), r.sum()
         h = [int(r[:i].sum()) for i in range(n + 1)]
@@ -173,7 +173,7 @@ def test_every_metric_equals_its_formula_read_aloud(k, seed):
 def test_one_query_by_hand():
     # Right photos at ranks 1, 4, 5 and 9.
     ranks = np.array([[1.0, 4.0, 5.0, 9.0]])
-    ap = metrics.average_precision
+    ap = ranking.average_precision
     assert ap(ranks)[0] == pytest.approx((1 + 2 / 4 + 3 / 5 + 4 / 9) / 4)
     assert ap(ranks, 4)[0] == pytest.approx(1.5 / 4)
     assert ap(ranks, 2)[0] == pytest.approx(1 / 2)
@@ -181,61 +181,61 @@ def test_one_query_by_hand():
     assert ap(ranks, 4, "hits")[0] == pytest.approx(1.5 / 2)
     # Envelope: at rank 4 the best precision still to come is 3 / 5.
     assert ap(ranks, envelope=True)[0] == pytest.approx((1 + 1.2 + 4 / 9) / 4)
-    assert metrics.precision_at(ranks, 5)[0] == pytest.approx(3 / 5)
-    assert metrics.precision_at(ranks, 5, capped=True)[0] == pytest.approx(2 / 4)
-    assert metrics.precision_at(ranks, 10)[0] == pytest.approx(4 / 10)
+    assert ranking.precision_at(ranks, 5)[0] == pytest.approx(3 / 5)
+    assert ranking.precision_at(ranks, 5, capped=True)[0] == pytest.approx(2 / 4)
+    assert ranking.precision_at(ranks, 10)[0] == pytest.approx(4 / 10)
 
 
 def test_equal_scores_stand_in_one_random_order():
-    order = metrics.rank(np.array([[0.5, 0.9, 0.5, 0.5]]))[0]
+    order = ranking.rank(np.array([[0.5, 0.9, 0.5, 0.5]]))[0]
     assert order[0] == 1 and sorted(order[1:]) == [0, 2, 3]
-    one, two = metrics.rank(np.zeros((2, 200)))
+    one, two = ranking.rank(np.zeros((2, 200)))
     np.testing.assert_array_equal(one, two)
     assert np.abs(np.corrcoef(one, np.arange(200))[0, 1]) < 0.2
 
 
 @pytest.mark.parametrize("k", [1, 3, 50])
 def test_all_right_and_none_right_in_reach(k):
-    whole = metrics.relevant_ranks(np.zeros((1, 4)), np.ones((1, 4), bool))
-    for name, metric in metrics.category_metrics((k,)).items():
+    whole = ranking.relevant_ranks(np.zeros((1, 4)), np.ones((1, 4), bool))
+    for name, metric in ranking.category_metrics((k,)).items():
         few = {f"P@{k}": min(k, 4) / k, f"mAP@{k} (over R)": min(k, 4) / 4}
         assert metric(whole)[0] == few.get(name, 1), name
     last = np.array([[101.0, 102.0]])  # the first hundred are wrong
-    for name, metric in metrics.category_metrics((k,)).items():
+    for name, metric in ranking.category_metrics((k,)).items():
         zero = "@all" not in name
         assert (metric(last)[0] == 0) == zero, name
-    assert metrics.average_precision(last)[0] == pytest.approx((1 / 101 + 2 / 102) / 2)
+    assert ranking.average_precision(last)[0] == pytest.approx((1 / 101 + 2 / 102) / 2)
 
 
 def test_accuracy_by_hand():
     ranks = np.array([[2.0, 3.0], [np.inf, np.inf]])
-    np.testing.assert_array_equal(metrics.accuracy_at(ranks, 1), [0, 0])
-    np.testing.assert_array_equal(metrics.accuracy_at(ranks, 2), [1, 0])
+    np.testing.assert_array_equal(ranking.accuracy_at(ranks, 1), [0, 0])
+    np.testing.assert_array_equal(ranking.accuracy_at(ranks, 2), [1, 0])
 
 
 def test_queries_with_nothing_to_find_are_refused():
     with pytest.raises(ValueError, match="1 queries have no relevant photo"):
-        metrics.average_precision(np.array([[2.0], [np.inf]]))
+        ranking.average_precision(np.array([[2.0], [np.inf]]))
     # None has any: no column at all.
     with pytest.raises(ValueError, match="2 queries have no relevant photo"):
-        metrics.average_precision(
-            metrics.relevant_ranks(np.zeros((2, 3)), np.zeros((2, 3), bool))
+        ranking.average_precision(
+            ranking.relevant_ranks(np.zeros((2, 3)), np.zeros((2, 3), bool))
         )
 
 
-@pytest.mark.parametrize("use", [metrics.rank, metrics.relevant_ranks])
+@pytest.mark.parametrize("use", [ranking.rank, ranking.relevant_ranks])
 def test_nan_scores_are_refused(use):
-    right = () if use is metrics.rank else (np.array([[True, False]]),)
+    right = () if use is ranking.rank else (np.array([[True, False]]),)
     with pytest.raises(ValueError, match="NaN"):
         use(np.array([[0.1, np.nan]]), *right)
 
 
 def test_every_computed_metric_has_a_definition():
-    for name in metrics.category_metrics((5, 100)):
-        assert metrics.definition(name)
-    assert "first 5 of" in metrics.definition("Acc@5")
+    for name in ranking.category_metrics((5, 100)):
+        assert ranking.definition(name)
+    assert "first 5 of" in ranking.definition("Acc@5")
     with pytest.raises(ValueError, match="unknown metric 'MRR'"):
-        metrics.definition("MRR")
+        ranking.definition("MRR")
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
@@ -246,6 +246,6 @@ def test_order_of_any_scores(kind):
     scores[:, ::7] = rng.choice([0.0, -0.0, np.inf, -np.inf], (4, 72))
     scores = scores.astype(kind)
     scores[:, 1::2] = np.nextafter(scores[:, ::2], kind(0))
-    place = np.argsort(metrics.tie_order(500))
+    place = np.argsort(ranking.tie_order(500))
     expected = [np.lexsort((place, -row.astype(np.float64))) for row in scores]
-    np.testing.assert_array_equal(metrics.rank(scores), expected)
+    np.testing.assert_array_equal(ranking.rank(scores), expected)

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import pytest
 from conftest import EARLY
 
+from sbir_jax.adapters.prompt_files import save_prompts
+from sbir_jax.adapters.prompts import PromptConfig, init_prompts
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
-from sbir_jax.prompts import PromptConfig, init_prompts
-from sbir_jax.sharing import save_prompts
 
 nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")

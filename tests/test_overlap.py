@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from sbir_jax.overlap import Waiting, one_in_flight, read_ahead
+from sbir_jax.runtime.prefetch import Waiting, one_in_flight, read_ahead
 
 
 def test_reading_runs_ahead_in_order_and_no_further():

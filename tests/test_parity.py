@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from sbir_jax import features
-from sbir_jax.diffusers_files import TOYBOX
+from sbir_jax.backbones.diffusers_files import TOYBOX
+from sbir_jax.backbones.distilled_encoder import TOYBOX_TINY
+from sbir_jax.backbones.loading import load_backbone, save_diffusers
 from sbir_jax.models.configs import map_names, tap_names
-from sbir_jax.tiny_encoder import TOYBOX_TINY
-from sbir_jax.weights import load_backbone, save_diffusers
 
 ROOT = pathlib.Path(__file__).resolve().parent
 GOLDEN = ROOT / "golden"

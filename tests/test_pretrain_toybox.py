@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from transformers import CLIPTokenizer
 
-from sbir_jax.data import toybox_world
+from sbir_jax.data.toybox import world
 from tools import pretrain_toybox, toybox_tokenizer
 
 
@@ -18,7 +18,7 @@ def tokenizer(tmp_path_factory):
 
 
 def test_every_toybox_word_is_one_token(tokenizer):
-    for word in toybox_world.VOCABULARY:
+    for word in world.VOCABULARY:
         ids = tokenizer(word)["input_ids"]
         assert len(ids) == 3, (word, tokenizer.convert_ids_to_tokens(ids))
 

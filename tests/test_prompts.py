@@ -3,7 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sbir_jax.prompts import PromptConfig, add_frame, count, frame_image, init_prompts
+from sbir_jax.adapters.prompts import (
+    PromptConfig,
+    add_frame,
+    count,
+    frame_image,
+    init_prompts,
+)
 
 
 def prompts_of(size, border=0):

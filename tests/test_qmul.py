@@ -12,10 +12,11 @@ from miniature import all_names, picture
 from PIL import Image
 
 from configs import chairv2, shoev2
-from sbir_jax import data, evaluate
+from sbir_jax import data
 from sbir_jax.config import Experiment
 from sbir_jax.data import DataError, qmul, strokes
 from sbir_jax.data.triplets import triplet_indices, triplet_table
+from sbir_jax.tasks.retrieval import evaluation
 
 LAYOUTS = {
     "folders": lambda root, kind: by_folder(root),
@@ -62,15 +63,15 @@ def test_layouts(tmp_path, layout, kind):
 def test_fine_grained_evaluation_and_triplets(tmp_path):
     by_folder(tmp_path / "data")
     dataset = data.load("chairv2", tmp_path / "data", cache_dir=tmp_path / "cache")
-    protocol = evaluate.make_protocol(dataset, dataset.unseen, "fine_grained")
+    protocol = evaluation.make_protocol(dataset, dataset.unseen, "fine_grained")
     assert len(protocol.queries) == 4 and len(protocol.gallery) == 2
     assert protocol.left_out == 0
     # Perfect descriptors find every photo, and within the class is the whole gallery.
     one_hot = np.eye(8, dtype=np.float32)
-    scores = evaluate.similarity(
+    scores = evaluation.similarity(
         one_hot[protocol.query_instances], one_hot[protocol.gallery_instances]
     )
-    found = evaluate.score(protocol, scores)[0]
+    found = evaluation.score(protocol, scores)[0]
     assert found["Acc@1"] == found["Acc@1 (whole gallery)"] == 1
     indices = triplet_indices(0, 0, 0, 1, 32, triplet_table(dataset, "fine_grained"))
     test = dataset.classes.index("chair/test")
@@ -325,9 +326,9 @@ def test_real_chairs(sbir_data, real_cache):
     # Complete, so nothing to say but whose division it is.
     (note,) = dataset.notes
     assert note.startswith("952 sketches for training and 323 for the test, as in the")
-    protocol = evaluate.make_protocol(dataset, dataset.unseen, "fine_grained")
+    protocol = evaluation.make_protocol(dataset, dataset.unseen, "fine_grained")
     assert len(protocol.queries) == 323 and len(protocol.gallery) == 100
-    assert evaluate.chance(protocol, 2)["Acc@10"] == pytest.approx(0.1, abs=0.04)
+    assert evaluation.chance(protocol, 2)["Acc@10"] == pytest.approx(0.1, abs=0.04)
     triplet_table(dataset, "fine_grained")
     tenth = dataset.share(0.1)
     assert len(tenth.subset(["chair/train"]).photos) == 30

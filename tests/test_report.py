@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sbir_jax.report import Hit, Ranking, write_report
-from sbir_jax.report_charts import chart_svg, panels, smooth
-from sbir_jax.report_page import number, seconds
-from sbir_jax.report_pictures import photo_jpegs, sketch_file
+from sbir_jax.report.charts import chart_svg, panels, smooth
+from sbir_jax.report.page import number, seconds
+from sbir_jax.report.pictures import photo_jpegs, sketch_file
+from sbir_jax.report.writing import Hit, Ranking, write_report
 
 HOSTILE = """<script>alert("1")</script>' & \x00\udc80$x$"""
 

@@ -5,12 +5,13 @@ import pytest
 from hand_made import items
 from miniature import picture
 
-from sbir_jax import evaluate, experiment, scoring
+from sbir_jax import experiment
 from sbir_jax.config import Scoring
 from sbir_jax.data import DataError, published
 from sbir_jax.data.dataset import Dataset
 from sbir_jax.embedder import Embedder
-from sbir_jax.scoring import Beside
+from sbir_jax.tasks.retrieval import descriptor_cache, evaluation
+from sbir_jax.tasks.retrieval.descriptor_cache import Beside
 
 
 @pytest.fixture
@@ -28,8 +29,8 @@ def dataset():
 
 
 def beside(dataset, **score):
-    protocol = evaluate.make_protocol(dataset, dataset.unseen, "fine_grained")
-    return scoring.words_beside(Scoring(**score), dataset, protocol)
+    protocol = evaluation.make_protocol(dataset, dataset.unseen, "fine_grained")
+    return descriptor_cache.words_beside(Scoring(**score), dataset, protocol)
 
 
 def test_no_words_by_default(dataset):
@@ -51,7 +52,7 @@ def test_on_sketchy_a_task_ranks_the_photos_of_its_config(
         picture(root / "extended_photo" / name / "drawn.jpg")
         picture(root / "extended_photo" / name / "other.jpg")
     score = Scoring("sketchy", str(root), photos=photos)
-    found, unseen = scoring.scored_on(score, dataset, task)
+    found, unseen = descriptor_cache.scored_on(score, dataset, task)
     assert len(unseen) == 21 and len(found.photos) == count * 21
 
 
@@ -60,7 +61,7 @@ def test_photos_of_no_sketchy_are_refused(dataset, tmp_path):
     picture(tmp_path / "photo" / "cup" / "drawn.jpg")
     score = Scoring("folder", str(tmp_path), photos="basic")
     with pytest.raises(DataError, match="folder takes no option photos"):
-        scoring.scored_on(score, dataset, "category")
+        descriptor_cache.scored_on(score, dataset, "category")
     for key in ("photos", "split", "root"):
         message = rf"score\.{key} is 'x' and score\.name is empty.*set data\.{key}"
         with pytest.raises(ValueError, match=message):
@@ -118,12 +119,14 @@ class Counting(Embedder):
 
 def test_descriptors_are_kept_for_the_same_question_only(dataset, tmp_path):
     model = Counting()
-    whole = evaluate.make_protocol(dataset, dataset.unseen, "fine_grained")
-    part = evaluate.make_protocol(dataset, ("dog",), "fine_grained")
+    whole = evaluation.make_protocol(dataset, dataset.unseen, "fine_grained")
+    part = evaluation.make_protocol(dataset, ("dog",), "fine_grained")
 
     def asked(protocol, *words):
         before = model.calls
-        scoring.cached_embed(model, dataset, protocol, tmp_path, "frozen", *words)
+        descriptor_cache.cached_embed(
+            model, dataset, protocol, tmp_path, "frozen", *words
+        )
         return model.calls > before
 
     assert asked(whole)
@@ -158,11 +161,11 @@ class Saying(Embedder):
 
 def test_words_move_the_queries_and_no_photo(dataset):
     model = Saying()
-    protocol = evaluate.make_protocol(dataset, dataset.unseen, "fine_grained")
+    protocol = evaluation.make_protocol(dataset, dataset.unseen, "fine_grained")
 
     def embed(way, share):
         words = Beside(["eleven", "twenty", "twenty"], way, share)
-        queries, gallery = scoring.embed(model, dataset, protocol, words)
+        queries, gallery = descriptor_cache.embed(model, dataset, protocol, words)
         assert gallery.tolist() == [[1, 0]] * 3
         return queries
 

@@ -7,11 +7,11 @@ import pytest
 from conftest import EARLY
 from PIL import Image
 
+from sbir_jax.adapters.prompts import PromptConfig, init_prompts
+from sbir_jax.backbones.frozen import text_states
 from sbir_jax.data import BadImage
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
-from sbir_jax.frozen import text_states
-from sbir_jax.prompts import PromptConfig, init_prompts
 from sbir_jax.search import explain as lib
 
 RNG = np.random.default_rng(0)

@@ -8,13 +8,15 @@ import pytest
 import test_unet
 from conftest import EARLY
 
-from sbir_jax import data, sharding, weights
+from sbir_jax import data
+from sbir_jax.adapters.prompts import PromptConfig, init_prompts
+from sbir_jax.backbones import loading
+from sbir_jax.backbones.frozen import PARTS, text_states
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
-from sbir_jax.frozen import PARTS, text_states
 from sbir_jax.models.configs import UNetConfig
 from sbir_jax.models.unet import UNet
-from sbir_jax.prompts import PromptConfig, init_prompts
+from sbir_jax.runtime import sharding
 from sbir_jax.train import train
 from sbir_jax.train_config import TrainConfig
 
@@ -46,7 +48,7 @@ def test_descriptors_are_those_of_one_device(tiny, tiny_folder, alone):
     whole = bytes_on_each(tiny.params)
     for model in MODELS:
         mesh = sharding.make_mesh(model)
-        backbone = weights.load_backbone(
+        backbone = loading.load_backbone(
             tiny_folder,
             taps=EARLY,
             parts=PARTS,
@@ -106,7 +108,7 @@ def test_prompts_after_20_steps_are_those_of_one_device(
 def test_bytes_of_full_size_weights_fall_in_proportion():
     """Stable Diffusion 2.1's UNet, shapes only. What stays whole is under 0.1 %."""
     config = UNetConfig.from_json(test_unet.SD2)
-    shapes = [leaf.shape for leaf in jax.tree.leaves(weights._shapes(UNet, config))]
+    shapes = [leaf.shape for leaf in jax.tree.leaves(loading._shapes(UNet, config))]
     whole = sum(map(math.prod, shapes))
     assert whole == 865_910_724
     for model in MODELS:

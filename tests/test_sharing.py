@@ -8,13 +8,13 @@ from conftest import EARLY
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from sbir_jax import sharing
+from sbir_jax.adapters import prompt_files
+from sbir_jax.adapters.prompt_files import load_prompts, push, save_prompts
+from sbir_jax.adapters.prompts import PromptConfig, init_prompts
+from sbir_jax.backbones.frozen import text_states
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
-from sbir_jax.frozen import text_states
-from sbir_jax.prompts import PromptConfig, init_prompts
 from sbir_jax.search.model import make_embedder, open_model
-from sbir_jax.sharing import load_prompts, push, save_prompts
 
 RECIPE = Recipe(EARLY, copies=2, pooling="mean")
 
@@ -132,6 +132,6 @@ def test_files_that_are_no_prompts(folder, tmp_path):
 
 
 def test_what_is_here_needs_no_hub(folder, tiny_folder):
-    assert sharing.find_prompts(folder) == folder / "prompts.safetensors"
-    assert sharing.find_prompts(tiny_folder) is None
-    assert sharing.find_prompts("toybox") is None
+    assert prompt_files.find_prompts(folder) == folder / "prompts.safetensors"
+    assert prompt_files.find_prompts(tiny_folder) is None
+    assert prompt_files.find_prompts("toybox") is None

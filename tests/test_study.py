@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sbir_jax import checkpoint, evaluate, features, scoring, train
+from sbir_jax import features, train
 from sbir_jax.config import Experiment, base
 from sbir_jax.embedder import Embedder
+from sbir_jax.runtime import checkpoint
+from sbir_jax.tasks.retrieval import descriptor_cache, evaluation
 from sbir_jax.train_config import TrainConfig
 from tools import study, study_frozen, study_pca, study_sweep, study_train
 from tools.study import Options
@@ -84,9 +86,9 @@ def test_cells_are_what_an_embedder_with_the_recipe_gets(bench):
     fewer = dataclasses.replace(recipe, copies=1)
     _, cell = cells = study_sweep.sweep(bench, [fewer, recipe])
     model = Embedder(bench.backbone, bench.prompts, recipe, bench.size, 1.0, 8)
-    found = scoring.embed(model, bench.dataset, bench.protocol)
-    rows = evaluate.similarity(*(x.astype(np.float16) for x in found))
-    expected, _ = evaluate.score(bench.protocol, rows)
+    found = descriptor_cache.embed(model, bench.dataset, bench.protocol)
+    rows = evaluation.similarity(*(x.astype(np.float16) for x in found))
+    expected, _ = evaluation.score(bench.protocol, rows)
     assert cell["metrics"] == pytest.approx(expected, abs=1e-6)
     assert [cell["recipe"]["copies"] for cell in cells] == [1, 3]
 
@@ -133,7 +135,7 @@ def test_cells_of_another_setting_have_another_file(bench, change):
     elif name == "prompts":
         value = jax.tree.map(lambda x: x + 1, bench.prompts)
     elif name == "protocol":
-        value = evaluate.subsample(bench.protocol, 5)
+        value = evaluation.subsample(bench.protocol, 5)
     else:
         value = change[name]
     other = dataclasses.replace(bench, **{name: value})
@@ -222,7 +224,7 @@ def test_shared_colours_are_the_components_of_all_maps_together():
 
 
 def test_pairs_of_the_fine_grained_task_are_of_one_thing(bench):
-    fine = evaluate.make_protocol(bench.dataset, ("gem", "ring"), "fine_grained")
+    fine = evaluation.make_protocol(bench.dataset, ("gem", "ring"), "fine_grained")
     pairs = study_pca.pick_pairs(dataclasses.replace(bench, protocol=fine), 2).protocol
     np.testing.assert_array_equal(pairs.query_instances, pairs.gallery_instances)
     assert len(np.unique(pairs.query_labels)) == 2

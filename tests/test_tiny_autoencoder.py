@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sbir_jax.backbones.loading import init_params
 from sbir_jax.models.configs import TinyAutoencoderConfig
 from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
-from sbir_jax.weights import init_params
 
 # The config.json of TAESD for Stable Diffusion 1.x and 2.x as published.
 TAESD = {

@@ -11,17 +11,19 @@ import pytest
 from conftest import EARLY
 from safetensors.numpy import load_file, save_file
 
-from sbir_jax import checkpoint, experiment, features, tiny_encoder, weights
+from sbir_jax import experiment, features
+from sbir_jax.adapters.prompt_files import load_prompts, save_prompts
+from sbir_jax.backbones import distilled_encoder, loading
+from sbir_jax.backbones.distilled_encoder import find_encoder, save_encoder
+from sbir_jax.backbones.loading import load_backbone, random_backbone
 from sbir_jax.config import Experiment, base
 from sbir_jax.embedder import Embedder
-from sbir_jax.models import winograd
 from sbir_jax.models.configs import TinyAutoencoderConfig
+from sbir_jax.models.kernels import winograd
 from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
+from sbir_jax.runtime import checkpoint
 from sbir_jax.search import cli, model
 from sbir_jax.search.model import make_embedder, open_model
-from sbir_jax.sharing import load_prompts, save_prompts
-from sbir_jax.tiny_encoder import find_encoder, save_encoder
-from sbir_jax.weights import load_backbone, random_backbone
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
 FILE = "diffusion_pytorch_model.safetensors"
@@ -178,13 +180,13 @@ def test_what_is_not_there(folder, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"'tiny' is no encoder for .*sd1\. Give"):
         load("tiny")
     with pytest.raises(ValueError, match=r"leave 'vae_decoder' out of parts"):
-        load(folder, parts=weights.PARTS)
+        load(folder, parts=loading.PARTS)
     (folder / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"no file .*tiny/config\.json"):
         load(folder)
-    monkeypatch.setattr(tiny_encoder, "TOYBOX_TINY", tmp_path / "gone")
+    monkeypatch.setattr(distilled_encoder, "TOYBOX_TINY", tmp_path / "gone")
     with pytest.raises(FileNotFoundError, match=r"lacks Toybox's tiny.*distill"):
-        find_encoder("tiny", tiny_encoder.TOYBOX)
+        find_encoder("tiny", distilled_encoder.TOYBOX)
 
 
 def test_written_and_read_again(tmp_path):
@@ -208,7 +210,7 @@ def distilled(tmp_path_factory):
     }
     network = TinyAutoencoder(TinyAutoencoderConfig.from_json(config))
     folder = tmp_path_factory.mktemp("encoder") / "distilled"
-    save_encoder(folder, config, weights.init_params(network, jax.random.key(0)))
+    save_encoder(folder, config, loading.init_params(network, jax.random.key(0)))
     return folder
 
 

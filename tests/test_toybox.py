@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from sbir_jax import data
-from sbir_jax.data import DataError, toybox, toybox_world
+from sbir_jax.data import DataError
+from sbir_jax.data.toybox import builder, world
 
 SMALL = {
     "size": 32,
@@ -42,25 +43,25 @@ def test_pixels_labels_instances_and_captions_fit_together(small):
             photo = by_instance[items.instances[i]]
             stem = photo.removeprefix("photo").removesuffix(".png")
             assert name.removeprefix("sketch").removeprefix("photo").startswith(stem)
-    mug = [toybox_world.instance("mug", i) for i in (0, 1)]
+    mug = [world.instance("mug", i) for i in (0, 1)]
     found = small.photos.pixels([4, 5], 32).astype(int)
-    assert np.abs(found - toybox_world.render_photos(mug, 32).rgb).max() <= 2
+    assert np.abs(found - world.render_photos(mug, 32).rgb).max() <= 2
     found = small.sketches.pixels([8, 9, 10, 11], 32).astype(int)
-    drawn = toybox_world.render_sketches([mug[0]] * 2 + [mug[1]] * 2, [0, 1] * 2, 32)
+    drawn = world.render_sketches([mug[0]] * 2 + [mug[1]] * 2, [0, 1] * 2, 32)
     assert np.abs(found - drawn).max() <= 2
     assert small.sketches.images(range(16), 32).mean() > 0.3  # lines on white
 
 
 def test_every_option_changes_the_key():
     keys = {
-        toybox.ToyboxConfig(name="x", **(SMALL | change)).key()
+        builder.ToyboxConfig(name="x", **(SMALL | change)).key()
         for change in (
             {}, {"size": 64}, {"instances": 3}, {"sketches": 3}, {"world": 1},
             {"categories": ("mug", "key")},
         )
     }  # fmt: skip
     assert len(keys) == 6
-    assert toybox.ToyboxConfig(name="x", **SMALL).key() in keys
+    assert builder.ToyboxConfig(name="x", **SMALL).key() in keys
 
 
 def test_one_key_is_one_folder(monkeypatch, tmp_path):
@@ -79,8 +80,8 @@ def test_one_key_is_one_folder(monkeypatch, tmp_path):
 def test_changed_drawing_code_changes_the_key(tmp_path, monkeypatch):
     for name, text in (("toybox_parts.py", "a = 1"), ("folder.py", "b = 1")):
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(toybox.importlib.resources, "files", lambda _: tmp_path)
-    config = toybox.ToyboxConfig(name="x")
+    monkeypatch.setattr(builder.importlib.resources, "files", lambda _: tmp_path)
+    config = builder.ToyboxConfig(name="x")
     before = config.key()
     (tmp_path / "folder.py").write_text("b = 2")
     assert config.key() == before
@@ -105,6 +106,6 @@ def test_wrong_options(options, message, tmp_path):
 
 
 def test_default_size_is_modest():
-    config = toybox.Toybox.BUILDER_CONFIGS[0]
-    images = len(toybox_world.CATEGORIES) * config.instances * (1 + config.sketches)
+    config = builder.Toybox.BUILDER_CONFIGS[0]
+    images = len(world.CATEGORIES) * config.instances * (1 + config.sketches)
     assert images <= 2500 and config.size == 64

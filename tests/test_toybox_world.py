@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sbir_jax.data import toybox_looks, toybox_paint, toybox_parts, toybox_render
-from sbir_jax.data import toybox_world as world
-from sbir_jax.data.toybox_parts import Dice
-from sbir_jax.data.toybox_shapes import SHAPES
+from sbir_jax.data.toybox import looks, paint, parts, render
+from sbir_jax.data.toybox import world as world
+from sbir_jax.data.toybox.parts import Dice
+from sbir_jax.data.toybox.shapes import SHAPES
 
 SIZE = 32
-FLAT = {name: np.array(rgb) / 255 for name, rgb in toybox_looks.COLOURS.items()}
+FLAT = {name: np.array(rgb) / 255 for name, rgb in looks.COLOURS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +41,15 @@ def test_unknown_category_is_refused_by_name():
 def test_shapes_fit_the_tables(category):
     for seed in range(100):
         shape = SHAPES[category](Dice(np.random.default_rng(seed)))
-        rows, points, slots = toybox_parts.pack(shape)
-        assert len(slots) <= toybox_parts.MAX_PARTS
+        rows, points, slots = parts.pack(shape)
+        assert len(slots) <= parts.MAX_PARTS
         assert np.isfinite(rows).all() and np.abs(points).max() <= 2.5
         assert points[:, 1].min() >= -1e-9
 
 
 def test_too_many_parts_are_refused():
     with pytest.raises(ValueError, match="17 parts, at most 16"):
-        toybox_parts.pack([toybox_parts.ball((0, 0, 0), 1)] * 17)
+        parts.pack([parts.ball((0, 0, 0), 1)] * 17)
 
 
 def test_objects_are_whole_and_large_enough(everything):
@@ -70,11 +70,9 @@ def test_mask_and_depth_agree_with_the_photo(everything):
     # nowhere else (but for half-covered pixels, and the shadow that darkens it).
     @jax.jit
     def bare(scene, style):
-        empty = toybox_render.trace(
-            scene["rows"], jnp.int32(0), scene["camera"], 2 * SIZE
-        )
+        empty = render.trace(scene["rows"], jnp.int32(0), scene["camera"], 2 * SIZE)
         key = jax.random.key(style["grain"].astype(jnp.int32))
-        return toybox_paint.shade(empty, scene["camera"], style, key)
+        return paint.shade(empty, scene["camera"], style, key)
 
     for i in range(0, len(things), 4):
         thing, mask = things[i], photos.mask[i]
@@ -122,9 +120,9 @@ def test_captions_name_the_true_attributes():
         said = [word for word in text.split() if word in FLAT]
         named += bool(said)
         assert set(said) <= {a.colour, a.second}
-        patterns = set(text.split()) & {*toybox_looks.PATTERNS, "wooden",
-                                        *toybox_looks.PATTERNS.values()}  # fmt: skip
-        own = {a.pattern, toybox_looks.PATTERNS.get(a.pattern)}
+        patterns = set(text.split()) & {*looks.PATTERNS, "wooden",
+                                        *looks.PATTERNS.values()}  # fmt: skip
+        own = {a.pattern, looks.PATTERNS.get(a.pattern)}
         assert patterns <= own
         assert re.search(r"\ban [aeiou]|\ba [^aeiou]", text)
         assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", text)

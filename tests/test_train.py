@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from conftest import EARLY
 
-from sbir_jax import data, machine, sharding
+from sbir_jax import data
+from sbir_jax.adapters.prompts import PromptConfig, init_prompts
+from sbir_jax.backbones.frozen import text_states
 from sbir_jax.features import Recipe
-from sbir_jax.frozen import text_states
-from sbir_jax.prompts import PromptConfig, init_prompts
+from sbir_jax.runtime import hardware, sharding
+from sbir_jax.tasks.retrieval.train_step import Step, new_state
 from sbir_jax.train import train
 from sbir_jax.train_config import TrainConfig
-from sbir_jax.train_step import Step, new_state
 
 RECIPE = Recipe(EARLY)
 BATCH = 4
@@ -85,8 +86,8 @@ def test_a_batch_is_cut_where_the_memory_ends(
     dataset = data.load(
         "folder", str(shapes_root), unseen="gem,ring", cache_dir=str(tmp_path)
     )
-    memory, chosen, fitting = {}, [], machine.largest_fitting
-    monkeypatch.setattr(machine, "MOST_ON_CPU", 16)
+    memory, chosen, fitting = {}, [], hardware.largest_fitting
+    monkeypatch.setattr(hardware, "MOST_ON_CPU", 16)
 
     def spy(program, counts, handed, free):
         for count in counts:
@@ -95,7 +96,7 @@ def test_a_batch_is_cut_where_the_memory_ends(
         chosen.append(fitting(program, counts, handed, free))
         return chosen[-1]
 
-    monkeypatch.setattr(machine, "largest_fitting", spy)
+    monkeypatch.setattr(hardware, "largest_fitting", spy)
     groups, run = [], Step.__call__
 
     def watched(self, state, params, batch):
@@ -122,7 +123,7 @@ def test_a_batch_is_cut_where_the_memory_ends(
         return learned
 
     whole = learn("whole")
-    monkeypatch.setattr(machine, "free_bytes", lambda devices: int(1.2 * memory[3]))
+    monkeypatch.setattr(hardware, "free_bytes", lambda devices: int(1.2 * memory[3]))
     cut = learn("cut")
     # Six triplets would be eighteen images, more than are worth while.
     assert list(memory) == [3, 2, 1]

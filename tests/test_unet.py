@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sbir_jax.backbones.loading import init_params
 from sbir_jax.models.configs import UNetConfig, map_names, tap_names
 from sbir_jax.models.unet import UNet
-from sbir_jax.weights import init_params
 
 # The config.json of Stable Diffusion 1.5 as published, and of 2.1 at 768 pixels.
 SD1 = {

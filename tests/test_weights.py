@@ -11,8 +11,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from safetensors.numpy import load_file, save_file
 
-from sbir_jax import diffusers_files, weights
-from sbir_jax.weights import load_backbone, random_backbone, save_diffusers
+from sbir_jax.backbones import diffusers_files, loading
+from sbir_jax.backbones.loading import load_backbone, random_backbone, save_diffusers
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -126,14 +126,14 @@ def test_half_precision(whole, dtype):
 
 def test_only_what_is_asked_for_is_read(whole, monkeypatch):
     read = []
-    original = weights.TensorFolder.read
-    monkeypatch.setattr(weights.TensorFolder, "digest", lambda self: "")
+    original = loading.TensorFolder.read
+    monkeypatch.setattr(loading.TensorFolder, "digest", lambda self: "")
 
     def spy(self, name):
         read.append((self.path.parent.name, name))
         return original(self, name)
 
-    monkeypatch.setattr(weights.TensorFolder, "read", spy)
+    monkeypatch.setattr(loading.TensorFolder, "read", spy)
     part = load_backbone(
         GOLDEN / "sd1", taps=("up.1.out",), parts=("unet", "vae_encoder")
     )
@@ -152,7 +152,7 @@ def test_only_what_is_asked_for_is_read(whole, monkeypatch):
 
 
 def test_kernels_are_turned_some_outputs_at_a_time(whole, monkeypatch):
-    monkeypatch.setattr(weights, "OUTPUTS", 3)
+    monkeypatch.setattr(loading, "OUTPUTS", 3)
     assert_same(load_backbone(GOLDEN / "sd1").params, whole.params)
 
 
@@ -287,10 +287,10 @@ def test_random_backbone_has_the_same_shape_and_other_values(whole):
 
 
 def test_init_params_are_all_a_network_has(whole):
-    fresh = weights.init_params(whole.vae, jax.random.key(3))
+    fresh = loading.init_params(whole.vae, jax.random.key(3))
     assert paths(fresh).keys() == paths(whole.params["vae"]).keys()
-    again = weights.init_params(whole.vae, jax.random.key(3))
-    other = weights.init_params(whole.vae, jax.random.key(4))
+    again = loading.init_params(whole.vae, jax.random.key(3))
+    other = loading.init_params(whole.vae, jax.random.key(4))
     assert_same(fresh, again)
     assert (
         paths(fresh)["quant_conv/kernel"] != paths(other)["quant_conv/kernel"]

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from sbir_jax import features
+from sbir_jax.adapters.prompts import PromptConfig, init_prompts
+from sbir_jax.backbones.loading import load_backbone, random_backbone, tensor_name
 from sbir_jax.features import Recipe
-from sbir_jax.models import winograd
-from sbir_jax.models.convolutions import Conv
+from sbir_jax.models.kernels import winograd
+from sbir_jax.models.kernels.convolutions import Conv
 from sbir_jax.models.layers import Resnet
-from sbir_jax.prompts import PromptConfig, init_prompts
-from sbir_jax.weights import load_backbone, random_backbone, tensor_name
 
 
 def normal(*shape):

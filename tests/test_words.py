@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 from conftest import EARLY
 
-from sbir_jax import words
+from sbir_jax import text_queries
+from sbir_jax.adapters.prompts import PromptConfig, init_prompts
+from sbir_jax.backbones.frozen import text_states
+from sbir_jax.backbones.loading import load_backbone
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
-from sbir_jax.frozen import text_states
-from sbir_jax.prompts import PromptConfig, init_prompts
-from sbir_jax.weights import load_backbone
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,8 @@ def test_words_are_the_mean_of_the_photos_made_up_for_them(embedder, tiny_folder
     np.testing.assert_array_equal(found[0], found[2])
     assert np.abs(found[0] - found[1]).max() > 1e-4
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
-    pictures = words.imagine(load_backbone(tiny_folder), "a red mug")
-    assert len(pictures) == words.PICTURES == len(np.unique(pictures, axis=0))
+    pictures = text_queries.imagine(load_backbone(tiny_folder), "a red mug")
+    assert len(pictures) == text_queries.PICTURES == len(np.unique(pictures, axis=0))
     mean = embedder.embed(pictures, "photo").mean(0)
     np.testing.assert_allclose(found[0], mean / np.linalg.norm(mean), atol=1e-5)
     assert embedder.embed_words([]).shape == (0, embedder.dim)
@@ -36,11 +36,11 @@ def test_words_are_the_mean_of_the_photos_made_up_for_them(embedder, tiny_folder
 
 def test_a_share_of_words(embedder):
     drawn, said = np.eye(4)[:2], np.eye(4)[2:]
-    np.testing.assert_array_equal(words.mix(drawn, said, 0.0), drawn)
-    np.testing.assert_array_equal(words.mix(drawn, said, 1.0), said)
+    np.testing.assert_array_equal(text_queries.mix(drawn, said, 0.0), drawn)
+    np.testing.assert_array_equal(text_queries.mix(drawn, said, 1.0), said)
     np.testing.assert_allclose(
-        words.mix(drawn, said, 0.25), (3 * drawn + said) / np.sqrt(10)
+        text_queries.mix(drawn, said, 0.25), (3 * drawn + said) / np.sqrt(10)
     )
     for share in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match=r"text_share is .*; give 0"):
-            words.mix(drawn, said, share)
+            text_queries.mix(drawn, said, share)

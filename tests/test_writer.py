@@ -1,10 +1,10 @@
 from tensorboardX.proto.event_pb2 import Event
 
-from sbir_jax import writer
+from sbir_jax.runtime import metric_writer
 
 
 def fill(workdir, start, steps):
-    out = writer.MetricWriter(workdir, start)
+    out = metric_writer.MetricWriter(workdir, start)
     for step in steps:
         out.write_scalars(step, {"loss": step / 10})
     out.close()
@@ -12,7 +12,7 @@ def fill(workdir, start, steps):
 
 def test_rows_come_back(tmp_path):
     fill(tmp_path, 0, [1, 2])
-    assert writer.read(tmp_path) == [
+    assert metric_writer.read(tmp_path) == [
         {"step": 1, "loss": 0.1},
         {"step": 2, "loss": 0.2},
     ]
@@ -22,14 +22,14 @@ def test_a_resumed_run_replaces_what_it_does_again(tmp_path):
     fill(tmp_path, 0, [1, 2, 3, 4])
     # The checkpoint was of step 2: rows 3 and 4 will be written once more.
     fill(tmp_path, 2, [3, 4])
-    assert [row["step"] for row in writer.read(tmp_path)] == [1, 2, 3, 4]
+    assert [row["step"] for row in metric_writer.read(tmp_path)] == [1, 2, 3, 4]
 
 
 def test_a_line_cut_by_a_kill_is_left_out(tmp_path):
     fill(tmp_path, 0, [1])
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "lo')
-    assert [row["step"] for row in writer.read(tmp_path)] == [1]
+    assert [row["step"] for row in metric_writer.read(tmp_path)] == [1]
 
 
 def test_event_file_holds_the_scalars(tmp_path):

@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
-from sbir_jax import features, machine
+from sbir_jax import features
+from sbir_jax.adapters.prompts import PromptConfig, init_prompts
+from sbir_jax.backbones.frozen import PARTS
+from sbir_jax.backbones.loading import load_backbone
 from sbir_jax.features import TAPS, Recipe
-from sbir_jax.frozen import PARTS
-from sbir_jax.models import winograd
-from sbir_jax.prompts import PromptConfig, init_prompts
+from sbir_jax.models.kernels import winograd
+from sbir_jax.runtime import hardware
+from sbir_jax.tasks.retrieval.train_step import Step, new_state
 from sbir_jax.train_config import TrainConfig
-from sbir_jax.train_step import Step, new_state
-from sbir_jax.weights import load_backbone
 from tools.bench_common import (
     TIMESTEP,
     Case,
@@ -117,7 +118,7 @@ class Side:
                 jax.block_until_ready(self._state)
                 return measured.compute()["loss"]
         else:
-            compiled = machine.jit(describe)
+            compiled = hardware.jit(describe)
 
             def run():
                 return jax.block_until_ready(compiled(params, *arguments))

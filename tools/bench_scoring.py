@@ -17,7 +17,7 @@ import time
 import numpy as np
 from tqdm.auto import tqdm
 
-from sbir_jax import evaluate
+from sbir_jax.tasks.retrieval import evaluation
 
 
 def descriptors(rows: int, dim: int, seed: int) -> np.ndarray:
@@ -42,7 +42,7 @@ def main() -> None:
         np.arange(n, dtype=np.int32) % args.classes
         for n in (args.queries, args.gallery)
     ]
-    protocol = evaluate.Protocol(
+    protocol = evaluation.Protocol(
         "category",
         np.arange(args.queries),
         np.arange(args.gallery),
@@ -51,16 +51,16 @@ def main() -> None:
         left_out=0,
         cutoffs=(100, 200),
     )
-    score_rows = evaluate.similarity(
+    score_rows = evaluation.similarity(
         descriptors(args.queries, args.dim, 0), descriptors(args.gallery, args.dim, 1)
     )
     begin = time.perf_counter()
-    starts = range(0, args.queries, evaluate.CHUNK)
+    starts = range(0, args.queries, evaluation.CHUNK)
     for start in tqdm(starts, "product", unit="chunk"):
-        score_rows(slice(start, min(start + evaluate.CHUNK, args.queries)))
+        score_rows(slice(start, min(start + evaluation.CHUNK, args.queries)))
     product = time.perf_counter() - begin
     begin = time.perf_counter()
-    found, _ = evaluate.score(protocol, score_rows)
+    found, _ = evaluation.score(protocol, score_rows)
     scoring = time.perf_counter() - begin
     print(
         json.dumps(

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from sbir_jax.diffusers_files import STEMS
-from sbir_jax.tensor_names import leaves, tensor_name, to_file
-from sbir_jax.weights import _shapes, build_networks
+from sbir_jax.backbones.diffusers_files import STEMS
+from sbir_jax.backbones.loading import _shapes, build_networks
+from sbir_jax.backbones.tensor_names import leaves, tensor_name, to_file
 
 VAE = {
     "block_out_channels": [128, 256, 512, 512],

@@ -20,13 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float16, UInt8
 
-from sbir_jax import features, machine
-from sbir_jax.backbone import Backbone
+from sbir_jax import features
+from sbir_jax.adapters.prompts import PromptConfig
+from sbir_jax.backbones.base import Backbone
+from sbir_jax.backbones.distilled_encoder import TOYBOX_TINY, save_encoder
+from sbir_jax.backbones.loading import init_params, load_backbone
 from sbir_jax.models.configs import TinyAutoencoderConfig
 from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
-from sbir_jax.prompts import PromptConfig
-from sbir_jax.tiny_encoder import TOYBOX_TINY, save_encoder
-from sbir_jax.weights import init_params, load_backbone
+from sbir_jax.runtime import hardware
 from tools import pretrain_toybox
 from tools.bench_jax import operations
 from tools.fit import Log, fit
@@ -124,7 +125,7 @@ def main() -> None:
     if args.quick:
         recipe = dataclasses.replace(recipe, chunks=1, held_out=64, steps=4)
     args.workdir.mkdir(parents=True, exist_ok=True)
-    machine.keep_programs()
+    hardware.keep_programs()
 
     drawn = pretrain_toybox.Recipe(first_chunk=recipe.first_chunk, chunks=recipe.chunks)
     images = pretrain_toybox.make_data(drawn, args.workdir)["images"]

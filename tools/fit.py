@@ -13,7 +13,7 @@ import optax
 import orbax.checkpoint as ocp
 from tqdm.auto import tqdm
 
-from sbir_jax import sharding
+from sbir_jax.runtime import sharding
 
 
 class Log:

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from sbir_jax import machine
+from sbir_jax.runtime import hardware
 from sbir_jax.search.build import build
 from sbir_jax.search.model import open_model
 
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=0, help="0: what fits")
     args = parser.parse_args()
     counts = [int(count) for count in args.images.split(",")]
-    machine.keep_programs()
+    hardware.keep_programs()
     embedder = open_model(args.model, batch_size=args.batch_size)
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)

@@ -26,8 +26,8 @@ import urllib.parse
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sbir_jax import machine
 from sbir_jax.embedder import Embedder
+from sbir_jax.runtime import hardware
 from sbir_jax.search import shard_writer, shards
 from tools.bench_index import descriptors
 
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60)
     args = parser.parse_args()
-    machine.keep_programs()
+    hardware.keep_programs()
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary) / "index"
         write_index(folder, args.photos)

@@ -27,10 +27,12 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
-from sbir_jax import diffusers_files, diffusion, machine, weights
-from sbir_jax.data import toybox_world
+from sbir_jax.backbones import diffusers_files, loading
+from sbir_jax.data.toybox import world
+from sbir_jax.diffusion import noise_schedule
 from sbir_jax.models.autoencoder import Autoencoder
 from sbir_jax.models.configs import AutoencoderConfig
+from sbir_jax.runtime import hardware
 from tools.fit import Log, fit
 from tools.toybox_sheets import curves, samples_sheet
 from tools.toybox_tokenizer import TOKENS, make_tokenizer
@@ -127,9 +129,7 @@ def make_data(recipe: Recipe, workdir: pathlib.Path) -> dict[str, np.ndarray]:
     path = workdir / "data.npz"
     if not path.exists():
         images, captions = [], []
-        chunks = toybox_world.iter_pretraining(
-            0, recipe.first_chunk, recipe.chunks, size=SIZE
-        )
+        chunks = world.iter_pretraining(0, recipe.first_chunk, recipe.chunks, size=SIZE)
         for chunk in tqdm(chunks, "render", recipe.chunks, unit="chunk"):
             images += [chunk.photos, chunk.sketches]
             captions += [*chunk.photo_captions, *chunk.sketch_captions]
@@ -148,7 +148,7 @@ def to_float(images: np.ndarray) -> jax.Array:
 def train_vae(recipe, data, workdir, log):
     """The autoencoder: L1 and L2 in pixels, L1 in their differences, a light KL."""
     vae = Autoencoder(AutoencoderConfig.from_json(CONFIGS["vae"]))
-    params = weights.init_params(vae, jax.random.key(0))
+    params = loading.init_params(vae, jax.random.key(0))
     images = data["images"]
 
     def batches(step):
@@ -240,11 +240,11 @@ def train_unet(
         t = jnp.arange(b) + jax.random.uniform(key_t, (b,))
         t = (t * (schedule.timesteps / b)).astype(jnp.int32)
         noise = jax.random.normal(key_n, clean.shape)
-        noised = diffusion.add_noise(schedule, clean, noise, t)
+        noised = noise_schedule.add_noise(schedule, clean, noise, t)
         read = jnp.where(dropped[:, None], empty[None], ids)
         states = text.apply({"params": params["text_encoder"]}, read)
         taps, _ = unet.apply({"params": params["unet"]}, noised, t, states)
-        target = diffusion.velocity(schedule, clean, noise, t)
+        target = noise_schedule.velocity(schedule, clean, noise, t)
         return jnp.square(taps["out"] - target).mean()
 
     return fit(
@@ -282,18 +282,18 @@ def from_nothing(recipe, data, workdir, log) -> tuple[dict, dict, pathlib.Path]:
             "pad_token_id": end,
         },
     }
-    unet, _, text_encoder = weights.build_networks(configs)
+    unet, _, text_encoder = loading.build_networks(configs)
     params = {
-        "unet": weights.init_params(unet, jax.random.key(1)),
+        "unet": loading.init_params(unet, jax.random.key(1)),
         "vae": vae_params,
-        "text_encoder": weights.init_params(text_encoder, jax.random.key(2)),
+        "text_encoder": loading.init_params(text_encoder, jax.random.key(2)),
     }
     return configs, params, tokenizer
 
 
 def from_folder(source: str) -> tuple[dict, dict, pathlib.Path]:
     """What `from_nothing` gives, of a finished model."""
-    start = weights.load_backbone(source)
+    start = loading.load_backbone(source)
     read = diffusers_files.read_json
     configs = {
         part: read(start.folder / part / "config.json")
@@ -315,13 +315,13 @@ def main() -> None:
         recipe = dataclasses.replace(recipe, chunks=1, vae_steps=4, unet_steps=4)
     args.workdir.mkdir(parents=True, exist_ok=True)
     log = Log(args.workdir / "log.jsonl")
-    machine.keep_programs()
+    hardware.keep_programs()
     data = make_data(recipe, args.workdir)
     if args.start:
         configs, params, tokenizer = from_folder(args.start)
     else:
         configs, params, tokenizer = from_nothing(recipe, data, args.workdir, log)
-    networks = weights.build_networks(configs)
+    networks = loading.build_networks(configs)
     latents = encode_all(networks[1], params["vae"], data["images"], args.workdir)
     trained = train_unet(
         {part: params[part] for part in ("unet", "text_encoder")},
@@ -330,11 +330,11 @@ def main() -> None:
         tokenize(tokenizer, data["captions"]),
         tokenize(tokenizer, np.array([""]))[0],
         networks,
-        diffusion.NoiseSchedule.from_json(configs["scheduler"]),
+        noise_schedule.NoiseSchedule.from_json(configs["scheduler"]),
         args.workdir,
         log,
     )
-    weights.save_diffusers(
+    loading.save_diffusers(
         args.out,
         configs,
         {**params, **trained},

@@ -26,20 +26,14 @@ from absl import flags
 from tqdm.auto import tqdm
 
 from configs import toybox
-from sbir_jax import (
-    checkpoint,
-    data,
-    experiment,
-    latents,
-    machine,
-    sharding,
-    train_step,
-)
+from sbir_jax import data, experiment
+from sbir_jax.adapters.prompts import init_prompts
+from sbir_jax.backbones.frozen import load_frozen, text_states
 from sbir_jax.config import Experiment
 from sbir_jax.data import triplets
 from sbir_jax.embedder import Embedder
-from sbir_jax.frozen import load_frozen, text_states
-from sbir_jax.prompts import init_prompts
+from sbir_jax.runtime import checkpoint, hardware, sharding
+from sbir_jax.tasks.retrieval import latent_cache, train_step
 from sbir_jax.train_config import TrainConfig
 from tools import study_sweep
 from tools.bench_common import timed
@@ -129,7 +123,7 @@ class Model:
     def encode(self) -> Callable:
         """Images to latents, as before training on those."""
         scale = self.setup.prompt.visual_scale
-        encode = latents.encoder(self.backbone, self.prompts, scale, 1, TOGETHER)
+        encode = latent_cache.encoder(self.backbone, self.prompts, scale, 1, TOGETHER)
         return lambda: encode(self.images, "photo")
 
     def step(self) -> tuple[Callable, int]:
@@ -153,7 +147,7 @@ class Model:
 def encoded_share(setup: Experiment, dataset: data.Dataset) -> float:
     """Images that are encoded before training on latents, for each triplet of it."""
     config = setup.train
-    drawn = latents.drawn(
+    drawn = latent_cache.drawn(
         dataset,
         seed=config.seed,
         steps=config.steps,
@@ -247,7 +241,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     flags.FLAGS.mark_as_parsed()
-    machine.keep_programs()
+    hardware.keep_programs()
     config = toybox.get_config(f"task={args.task}")
     seeds = [int(seed) for seed in args.seeds.split(",")]
     setups = {

@@ -33,11 +33,12 @@ import jax
 import ml_collections
 from absl import app, flags, logging
 
-from sbir_jax import checkpoint, machine, weights
+from sbir_jax.backbones import loading
 from sbir_jax.config import Experiment
 from sbir_jax.features import Recipe
 from sbir_jax.main import FLAGS
 from sbir_jax.models.configs import tap_names
+from sbir_jax.runtime import checkpoint, hardware
 from tools import study_frozen, study_pca, study_sweep, study_train
 from tools.study_sweep import CLASSES, Bench
 
@@ -172,7 +173,7 @@ def poolings(job: Job):
 
 
 def dtypes(job: Job):
-    names = job.axis("float32 or bfloat16", machine.dtype_name)
+    names = job.axis("float32 or bfloat16", hardware.dtype_name)
     benches = {name: job.open(name) for name in names}
     return study_frozen.dtypes(benches, job.setup.recipe, job.seeds(), job.picture)
 
@@ -189,7 +190,7 @@ def pca(job: Job):
 
 def border(job: Job):
     # No parameters are loaded for this.
-    native = weights.load_backbone(job.setup.backbone, parts=()).image_size
+    native = loading.load_backbone(job.setup.backbone, parts=()).image_size
     size = job.setup.image_size or native
     values = job.options.values or [str(w) for w in study_train.widths(size)]
     most = (size - 1) // 2
@@ -287,7 +288,7 @@ def run(
 def main(argv: list[str]) -> None:
     if len(argv) != 2:
         raise app.UsageError(f"name one study of {', '.join(STUDIES)}")
-    machine.keep_programs()
+    hardware.keep_programs()
     names = [field.name for field in dataclasses.fields(Options)]
     options = Options(**{name: getattr(FLAGS, name) for name in names})
     command = shlex.join(["python", "-m", "tools.study", *sys.argv[1:]])

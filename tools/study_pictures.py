@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from sbir_jax.report_pictures import BLUE, LINE, SOFT
+from sbir_jax.report.pictures import BLUE, LINE, SOFT
 
 STYLE: Any = {"text.parse_math": False, "font.size": 9}
 MARK = "#d03a2b"

@@ -17,22 +17,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from tqdm.auto import tqdm
 
-from sbir_jax import (
-    checkpoint,
-    data,
-    evaluate,
-    features,
-    machine,
-    sharding,
-    weights,
-)
+from sbir_jax import data, features
+from sbir_jax.adapters.prompts import MODALITIES, Modality, PromptConfig, init_prompts
+from sbir_jax.backbones import loading
+from sbir_jax.backbones.frozen import load_frozen, text_states
+from sbir_jax.backbones.loading import Backbone
 from sbir_jax.config import Experiment
 from sbir_jax.data import Dataset, Items
-from sbir_jax.evaluate import Protocol
 from sbir_jax.features import Recipe
-from sbir_jax.frozen import load_frozen, text_states
-from sbir_jax.prompts import MODALITIES, Modality, PromptConfig, init_prompts
-from sbir_jax.weights import Backbone
+from sbir_jax.runtime import checkpoint, hardware, sharding
+from sbir_jax.tasks.retrieval import evaluation
+from sbir_jax.tasks.retrieval.evaluation import Protocol
 
 CLASSES = {
     "val": "held-out seen classes",
@@ -128,7 +123,7 @@ def open_bench(
     asked = setup.backbone, ("out",), mesh, setup.dtype, setup.encoder
     backbone = load_frozen(*asked)
     if setup.random_weights:
-        backbone = weights.random_backbone(backbone, seed=setup.train.seed)
+        backbone = loading.random_backbone(backbone, seed=setup.train.seed)
     size = setup.image_size or backbone.image_size
     scale = setup.prompt.visual_scale
     if run is None:
@@ -140,11 +135,11 @@ def open_bench(
         prompts = checkpoint.load_prompts(run, backbone.fingerprint)
         trained = json.loads((run / "config.json").read_text())
         scale = PromptConfig(**trained["prompt"]).visual_scale
-    protocol = evaluate.make_protocol(
+    protocol = evaluation.make_protocol(
         dataset, chosen, setup.task, setup.score.cutoffs, setup.score.generalised
     )
     if limit:
-        protocol = evaluate.subsample(protocol, limit)
+        protocol = evaluation.subsample(protocol, limit)
     return Bench(
         backbone=backbone,
         prompts=prompts,
@@ -195,7 +190,7 @@ class Program:
         devices = jax.device_count()
         self.batch_size = -(-bench.batch_size // devices) * devices
 
-        @functools.partial(machine.jit, static_argnames="modality")
+        @functools.partial(hardware.jit, static_argnames="modality")
         def encode(params, prompts, images, modality):
             return features.encode_prompted(
                 backbone, params, prompts, images, modality, bench.visual_scale
@@ -212,7 +207,7 @@ class Program:
                 timestep,
             )
 
-        @functools.partial(machine.jit, static_argnames="taps")
+        @functools.partial(hardware.jit, static_argnames="taps")
         def mean_maps(params, prompts, latents, noise, timestep, taps):
             found = decoder_maps(params, prompts, latents, noise, timestep, taps)
             shape = len(latents), len(noise)
@@ -221,7 +216,7 @@ class Program:
                 for name, x in found.items()
             }
 
-        @functools.partial(machine.jit, static_argnames="recipes")
+        @functools.partial(hardware.jit, static_argnames="recipes")
         def describe(params, prompts, latents, noise, timestep, recipes):
             taps = tuple(dict.fromkeys(tap for r in recipes for tap in r.taps))
             found = decoder_maps(params, prompts, latents, noise, timestep, taps)
@@ -341,7 +336,9 @@ def sweep(bench: Bench, recipes: Sequence[Recipe]) -> list[dict]:
                     for m in MODALITIES
                 )
                 for recipe, q, g in zip(todo, queries, gallery, strict=True):
-                    found, _ = evaluate.score(bench.protocol, evaluate.similarity(q, g))
+                    found, _ = evaluation.score(
+                        bench.protocol, evaluation.similarity(q, g)
+                    )
                     cell = {"recipe": dataclasses.asdict(recipe), "metrics": found}
                     checkpoint.write_json(cells[recipe], cell | bench.identity)
     return [json.loads(path.read_text()) for path in paths]
@@ -351,5 +348,5 @@ def chance(bench: Bench) -> float:
     """The primary metric of blind ranking, kept on disk like a cell."""
     path = bench.path("chance", "json")
     if not path.exists():
-        checkpoint.write_json(path, evaluate.chance(bench.protocol))
+        checkpoint.write_json(path, evaluation.chance(bench.protocol))
     return json.loads(path.read_text())[bench.protocol.primary]

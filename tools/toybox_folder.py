@@ -7,7 +7,8 @@ python -m tools.toybox_folder FOLDER --classes mug,fork,duck --instances 4
 import argparse
 import pathlib
 
-from sbir_jax import data, machine
+from sbir_jax import data
+from sbir_jax.runtime import hardware
 
 
 def write(folder: pathlib.Path, classes: str = "", instances: int = 12) -> None:
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--classes", default="", help="mug,fork,...; by default all 48")
     parser.add_argument("--instances", type=int, default=12, help="photos a class")
     args = parser.parse_args(argv)
-    machine.keep_programs()
+    hardware.keep_programs()
     write(args.folder, args.classes, args.instances)
 
 

@@ -6,8 +6,8 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
-from sbir_jax.generate import generate
-from sbir_jax.weights import load_backbone
+from sbir_jax.backbones.loading import load_backbone
+from sbir_jax.diffusion.sampling import generate
 from tools.fit import Log
 
 matplotlib.use("Agg")

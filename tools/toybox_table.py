@@ -13,8 +13,9 @@ import numpy as np
 from absl import flags
 
 from configs import toybox
-from sbir_jax import checkpoint, experiment, machine
+from sbir_jax import experiment
 from sbir_jax.config import Experiment
+from sbir_jax.runtime import checkpoint, hardware
 
 SEEDS = (0, 1, 2)
 FIGURES = {
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=pathlib.Path, default="runs/table")
     args = parser.parse_args()
     flags.FLAGS.mark_as_parsed()
-    machine.keep_programs()
+    hardware.keep_programs()
     table = {}
     for task, names in FIGURES.items():
         rows: dict[str, list[dict]] = {}

@@ -20,13 +20,13 @@ from sbir_jax.data import (
     qmul,
     quickdraw,
     sketchy,
-    toybox,
     tuberlin,
 )
 from sbir_jax.data.builders import PairedFolders
 from sbir_jax.data.dataset import Dataset, Items, draw, open_prepared
 from sbir_jax.data.folder import Folder, read_folder
 from sbir_jax.data.images import BadImage
+from sbir_jax.data.toybox import builder
 from sbir_jax.data.tree import DataError, Skipped, Tree, find_names, read_names
 
 __all__ = ["BadImage", "DataError", "Dataset", "Items", "Skipped", "load"]
@@ -126,19 +126,19 @@ def load(
 def _toybox(root, cache_dir, options):
     if root is not None:
         raise DataError(f"toybox draws its own images and takes no root (got {root}).")
-    config = _config(toybox.ToyboxConfig, "custom", options)
+    config = _config(builder.ToyboxConfig, "custom", options)
     config.check()
     # By name where it has one: tfds warns of a configuration that it does not know.
-    default = toybox.ToyboxConfig(name=config.name)
+    default = builder.ToyboxConfig(name=config.name)
     wanted = "default" if config == default else config
 
     def make(folder):
-        return toybox.Toybox(data_dir=folder, config=wanted)
+        return builder.Toybox(data_dir=folder, config=wanted)
 
     data = _open("toybox", config.key(), make, None, cache_dir)
 
     def groups():
-        world, there = toybox.toybox_world(), set(data.classes)
+        world, there = builder.drawn_world(), set(data.classes)
         unseen = [c for c in world.UNSEEN if c in there]
         novel = tuple(c for c in world.NOVEL if c in there)
         return {"unseen": unseen, "where": "toybox", "novel": novel}

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sbir_jax.models.configs import AutoencoderConfig, TinyAutoencoderConfig
-from sbir_jax.models.convolutions import Conv
+from sbir_jax.models.kernels.convolutions import Conv
+from sbir_jax.models.kernels.norms import GroupNorm
 from sbir_jax.models.layers import Downsample, Resnet, Upsample
-from sbir_jax.models.norms import GroupNorm
 from sbir_jax.models.transformer import Attention
 
 EPS = 1e-6

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from sbir_jax.models.attention import attend_with_map
 from sbir_jax.models.configs import CLIPTextConfig
-from sbir_jax.models.norms import layer_norm
+from sbir_jax.models.kernels.attention import attend_with_map
+from sbir_jax.models.kernels.norms import layer_norm
 
 
 class CausalAttention(nn.Module):

@@ -12,9 +12,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sbir_jax.models.convolutions import Conv
-from sbir_jax.models.norms import GroupNorm
-from sbir_jax.models.products import KEPT
+from sbir_jax.models.kernels.convolutions import Conv
+from sbir_jax.models.kernels.norms import GroupNorm
+from sbir_jax.models.kernels.products import KEPT
 
 
 @functools.partial(nn.remat, policy=KEPT)

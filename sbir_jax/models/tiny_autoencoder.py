@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from sbir_jax.models.autoencoder import check_images
 from sbir_jax.models.configs import TinyAutoencoderConfig
-from sbir_jax.models.convolutions import Conv
+from sbir_jax.models.kernels.convolutions import Conv
 
 
 class Block(nn.Module):

@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sbir_jax.models.attention import attend, attend_with_map
-from sbir_jax.models.convolutions import Conv
-from sbir_jax.models.norms import GroupNorm, layer_norm
-from sbir_jax.models.products import KEPT, dense
+from sbir_jax.models.kernels.attention import attend, attend_with_map
+from sbir_jax.models.kernels.convolutions import Conv
+from sbir_jax.models.kernels.norms import GroupNorm, layer_norm
+from sbir_jax.models.kernels.products import KEPT, dense
 
 
 class Attention(nn.Module):

@@ -18,9 +18,9 @@ from sbir_jax.models.configs import (
     map_names,
     tap_names,
 )
-from sbir_jax.models.convolutions import Conv
+from sbir_jax.models.kernels.convolutions import Conv
+from sbir_jax.models.kernels.norms import GroupNorm
 from sbir_jax.models.layers import Downsample, Resnet, Upsample
-from sbir_jax.models.norms import GroupNorm
 from sbir_jax.models.transformer import Transformer
 
 

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from sbir_jax.data import images
 from sbir_jax.search.guard import Refusal
-from sbir_jax.words import SHARE
+from sbir_jax.text_queries import SHARE
 
 MAX_UPLOAD = 8_000_000
 MAX_TEXT = 500

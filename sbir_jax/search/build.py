@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from sbir_jax.data import images
 from sbir_jax.data.tree import Skipped
-from sbir_jax.overlap import Waiting
+from sbir_jax.runtime.prefetch import Waiting
 from sbir_jax.search import photos, shards
 from sbir_jax.search.index import Describes
 from sbir_jax.search.photos import Listing, Photo

@@ -328,9 +328,9 @@ def _check_batch_size(size: int) -> None:
 
 
 def _keep_programs() -> None:
-    from sbir_jax import machine
+    from sbir_jax.runtime import hardware
 
-    machine.keep_programs()
+    hardware.keep_programs()
 
 
 if __name__ == "__main__":

@@ -20,12 +20,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFilter
 
-from sbir_jax import features, machine
+from sbir_jax import features
+from sbir_jax.adapters.prompts import MODALITIES
 from sbir_jax.data import images
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
-from sbir_jax.prompts import MODALITIES
-from sbir_jax.report_pictures import BLUE, INK, sheet_font
+from sbir_jax.report.pictures import BLUE, INK, sheet_font
+from sbir_jax.runtime import hardware
 from sbir_jax.search import sheet as sheets
 
 # Little heat to much heat; readable on white paper and on photos.
@@ -237,7 +238,7 @@ def _program(embedder: Embedder) -> Callable:
     """Drawing and photo through the network in one compiled call."""
     backbone, recipe = embedder.backbone, embedder.recipe
 
-    @machine.jit
+    @hardware.jit
     def run(params, prompts, noise, pair):
         latents = [
             features.encode_prompted(

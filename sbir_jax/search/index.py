@@ -17,14 +17,9 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32, Int
 
-from sbir_jax import words
+from sbir_jax import text_queries
 from sbir_jax.search import shards
-from sbir_jax.search.backends import (
-    Backend,
-    check_descriptors,
-    check_k,
-    open_backend,
-)
+from sbir_jax.search.backends import Backend, check_descriptors, check_k, open_backend
 
 WORDS = 64  # texts whose descriptors are remembered
 
@@ -145,7 +140,7 @@ class Index:
         text: str | None = None,
         k: int = 20,
         min_score: float | None = None,
-        text_share: float = words.SHARE,
+        text_share: float = text_queries.SHARE,
     ) -> list[Hit]:
         """The k photos nearest to a drawing, to words, or to both, best first.
 
@@ -157,7 +152,7 @@ class Index:
         Raises: BadImage for a drawing that cannot be read; ValueError for neither a
           drawing nor words, for a k below 1 and for a share outside of 0 to 1.
         """
-        k, share = check_k(k), words.check_share(text_share)
+        k, share = check_k(k), text_queries.check_share(text_share)
         text = (text or "").strip()
         if sketch is None and not text:
             raise ValueError("nothing to search for; give a sketch, text, or both")
@@ -166,7 +161,7 @@ class Index:
         else:
             found = self.embedder.embed([sketch], "sketch")
             if text and share:
-                found = words.mix(found, self._words(text), share)
+                found = text_queries.mix(found, self._words(text), share)
         return self._hits(found, k, min_score)
 
     def similar(self, photo_id: str, k: int = 20) -> list[Hit]:

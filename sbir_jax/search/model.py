@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from sbir_jax import sharing
+from sbir_jax.adapters import prompt_files
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Task
 
@@ -25,7 +25,7 @@ def open_model(
     """
     folder = pathlib.Path(model).expanduser()
     run = (folder / RUN).is_file() and '"recipe"' in (folder / RUN).read_text()
-    prompts = not run and sharing.find_prompts(model) is not None
+    prompts = not run and prompt_files.find_prompts(model) is not None
     if encoder and (run or prompts):
         raise ValueError(
             f"{model} holds prompts, which belong to the encoder they were learned "
@@ -34,7 +34,7 @@ def open_model(
     if run:
         return Embedder.from_run(folder, batch_size)
     if prompts:
-        return sharing.load_prompts(model, batch_size=batch_size)
+        return prompt_files.load_prompts(model, batch_size=batch_size)
     given = {"batch_size": batch_size, "encoder": encoder}
     return Embedder.from_pretrained(model, task, **given)
 
@@ -57,7 +57,7 @@ def make_embedder(
         return Embedder.from_run(source["source"], batch_size)
     if source["kind"] == "prompts":
         given = source["source"], source["backbone"], batch_size
-        return sharing.load_prompts(*given, source.get("encoder"))
+        return prompt_files.load_prompts(*given, source.get("encoder"))
     # Indexes from before there was a choice are of float32.
     dtype = source.get("dtype", "float32")
     encoder = source.get("encoder", "")

@@ -45,7 +45,7 @@ from sbir_jax.search.api import (
 )
 from sbir_jax.search.explain import explain, overlay
 from sbir_jax.search.guard import LOOPBACK, Guard, Refusal
-from sbir_jax.words import SHARE
+from sbir_jax.text_queries import SHARE
 
 QUEUE = 64  # searches that may wait for the model
 THUMBNAIL = 320

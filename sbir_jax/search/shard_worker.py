@@ -14,7 +14,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from sbir_jax.data import images
-from sbir_jax.overlap import one_in_flight
+from sbir_jax.runtime.prefetch import one_in_flight
 from sbir_jax.search import photos
 from sbir_jax.search.build import Embeds
 from sbir_jax.search.photos import Photo
@@ -117,8 +117,8 @@ def as_photos(table: pa.Table) -> list[Photo]:
 
 def open_embedder(model: str, task: Any, batch_size: int) -> Embeds:
     """`open_model` in a worker, which keeps its compiled programs."""
-    from sbir_jax import machine
+    from sbir_jax.runtime import hardware
     from sbir_jax.search.model import open_model
 
-    machine.keep_programs()
+    hardware.keep_programs()
     return open_model(model, task, batch_size)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sbir_jax.data import images
-from sbir_jax.report_pictures import INK, SOFT, clipped, paste_tile, sheet_font
+from sbir_jax.report.pictures import INK, SOFT, clipped, paste_tile, sheet_font
 from sbir_jax.search.index import Hit
 
 TILE, GAP, SKETCH, CAPTION = 176, 16, 240, 46

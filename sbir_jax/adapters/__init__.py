@@ -1,0 +1,1 @@
+"""What can be trained on a frozen backbone: a module for each kind of adapter."""

@@ -1,0 +1,240 @@
+"""Learned prompts as one small file, to keep, send and put on a hub.
+
+    FOLDER/prompts.safetensors   the prompts, float32; in its header, under "sbir_jax",
+                                 JSON of what else makes a descriptor
+    FOLDER/README.md             a model card
+
+The backbone is not in it, only its name and its fingerprint.
+
+save_prompts(Embedder.from_run("runs/sketchy"), "my-prompts")
+push("my-prompts", "me/my-prompts")
+embedder = load_prompts("me/my-prompts")
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from sbir_jax.adapters.prompts import MODALITIES
+from sbir_jax.backbones import hub
+from sbir_jax.backbones.diffusers_files import cached_folder
+from sbir_jax.backbones.frozen import load_frozen
+from sbir_jax.embedder import Embedder
+from sbir_jax.features import Recipe
+from sbir_jax.runtime import sharding
+
+FILE, CARD, KEY, FORMAT = "prompts.safetensors", "README.md", "sbir_jax", 1
+# The tensors of either kind of prompts, by where their frames are added.
+NAMES = {
+    place: {"text"}
+    | {
+        f"{place}.{modality}.{side}"
+        for modality in MODALITIES
+        for side in ("top", "bottom", "left", "right")
+    }
+    for place in ("visual", "latent")
+}
+
+
+def save_prompts(embedder: Embedder, folder: str | os.PathLike) -> pathlib.Path:
+    """Writes the prompts of an embedder and, where there is none yet, a model card.
+
+    Returns: the path of the file.
+    """
+    folder = pathlib.Path(folder)
+    flat = jax.tree_util.tree_flatten_with_path(embedder.prompts)[0]
+    tensors = {
+        ".".join(str(key.key) for key in path): np.asarray(leaf, np.float32)
+        for path, leaf in flat
+    }
+    head = {
+        "format": FORMAT,
+        "recipe": dataclasses.asdict(embedder.recipe),
+        "size": embedder.size,
+        "visual_scale": embedder.visual_scale,
+        "dtype": embedder.dtype,
+        "backbone": embedder.backbone.source,
+        "encoder": embedder.backbone.encoder,
+        "backbone_fingerprint": embedder.backbone.fingerprint,
+        "fingerprint": embedder.fingerprint,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    content = save(tensors, {KEY: json.dumps(head, sort_keys=True)})
+    aside = folder / f"{FILE}.part"
+    aside.write_bytes(content)
+    os.replace(aside, folder / FILE)
+    if not (folder / CARD).exists():
+        (folder / CARD).write_text(_card(folder.absolute().name, head, tensors))
+    return folder / FILE
+
+
+def find_prompts(source: str | os.PathLike) -> pathlib.Path | None:
+    """The prompts file of a folder or of a hub id; None where there is none.
+
+    The hub is asked only about a repository that its cache does not have.
+
+    Raises: FileNotFoundError for a repository that cannot be had.
+    """
+    folder = pathlib.Path(source).expanduser()
+    if folder.exists():
+        return folder / FILE if (folder / FILE).is_file() else None
+    if not hub.is_hub_id(source):
+        return None
+    name = os.fspath(source)
+    path = hub.cached_file(name, FILE)
+    if path is not None or cached_folder(name) is not None:  # a backbone has no prompts
+        return path
+    hub.fetch(name, lambda files: [FILE] if FILE in files else [])
+    return hub.cached_file(name, FILE)
+
+
+def load_prompts(
+    source: str | os.PathLike,
+    backbone: str | os.PathLike | None = None,
+    batch_size: int = 0,
+    encoder: str | None = None,
+) -> Embedder:
+    """The embedder that `save_prompts` was given.
+
+    Args:
+      source: a folder, or a hub id ("owner/name", optionally with "@revision").
+      backbone: where the backbone is here, if not where the file says.
+      encoder: likewise, of a distilled encoder that is not the backbone's own.
+    Raises: FileNotFoundError without prompts there, or without the backbone; ValueError
+      for a file that is not ours or damaged, and for another backbone than the one the
+      prompts were learned on, naming both fingerprints.
+    """
+    path = find_prompts(source)
+    if path is None:
+        raise FileNotFoundError(
+            f"no {FILE} in {os.fspath(source)}. Give a folder that save_prompts wrote, "
+            "or the hub id of one (offline: one that was fetched before)."
+        )
+    head, tensors = _read(path)
+    recipe = Recipe(**{**head["recipe"], "taps": tuple(head["recipe"]["taps"])})
+    where = os.fspath(backbone or head["backbone"])
+    tiny = head.get("encoder", "") if encoder is None else encoder
+    try:
+        mesh = sharding.make_mesh(devices=jax.local_devices())
+        # Files from before there was a choice are of float32.
+        dtype = head.get("dtype", "float32")
+        loaded = load_frozen(where, recipe.taps, mesh, dtype, tiny)
+    except FileNotFoundError as error:
+        with_encoder = f" with the encoder {tiny}" if tiny else ""
+        raise FileNotFoundError(
+            f"the prompts in {path} belong to the backbone {where}{with_encoder}, "
+            "which is not here; say where it is: load_prompts(source, backbone=..., "
+            f"encoder=...). {error}"
+        ) from error
+    if loaded.fingerprint != head["backbone_fingerprint"]:
+        raise ValueError(
+            f"the prompts in {path} were learned on {head['backbone']} with "
+            f"fingerprint {head['backbone_fingerprint'][:12]} and {where} has "
+            f"{loaded.fingerprint[:12]}: prompts fit only their own backbone"
+        )
+    prompts: dict[str, Any] = {"text": tensors.pop("text")}
+    for name, value in tensors.items():
+        place, modality, side = name.split(".")
+        prompts.setdefault(place, {}).setdefault(modality, {})[side] = value
+    embedder = Embedder(
+        loaded, prompts, recipe, head["size"], head["visual_scale"], batch_size
+    )
+    local = pathlib.Path(source).expanduser()
+    embedder.source = {
+        "kind": "prompts",
+        "source": str(local.resolve() if local.exists() else source),
+        "backbone": where,
+        "encoder": tiny,
+    }
+    return embedder
+
+
+def push(folder: str | os.PathLike, hub_id: str, private: bool = False) -> str:
+    """Puts a folder that `save_prompts` wrote on the hub; returns its address.
+
+    Needs a token that may write (`hf auth login`).
+
+    Raises: FileNotFoundError and ValueError as `load_prompts`, before anything is sent;
+      what the hub's client raises, where it refuses.
+    """
+    folder = pathlib.Path(folder)
+    if not (folder / FILE).is_file():
+        raise FileNotFoundError(f"no {FILE} in {folder}; write it with save_prompts")
+    _read(folder / FILE)
+    import huggingface_hub
+
+    api = huggingface_hub.HfApi()
+    api.create_repo(hub_id, private=private, exist_ok=True)
+    sent = api.upload_folder(
+        repo_id=hub_id, folder_path=folder, allow_patterns=[FILE, CARD]
+    )
+    return str(sent)
+
+
+def _read(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            head = json.loads((file.metadata() or {}).get(KEY, "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if head.get("format") != FORMAT or set(tensors) not in NAMES.values():
+        raise ValueError(
+            f"{path} holds no prompts that this version of sbir_jax reads (format "
+            f"{head.get('format')}, {len(tensors)} tensors); it reads format {FORMAT}"
+        )
+    return head, tensors
+
+
+def _card(name: str, head: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
+    count = sum(value.size for value in tensors.values())
+    backbone, grid = head["backbone"], head["recipe"]["grid"]
+    base = f"base_model: {backbone}\n" if hub.is_hub_id(backbone) else ""
+    rows = {
+        "backbone": f"`{backbone}`, fingerprint `{head['backbone_fingerprint'][:12]}`",
+        "image size": f"{head['size']} px",
+        "encoder": f"`{head['encoder']}`" if head["encoder"] else "the backbone's own",
+        "layers": ", ".join(head["recipe"]["taps"]),
+        "timestep": head["recipe"]["timestep"],
+        "noise copies": head["recipe"]["copies"],
+        "pooling": f"{head['recipe']['pooling']}, {grid} x {grid} cells",
+        "frames": "in pixels" if "visual.photo.top" in tensors else "in latent space",
+        "learned numbers": f"{count:,}",
+        "fingerprint": f"`{head['fingerprint'][:12]}`",
+    }
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    return f"""---
+library_name: sbir_jax
+pipeline_tag: image-feature-extraction
+tags: [sketch-based-image-retrieval, prompt-learning]
+{base}---
+
+# {name}
+
+Prompts for finding photos by drawing: a border frame for sketches, one for photos, and
+a matrix in place of the text, learned on a frozen text-to-image diffusion model. The
+model itself is not in this file and is loaded from where it is.
+
+```python
+from sbir_jax.sharing import load_prompts
+
+embedder = load_prompts("OWNER/{name}")  # or a local folder
+photos = embedder.embed(paths, "photo")
+sketch = embedder.embed(["cup.png"], "sketch")
+```
+
+| | |
+|---|---|
+{table}
+
+## What they were learned on, and how well they do
+
+To be written by their author: data, split, protocol, scores.
+"""

@@ -1,0 +1,1 @@
+"""Frozen diffusion models: what one is, and how it is loaded from files."""

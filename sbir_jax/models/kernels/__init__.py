@@ -1,0 +1,1 @@
+"""The networks' inner loops, by what each platform does fastest."""

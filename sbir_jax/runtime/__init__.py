@@ -1,0 +1,1 @@
+"""Devices, processes, compiling, prefetching, checkpoints: what every job needs."""

@@ -1,0 +1,64 @@
+"""Where a run's figures go: JSON lines always, event files beside them.
+
+clu's own writers import TensorFlow; this one has the same methods on tensorboardX.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+
+from tensorboardX import SummaryWriter
+
+from sbir_jax.runtime import multiprocess
+
+
+class MetricWriter:
+    """Writes scalars to `metrics.jsonl` and to event files for TensorBoard.
+
+    Rows after `start_step`, the step of the checkpoint that a killed run resumes from,
+    are dropped first: they will be written again, and no step stands there twice.
+    Of several processes the first one writes, and the others do nothing.
+    """
+
+    def __init__(self, workdir: pathlib.Path, start_step: int = 0):
+        self._events = None
+        if not multiprocess.is_first():
+            return
+        self.path = pathlib.Path(workdir) / "metrics.jsonl"
+        rows = [row for row in read(workdir) if row["step"] <= start_step]
+        partial = self.path.with_suffix(".part")
+        partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        os.replace(partial, self.path)
+        self._events = SummaryWriter(str(workdir), purge_step=start_step or None)
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        if self._events is None:
+            return
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **scalars}) + "\n")
+        for name, value in scalars.items():
+            # Event files allow no "@" in a name.
+            self._events.add_scalar(name.replace("@", "_at_"), value, step)
+
+    def flush(self) -> None:
+        if self._events is not None:
+            self._events.flush()
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()
+
+
+def read(workdir: pathlib.Path) -> list[dict]:
+    """The rows so far; a last line cut short by a kill is left out."""
+    path = pathlib.Path(workdir) / "metrics.jsonl"
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows

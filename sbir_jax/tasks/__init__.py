@@ -1,0 +1,1 @@
+"""What a frozen backbone is used for: a folder for each task."""

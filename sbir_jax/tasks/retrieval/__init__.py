@@ -1,0 +1,1 @@
+"""Finding photos by drawing."""

@@ -1,0 +1,190 @@
+"""Latents of the images that training will draw, each encoded once (ours).
+
+Where nothing before the autoencoder is trained, a step needs latents and no pixels.
+Which images a run draws, and which of them mirrored, is known before its first step, so
+just these are encoded, and never more than there would be without:
+
+    WORKDIR/latents/sketch-0.bin    float16 [n, y, x, c], of the first process
+                    sketch-0.json   what they are of; of another run they are made anew
+
+A stopped run goes on where its file ends. Batches are read from the disk, so that
+memory does not grow with the number of images.
+"""
+
+import functools
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+from tqdm.auto import tqdm
+
+from sbir_jax import features
+from sbir_jax.adapters.prompts import MODALITIES, Modality
+from sbir_jax.backbones.loading import Backbone
+from sbir_jax.data import Dataset, triplets
+from sbir_jax.data.triplets import Reader, Task
+from sbir_jax.runtime import checkpoint, hardware, multiprocess, sharding
+
+DTYPE = np.dtype(np.float16)
+BATCH = 32  # images at a time
+
+
+def reader(
+    backbone: Backbone,
+    prompts: dict,
+    visual_scale: float,
+    dataset: Dataset,
+    folder: pathlib.Path,
+    model_shards: int,
+    *,
+    size: int,
+    host: int,
+    **drawing: Any,
+) -> Reader:
+    """Encodes what this process will draw, or what is missing of it, and reads it.
+
+    Args:
+      prompts: frames in pixels are in the latents; those in latent space are not.
+      folder: where they are kept.
+      model_shards: devices of this process that share one copy of the weights.
+      size, host, drawing: as of `triplet_batches`, of which `drawing` is what `drawn`
+        takes.
+    Returns: for `triplet_batches`; its rows are latents, float32 [k, y, x, c].
+    """
+    codes = drawn(dataset, host=host, **drawing)
+    encode = encoder(backbone, prompts, visual_scale, model_shards, BATCH)
+    pixels = triplets.pixel_reader(dataset, size, cache_bytes=0)
+    frames = hashlib.sha256()
+    for leaf in jax.tree.leaves(prompts.get("visual")):
+        frames.update(np.asarray(visual_scale * leaf, np.float32).tobytes())
+    kept = {}
+    for modality, wanted in codes.items():
+        shape = (len(wanted), *backbone.latent_shape(size))
+        whose = {
+            "backbone": backbone.fingerprint,
+            "computed": np.dtype(backbone.vae.dtype).name,
+            "data": dataset.fingerprint,
+            "drawn": hashlib.sha256(wanted.tobytes()).hexdigest(),
+            "frames": frames.hexdigest(),
+            "size": size,
+        }
+
+        def some(
+            rows: slice, modality: Modality = modality, wanted: np.ndarray = wanted
+        ) -> np.ndarray:
+            part = wanted[rows]
+            return encode(pixels(modality, part // 2, part % 2 == 1), modality)
+
+        path = folder / f"{modality}-{host}.bin"
+        kept[modality] = keep(path, whose, shape, some, f"encode {modality}")
+
+    def read(
+        modality: Modality, indices: np.ndarray, mirrored: np.ndarray
+    ) -> np.ndarray:
+        rows = np.searchsorted(codes[modality], code(indices, mirrored))
+        return kept[modality][rows].astype(np.float32)
+
+    return read
+
+
+def drawn(
+    dataset: Dataset,
+    *,
+    seed: int,
+    steps: int,
+    batch_size: int,
+    task: Task,
+    host: int,
+    hosts: int,
+) -> dict[Modality, Int[np.ndarray, " _"]]:
+    """What `triplet_batches` will read in all steps: each `code` once, in order."""
+    table = triplets.triplet_table(dataset, task)
+    codes: dict[Modality, list] = {modality: [] for modality in MODALITIES}
+    for step in range(steps):
+        found, mirrored = triplets.draw(seed, step, host, hosts, batch_size, table)
+        for name, indices in found.items():
+            codes[triplets.MODALITY[name]].append(code(indices, mirrored))
+    return {name: np.unique(np.concatenate(codes[name])) for name in MODALITIES}
+
+
+def code(indices: Int[np.ndarray, " k"], mirrored: np.ndarray) -> np.ndarray:
+    """One number for an item and for its mirror image each."""
+    return 2 * indices + mirrored
+
+
+def encoder(
+    backbone: Backbone,
+    prompts: dict,
+    visual_scale: float,
+    model_shards: int,
+    batch_size: int,
+) -> Callable[[np.ndarray, Modality], Float[np.ndarray, "k y x c"]]:
+    """From images in [-1, 1] to latents, on the devices of this process.
+
+    Args:
+      batch_size: images that it takes at most; rounded up, the same on each device.
+    """
+    mesh = sharding.make_mesh(model_shards, jax.local_devices())
+    params = sharding.place_frozen(backbone.params, mesh)
+    in_pixels = {name: part for name, part in prompts.items() if name != "latent"}
+    in_pixels = sharding.place_whole(in_pixels, mesh)
+    groups = mesh.shape["data"]
+    batch = -(-batch_size // groups) * groups
+
+    @functools.partial(hardware.jit, static_argnames="modality")
+    def run(params, prompts, images, modality) -> Array:
+        return features.encode_prompted(
+            backbone, params, prompts, images, modality, visual_scale
+        )
+
+    def encode(images: np.ndarray, modality: Modality) -> np.ndarray:
+        padded = sharding.pad_batch(images, batch)
+        placed = jax.device_put(padded, sharding.batch_sharding(mesh))
+        found = run(params, in_pixels, placed, modality=modality)
+        return np.asarray(found)[: len(images)]
+
+    return encode
+
+
+def keep(
+    path: pathlib.Path,
+    whose: dict[str, Any],
+    shape: tuple[int, ...],
+    make: Callable[[slice], np.ndarray],
+    desc: str,
+) -> np.ndarray:
+    """An array on disk, row by row from `make`; rows that are there already are not.
+
+    Args:
+      whose: all that the rows depend on, as JSON values.
+      make: gives these rows, at most `BATCH` of them.
+      desc: beside the progress bar.
+    Returns: `shape` of `DTYPE`, mapped from the file, not read.
+    """
+    stamp, row = path.with_suffix(".json"), DTYPE.itemsize * int(np.prod(shape[1:]))
+    if not stamp.exists() or json.loads(stamp.read_text()) != whose:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stamp.unlink(missing_ok=True)
+        path.write_bytes(b"")
+        checkpoint.write_own_json(stamp, whose)
+    with path.open("ab") as file:
+        done = file.tell() // row
+        file.truncate(done * row)  # a row may have been cut short by a kill
+        bar = tqdm(
+            desc=desc,
+            unit="image",
+            initial=done,
+            total=shape[0],
+            disable=not multiprocess.is_first(),
+        )
+        with bar:
+            for start in range(done, shape[0], BATCH):
+                rows = slice(start, min(start + BATCH, shape[0]))
+                file.write(make(rows).astype(DTYPE).tobytes())
+                bar.update(rows.stop - rows.start)
+    return np.memmap(path, DTYPE, "r", shape=shape)
