@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sbir_jax.data.toybox import looks, paint, parts, render
-from sbir_jax.data.toybox import world as world
+from sbir_jax.data.toybox import looks, paint, parts, render, world
 from sbir_jax.data.toybox.parts import Dice
 from sbir_jax.data.toybox.shapes import SHAPES
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sbir_jax.data.toybox import parts as parts
+from sbir_jax.data.toybox import parts
 
 COLOURS = {
     "red": (205, 42, 40), "orange": (240, 130, 25), "yellow": (243, 208, 45),

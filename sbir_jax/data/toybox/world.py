@@ -14,12 +14,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
-from sbir_jax.data.toybox import looks as looks
-from sbir_jax.data.toybox import paint as paint
-from sbir_jax.data.toybox import parts as parts
-from sbir_jax.data.toybox import render as render
+from sbir_jax.data.toybox import geometry, looks, paint, parts, render
 from sbir_jax.data.toybox.parts import Dice
 from sbir_jax.data.toybox.shapes import SHAPES
 
@@ -165,11 +162,12 @@ def _look(thing: Instance):
     return {**look, "grain": np.array(rng.integers(2**20))}
 
 
-@functools.partial(jax.jit, static_argnames="size")
-def _render(scenes, styles, hands, size):
+@functools.partial(jax.jit, static_argnames=("size", "side"))
+def _render(scenes, styles, hands, size, side=None):
     """Trace each scene once; shade it for each style and draw it for each hand.
 
     Leaves of `scenes` are `[n, ...]`, of `styles` and `hands` `[n, k, ...]` or None.
+    With a `side` the maps of `geometry.surface` come last.
     """
 
     def one(item):
@@ -192,12 +190,13 @@ def _render(scenes, styles, hands, size):
             sketches = jax.lax.map(
                 lambda hand: paint.draw(buffers, hand["merged"], hand), hand
             )
-        return photos, depth, cover >= 0.5, sketches
+        maps = side and geometry.surface(buffers, camera, side)
+        return photos, depth, cover >= 0.5, sketches, maps
 
     return jax.lax.map(one, (scenes, styles, hands))
 
 
-def _run(scenes: list, styles: list | None, hands: list | None, size: int):
+def _run(scenes: list, styles: list | None, hands: list | None, size: int, side=None):
     """Render any number of scenes in batches of one compiled size."""
     if size % 16:
         raise ValueError(f"size must be a multiple of 16 pixels, got {size}")
@@ -211,7 +210,7 @@ def _run(scenes: list, styles: list | None, hands: list | None, size: int):
         # Short loops over small tiles suit a CPU, and there alone the pixels are
         # the same whatever accelerator the machine has.
         with jax.default_device(cpu):
-            todo.append(_render(*chunk, size))
+            todo.append(_render(*chunk, size, side))
     done = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(todo))
     return jax.tree.map(lambda leaf: leaf[: len(scenes)], done)
 
@@ -236,7 +235,7 @@ def render_photos(
     views = [0] * len(instances) if views is None else views
     scenes = [_scene(t, int(v)) for t, v in zip(instances, views, strict=True)]
     styles = [_stack([_look(thing)]) for thing in instances]
-    photos, depth, mask, _ = _run(scenes, styles, None, size)
+    photos, depth, mask, *_ = _run(scenes, styles, None, size)
     return Photos(photos[:, 0], depth, mask)
 
 
@@ -276,15 +275,24 @@ def sketch_caption(thing: Instance, rng: np.random.Generator | int = 0) -> str:
 
 
 class Chunk(NamedTuple):
-    """Training data of a generative model; captions are in the order of the images."""
+    """Training data of a generative model; captions are in the order of the images.
+
+    Of each thing there are LOOKS photos in a row and HANDS sketches in a row, from one
+    pose, so that its geometry is that of all of them.
+    """
 
     photos: UInt8[np.ndarray, "n h w 3"]
     photo_captions: list[str]
     sketches: UInt8[np.ndarray, "m h w 3"]
     sketch_captions: list[str]
+    categories: Int[np.ndarray, " t"]  # of each thing, a position in CATEGORIES
+    geometry: Float[
+        np.ndarray, "t y x 17"
+    ]  # `geometry.CHANNELS`, a quarter of the size
 
 
 LOOKS, HANDS, CHUNK = 3, 2, 64
+PLACE = 4  # pixels of a place of the geometry, as of a latent
 
 
 def pretraining_chunk(
@@ -300,17 +308,21 @@ def pretraining_chunk(
         for i in range(number * CHUNK, (number + 1) * CHUNK)
     ]
     dressed = [[replace(t, look=k) for k in range(LOOKS)] for t in things]
-    photos, _, _, sketches = _run(
+    side = size // PLACE
+    photos, _, _, sketches, (maps, normals) = _run(
         [_scene(thing) for thing in things],
         [_stack([_look(thing) for thing in group]) for group in dressed],
         [_stack([_hand(thing, k) for k in range(HANDS)]) for thing in things],
         size,
+        side,
     )
     return Chunk(
         photos.reshape(-1, size, size, 3),
         [photo_caption(thing) for group in dressed for thing in group],
         sketches.reshape(-1, size, size, 3),
         [sketch_caption(thing, k) for thing in things for k in range(HANDS)],
+        np.array([CATEGORIES.index(thing.category) for thing in things]),
+        np.concatenate([maps, geometry.contours(normals, side)], -1),
     )
 
 
