@@ -68,6 +68,16 @@ def test_cudnn_takes_what_it_is_made_for(monkeypatch):
     assert not takes(64, (4096, 77), jnp.float32)
 
 
+@pytest.mark.parametrize("small", [attention.SMALL, 0])
+def test_on_processors_at_once_and_in_blocks(monkeypatch, small):
+    monkeypatch.setattr(attention, "SMALL", small)
+    q = normal(2, 12, 16)
+    program = str(jax.make_jaxpr(functools.partial(attend, heads=2))(q, q, q))
+    assert ("scan[" in program) == (not small)
+    assert_plain(q, 12)
+    assert_plain(q, 7)
+
+
 def test_the_kernel_of_tpus(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     monkeypatch.setattr(attention, "TPU_BLOCK", 128)

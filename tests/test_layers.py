@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sbir_jax.models import transformer
 from sbir_jax.models.kernels import convolutions, norms, products
 from sbir_jax.models.kernels.convolutions import Conv
 from sbir_jax.models.kernels.norms import GroupNorm
-from sbir_jax.models.layers import Resnet
 from sbir_jax.models.transformer import Attention
 
 
@@ -94,34 +94,71 @@ def test_product_and_its_gradients(monkeypatch, few):
     )
 
 
+@pytest.mark.parametrize("silu", [False, True])
 @pytest.mark.parametrize("block", [norms.BLOCK, 4 * 2 * 6 * 10])
-def test_group_norm_is_flaxs(monkeypatch, block):
+def test_group_norm_is_flaxs(monkeypatch, block, silu):
     """Values and all gradients; whole, and ten of 35 pixels at a time."""
     monkeypatch.setattr(norms, "BLOCK", block)
     x, g = 5 + normal(2, 5, 7, 6), normal(2, 5, 7, 6)[::-1]
     params = {"scale": 1 + normal(6), "bias": normal(6)}
-    ours = GroupNorm(3, 1e-3)
+    ours = GroupNorm(3, 1e-3, silu)
     theirs = nn.GroupNorm(3, epsilon=1e-3, use_fast_variance=False)
 
     def run(layer):
-        y, back = jax.vjp(lambda p, x: layer.apply({"params": p}, x), params, x)
+        y, back = jax.vjp(layer, params, x)
         return y, *back(g)
+
+    def reference(p, x):
+        y = theirs.apply({"params": p}, x)
+        return nn.silu(y) if silu else y
 
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5),
-        run(ours),
-        run(theirs),
+        run(lambda p, x: ours.apply({"params": p}, x)),
+        run(reference),
     )
 
 
 def test_a_gradient_keeps_the_statistics():
-    """What is computed again of a residual layer has norms, and no root in them."""
-    layer, x = Resnet(8, 2, 1e-5), normal(1, 6, 6, 8)
-    params = jax.eval_shape(layer.init, jax.random.key(0), x)
-    grad = jax.grad(lambda x, params: layer.apply(params, x).sum())
-    (again,) = (
-        str(equation.params["jaxpr"])
-        for equation in jax.make_jaxpr(grad)(x, params).eqns
-        if equation.primitive.name == "remat2"
+    """What is computed again of a norm has its root from the forward pass."""
+    x, params = normal(1, 6, 6, 8), {"scale": 1 + normal(8), "bias": normal(8)}
+    layer = GroupNorm(2, 1e-5, silu=True)
+    back = jax.vjp(lambda x: layer.apply({"params": params}, x), x)[1]
+    again = str(jax.make_jaxpr(back)(x))
+    assert "logistic" in again and "rsqrt" not in again
+
+
+@pytest.mark.parametrize(("h", "w"), [(1, 2), (2, 2), (3, 5), (8, 4)])
+def test_a_convolution_of_an_enlarged_image(h, w):
+    """Values and gradients are those of the image written out."""
+    x, g = normal(2, h, w, 3), normal(2, 2 * h, 2 * w, 5)
+    params = {"kernel": normal(3, 3, 3, 5), "bias": normal(5)}
+    large = h * w > 4
+    ours = Conv(5, enlarge=True)
+    program = str(jax.make_jaxpr(ours.apply)({"params": params}, x))
+    assert (program.count("conv_general_dilated[") == 4) == large
+
+    def written_out(params, x):
+        x = x.repeat(2, axis=1).repeat(2, axis=2)
+        return Conv(5).apply({"params": params}, x)
+
+    found, back = jax.vjp(lambda p, x: ours.apply({"params": p}, x), params, x)
+    expected, wanted = jax.vjp(written_out, params, x)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+        (found, back(g)),
+        (expected, wanted(g)),
     )
-    assert "silu" in again and "rsqrt" not in again
+
+
+def test_the_gated_unit_is_flaxs():
+    values, gates, g = normal(4, 50), 5 * normal(8, 50)[4:], normal(12, 50)[8:]
+    found, back = jax.vjp(transformer._gated, values, gates)
+    expected, wanted = jax.vjp(
+        lambda v, g: v * nn.gelu(g, approximate=False), values, gates
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        (found, back(g)),
+        (expected, wanted(g)),
+    )

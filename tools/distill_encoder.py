@@ -125,6 +125,7 @@ def main() -> None:
     if args.quick:
         recipe = dataclasses.replace(recipe, chunks=1, held_out=64, steps=4)
     args.workdir.mkdir(parents=True, exist_ok=True)
+    hardware.keep_memory()
     hardware.keep_programs()
 
     drawn = pretrain_toybox.Recipe(first_chunk=recipe.first_chunk, chunks=recipe.chunks)

@@ -2,9 +2,6 @@
 
     python -m tools.pretrain_toybox --workdir runs/pretrain
 
-Before it, on two CPU cores: export XLA_FLAGS=--xla_force_host_platform_device_count=2,
-which makes a step a quarter faster; the batch is split over all devices there are.
-
 Renders captioned photos and sketches of the Toybox world, builds a CLIP tokenizer from
 its words, trains the autoencoder, then the UNet together with the text encoder, and
 writes a folder in the diffusers layout with the curves and a sheet of samples beside
@@ -15,6 +12,9 @@ it was stopped. The recipe of sizes and steps is `Recipe`; all of it is ours.
 
 trains the diffusion of a finished folder further, on things it has not seen: its
 autoencoder and tokenizer stay, the learning rate rises and falls once more.
+
+With `--minutes 90` diffusion trains for so long, not for a number of steps, and its
+learning rate falls with the time. Ctrl-C and SIGTERM save before they end the run.
 """
 
 import argparse
@@ -114,6 +114,7 @@ class Recipe:
     vae_learning_rate: float = 2e-3
     kl_weight: float = 1e-3
     unet_steps: int = 4500
+    unet_minutes: float = 0  # in place of steps, where it is not 0
     unet_batch: int = 32
     unet_learning_rate: float = 1e-3
     caption_dropout: float = 0.1
@@ -219,17 +220,9 @@ def tokenize(folder: pathlib.Path, captions: np.ndarray) -> np.ndarray:
     return np.asarray(ids, np.int32)[inverse]
 
 
-def train_unet(
-    params, recipe, latents, tokens, empty, networks, schedule, workdir, log
-):
-    """UNet and text encoder together on the schedule's own target."""
+def diffusion_loss(networks, schedule, empty):
+    """Of UNet and text encoder together, on the schedule's own target."""
     unet, _, text = networks
-
-    def batches(step):
-        rng = np.random.default_rng((2, step))
-        pick = rng.integers(len(latents), size=recipe.unet_batch)
-        dropped = rng.random(recipe.unet_batch) < recipe.caption_dropout
-        return latents[pick], tokens[pick], dropped
 
     def loss_fn(params, key, batch):
         clean, ids, dropped = batch
@@ -247,12 +240,27 @@ def train_unet(
         target = noise_schedule.velocity(schedule, clean, noise, t)
         return jnp.square(taps["out"] - target).mean()
 
+    return loss_fn
+
+
+def train_unet(
+    params, recipe, latents, tokens, empty, networks, schedule, workdir, log
+):
+    """Train UNet and text encoder by `diffusion_loss`; returns what they learned."""
+
+    def batches(step):
+        rng = np.random.default_rng((2, step))
+        pick = rng.integers(len(latents), size=recipe.unet_batch)
+        dropped = rng.random(recipe.unet_batch) < recipe.caption_dropout
+        return latents[pick], tokens[pick], dropped
+
     return fit(
         "unet",
-        loss_fn,
+        diffusion_loss(networks, schedule, empty),
         params,
         batches,
         steps=recipe.unet_steps,
+        minutes=recipe.unet_minutes,
         learning_rate=recipe.unet_learning_rate,
         ema=recipe.ema,
         workdir=workdir,
@@ -309,12 +317,25 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=diffusers_files.TOYBOX)
     parser.add_argument("--start", help="a model to train further; else from nothing")
     parser.add_argument("--quick", action="store_true", help="a few steps, to try it")
+    parser.add_argument(
+        "--minutes", type=float, default=0, help="train diffusion for so long"
+    )
     args = parser.parse_args()
+    if args.minutes < 0:
+        parser.error(f"--minutes is {args.minutes}; give a time above 0, or leave it")
     recipe = FURTHER if args.start else Recipe()
+    recipe = dataclasses.replace(recipe, unet_minutes=args.minutes)
     if args.quick:
-        recipe = dataclasses.replace(recipe, chunks=1, vae_steps=4, unet_steps=4)
+        recipe = dataclasses.replace(
+            recipe,
+            chunks=1,
+            vae_steps=4,
+            unet_steps=4,
+            unet_minutes=min(args.minutes, 0.2),
+        )
     args.workdir.mkdir(parents=True, exist_ok=True)
     log = Log(args.workdir / "log.jsonl")
+    hardware.keep_memory()
     hardware.keep_programs()
     data = make_data(recipe, args.workdir)
     if args.start:

@@ -78,7 +78,7 @@ class Encoder(nn.Module):
                 name=f"down_blocks_{i}",
             )(x)
         x = Level(channels[-1], 2, groups, True, None, self.dtype, name="mid_block")(x)
-        x = nn.silu(GroupNorm(groups, EPS, name="conv_norm_out")(x))
+        x = GroupNorm(groups, EPS, silu=True, name="conv_norm_out")(x)
         return Conv(2 * c.latent_channels, dtype=self.dtype, name="conv_out")(x)
 
 
@@ -103,7 +103,7 @@ class Decoder(nn.Module):
                 dtype=self.dtype,
                 name=f"up_blocks_{i}",
             )(x)
-        x = nn.silu(GroupNorm(groups, EPS, name="conv_norm_out")(x))
+        x = GroupNorm(groups, EPS, silu=True, name="conv_norm_out")(x)
         return Conv(c.out_channels, dtype=self.dtype, name="conv_out")(x)
 
 

@@ -5,7 +5,6 @@ a tensor name differ only in punctuation. Normalisation, attention logits and so
 are computed in float32 whatever the compute type; this covers `upcast_attention`.
 """
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -14,10 +13,8 @@ from jaxtyping import Array, Float
 
 from sbir_jax.models.kernels.convolutions import Conv
 from sbir_jax.models.kernels.norms import GroupNorm
-from sbir_jax.models.kernels.products import KEPT
 
 
-@functools.partial(nn.remat, policy=KEPT)
 class Resnet(nn.Module):
     """Two normalised convolutions around a residual, with or without a time vector."""
 
@@ -31,12 +28,12 @@ class Resnet(nn.Module):
         self, x: Float[Array, "b h w c"], time: Float[Array, "_ e"] | None = None
     ) -> Float[Array, "b h w f"]:
         """`time` holds one embedding per image, or one row for the whole batch."""
-        h = nn.silu(GroupNorm(self.groups, self.eps, name="norm1")(x))
+        h = GroupNorm(self.groups, self.eps, silu=True, name="norm1")(x)
         h = Conv(self.features, dtype=self.dtype, name="conv1")(h)
         if time is not None:
             shift = nn.Dense(self.features, dtype=self.dtype, name="time_emb_proj")
             h = h + shift(nn.silu(time))[:, None, None]
-        h = nn.silu(GroupNorm(self.groups, self.eps, name="norm2")(h))
+        h = GroupNorm(self.groups, self.eps, silu=True, name="norm2")(h)
         h = Conv(self.features, dtype=self.dtype, name="conv2")(h)
         if x.shape[-1] != self.features:
             x = Conv(self.features, 1, dtype=self.dtype, name="conv_shortcut")(x)
@@ -66,5 +63,5 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b y x f"]:
-        x = x.repeat(2, axis=1).repeat(2, axis=2)
-        return Conv(self.features, dtype=self.dtype, name="conv")(x)
+        conv = Conv(self.features, enlarge=True, dtype=self.dtype, name="conv")
+        return conv(x)

@@ -112,7 +112,7 @@ class UNet(nn.Module):
             )
             for i, kind in enumerate(c.up_block_types)
         ]
-        self.conv_norm_out = GroupNorm(c.norm_num_groups, c.norm_eps)
+        self.conv_norm_out = GroupNorm(c.norm_num_groups, c.norm_eps, silu=True)
         self.conv_out = Conv(c.out_channels, dtype=self.dtype)
 
     def __call__(
@@ -233,4 +233,4 @@ class UNet(nn.Module):
                 x = block.upsamplers[0](x)
             yield f"up.{i}.out", x, None
 
-        yield "out", self.conv_out(nn.silu(self.conv_norm_out(x))), None
+        yield "out", self.conv_out(self.conv_norm_out(x)), None

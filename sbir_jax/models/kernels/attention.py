@@ -13,6 +13,8 @@ from sbir_jax.models.kernels.blocking import largest_divisor
 
 # Logits of this size still fit a processor's cache.
 CACHE = 2**22
+# Up to this size a gradient keeps all logits: it is faster than computing them again.
+SMALL = 2**24
 # Queries and keys at a time in the TPU's kernel. Shorter sequences have small logits.
 TPU_BLOCK = 512
 
@@ -27,7 +29,8 @@ def attend(
     width, lengths = q.shape[-1] // heads, (q.shape[1], k.shape[1])
     platform = jax.default_backend()
     if platform == "cpu":
-        return _attend_in_blocks(q, k, v, heads)
+        small = 4 * len(q) * heads * lengths[0] * lengths[1] <= SMALL
+        return (_attend_at_once if small else _attend_in_blocks)(q, k, v, heads)
     if platform == "tpu" and _tpu_takes(width, lengths):
         return _attend_on_tpu(q, k, v, heads)
     if platform == "gpu" and _cudnn_takes(width, lengths, q.dtype):
@@ -108,6 +111,51 @@ def _attend_on_tpu(q, k, v, heads):
             run, mesh=mesh, in_specs=(batch,) * 3, out_specs=batch, check_vma=False
         )
     return run(q, k, v).transpose(0, 2, 1, 3).reshape(b, n, c)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _attend_at_once(q, k, v, heads):
+    """Plain attention for small logits. They are divided by their sum only after the
+    product with the values, which is smaller; the gradient is the closed form."""
+    return _at_once_forward(q, k, v, heads)[0]
+
+
+def _products(equation, *factors):
+    """Products in the type of the first factor, with sums in float32."""
+    factors = [x.astype(factors[0].dtype) for x in factors]
+    return jnp.einsum(equation, *factors, preferred_element_type=jnp.float32)
+
+
+def _joined(x, dtype):
+    """Back from heads: the inverse of `_split`, in a layer's type."""
+    return x.transpose(0, 2, 1, 3).reshape(len(x), x.shape[2], -1).astype(dtype)
+
+
+def _at_once_forward(q, k, v, heads):
+    kept = tuple(_split(x, heads) for x in (q, k, v))
+    logits = _products("bhnd,bhmd->bhnm", *kept[:2]) * kept[0].shape[-1] ** -0.5
+    # Largest 1, as in any softmax, and not yet of sum 1.
+    weights = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
+    factor = 1 / weights.sum(axis=-1, keepdims=True)
+    weights = weights.astype(v.dtype)
+    y = _products("bhnm,bhmd->bhnd", weights, kept[2]) * factor
+    return _joined(y, v.dtype), (*kept, weights, factor, y)
+
+
+def _at_once_backward(heads, kept, g):
+    q, k, v, weights, factor, y = kept
+    scale, dtype = q.shape[-1] ** -0.5, q.dtype
+    g = _split(g, heads) * factor
+    mean = (g * y).sum(axis=-1, keepdims=True)
+    dlogits = weights * (_products("bhnd,bhmd->bhnm", g.astype(dtype), v) - mean)
+    dlogits = dlogits.astype(dtype)
+    dq = _products("bhnm,bhmd->bhnd", dlogits, k) * scale
+    dk = _products("bhnm,bhnd->bhmd", dlogits, q) * scale
+    dv = _products("bhnm,bhnd->bhmd", weights, g)
+    return tuple(_joined(x, dtype) for x in (dq, dk, dv))
+
+
+_attend_at_once.defvjp(_at_once_forward, _at_once_backward)
 
 
 def _attend_in_blocks(q, k, v, heads):

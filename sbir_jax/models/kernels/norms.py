@@ -6,11 +6,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from sbir_jax.models.kernels.blocking import largest_divisor
-from sbir_jax.models.kernels.products import DEAR
 
 # What a mean is taken of is written in blocks of so many bytes, which a processor's
 # cache holds: XLA would write all of it, and new memory is what costs the time.
@@ -18,10 +16,15 @@ BLOCK = 2**21
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation, computed and returned in float32."""
+    """Group normalisation, computed and returned in float32.
+
+    With `silu` that activation follows. A gradient keeps the input and computes what
+    came of it again, so that a layer needs no rematerialisation for it.
+    """
 
     groups: int
     eps: float
+    silu: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -34,8 +37,7 @@ class GroupNorm(nn.Module):
         centre = _group_mean(_pixel_mean(lambda y: y, fixed), self.groups)
         square = _pixel_mean(lambda y, centre: jnp.square(y - centre), fixed, centre)
         factor = jax.lax.rsqrt(_group_mean(square, self.groups) + self.eps)
-        centre, factor = (checkpoint_name(mean, DEAR) for mean in (centre, factor))
-        found: Any = _normalise(self.groups, y, scale, bias, centre, factor)
+        found: Any = _normalise(self.groups, self.silu, y, scale, bias, centre, factor)
         return found.reshape(x.shape)
 
 
@@ -72,19 +74,28 @@ def _pixel_mean(of, *arrays):
     return jax.lax.fori_loop(0, n // rows, add, jnp.zeros((b, 1, c))) / n
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _normalise(groups, x, scale, bias, centre, factor):
-    """(x - centre) * factor * scale + bias; its gradient has sums over pixels, too."""
+def _scaled(x, scale, bias, centre, factor):
     return (x - centre) * (factor * scale[None, None]) + bias[None, None]
 
 
-def _normalise_forward(groups, x, scale, bias, centre, factor):
-    y = _normalise(groups, x, scale, bias, centre, factor)
-    return y, (x, scale, centre, factor)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _normalise(groups, silu, x, scale, bias, centre, factor):
+    """(x - centre) * factor * scale + bias; its gradient has sums over pixels, too."""
+    y = _scaled(x, scale, bias, centre, factor)
+    return jax.nn.silu(y) if silu else y
 
 
-def _normalise_backward(groups, kept, g):
-    x, scale, centre, factor = kept
+def _normalise_forward(groups, silu, *inputs):
+    return _normalise(groups, silu, *inputs), inputs
+
+
+def _normalise_backward(groups, silu, kept, g):
+    x, scale, bias, centre, factor = kept
+    if silu:
+        # The barrier keeps the input, and not what the forward pass made of it.
+        y = _scaled(jax.lax.optimization_barrier(x), scale, bias, centre, factor)
+        gate = jax.nn.sigmoid(y)
+        g = g * (gate + y * gate * (1 - gate))
     g = _written(g)
     mean = _pixel_mean(lambda g: g, g)
     slope = factor * _pixel_mean(lambda g, x, c: g * (x - c), g, x, centre)

@@ -1,4 +1,4 @@
-"""Matrix products with few rows, and what a gradient keeps of a layer."""
+"""Matrix products with few rows."""
 
 from typing import Any
 
@@ -6,14 +6,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-
-# Of a residual or feed-forward layer a gradient keeps what took a convolution, a matrix
-# product or a mean over pixels; the rest (activations, softmax) is computed again.
-DEAR = "dear"
-KEPT = jax.checkpoint_policies.save_from_both_policies(
-    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    jax.checkpoint_policies.save_only_these_names(DEAR),
-)
 
 # Rows up to which `product` puts the kernel first (measured on CPU).
 FEW_ROWS = 256

@@ -1,0 +1,82 @@
+"""Images a second of a step of `tools.pretrain_toybox`, beside this machine's products.
+
+    python -m tools.bench_pretrain --batch 32 --runs 10
+
+Prints one JSON line. The step is the whole one, with text encoder, AdamW and moving
+average, on random latents and captions of usual length. Times are of wall and of
+processor: where others use the cores, only the latter tells.
+"""
+
+import argparse
+import json
+
+import jax
+import numpy as np
+
+from sbir_jax.backbones import loading
+from sbir_jax.diffusion import noise_schedule
+from sbir_jax.runtime import hardware
+from tools import fit, pretrain_toybox
+from tools.bench_common import timed
+
+VOCABULARY, WORDS = 512, 12
+
+
+def measure(configs: dict, batch: int, runs: int, product: int = 2048) -> dict:
+    """Medians over `runs` steps of random networks of these configs."""
+    networks = loading.build_networks(configs)
+    unet, _, text = networks
+    names = {"unet": unet, "text_encoder": text}
+    params = {
+        name: loading.init_params(network, jax.random.key(0))
+        for name, network in names.items()
+    }
+    length = text.config.max_position_embeddings
+    rng = np.random.default_rng(0)
+    side = configs["unet"]["sample_size"]
+    latents = rng.standard_normal((batch, side, side, unet.config.in_channels))
+    tokens = np.full((batch, length), text.config.vocab_size - 1, np.int32)
+    tokens[:, :WORDS] = rng.integers(text.config.vocab_size, size=(batch, WORDS))
+    schedule = noise_schedule.NoiseSchedule.from_json(configs["scheduler"])
+    loss = pretrain_toybox.diffusion_loss(networks, schedule, tokens[0])
+    update = fit.make_update(loss, 1e-3, 0.999)
+    given = (latents.astype(np.float16), tokens, np.zeros(batch, bool)), 0.5
+    state = fit.new_state(params)
+    operations = fit.step_operations(update, state, *given)
+
+    def run():
+        nonlocal state
+        state, loss = update(state, *given)
+        loss.block_until_ready()
+        jax.block_until_ready(state)
+
+    run()
+    found = [timed(run) for _ in range(runs)]
+    wall, cpu = (np.median([x[name] for x in found]) for name in found[0])
+    best = fit.product_rate(product)
+    return {
+        "batch": batch,
+        "operations": operations,
+        "seconds": wall,
+        "cpu_seconds": cpu,
+        "images_per_second": batch / wall,
+        "product_rate": best,
+        "share": operations / wall / best,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--batch", type=int, default=pretrain_toybox.Recipe.unet_batch)
+    parser.add_argument("--runs", type=int, default=10)
+    args = parser.parse_args()
+    hardware.keep_memory()
+    hardware.keep_programs()
+    ends = {"bos_token_id": VOCABULARY - 2, "eos_token_id": VOCABULARY - 1}
+    text = {**pretrain_toybox.CONFIGS["text_encoder"], "vocab_size": VOCABULARY, **ends}
+    configs = {**pretrain_toybox.CONFIGS, "text_encoder": text}
+    print(json.dumps(measure(configs, args.batch, args.runs)))
+
+
+if __name__ == "__main__":
+    main()
