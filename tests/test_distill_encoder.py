@@ -36,7 +36,7 @@ def test_share_of_the_variance():
 def test_an_encoder_for_another_backbone(tiny_folder, tmp_path, monkeypatch, capsys):
     """A few steps on noise: a folder that loads, and figures of it."""
     images = np.random.default_rng(0).integers(0, 256, (80, 32, 32, 3), np.uint8)
-    monkeypatch.setattr(pretrain_toybox, "make_data", lambda *_: {"images": images})
+    monkeypatch.setattr(pretrain_toybox, "make_images", lambda *_: images)
     out = tmp_path / "encoder"
     words = ["--quick", "--backbone", tiny_folder, "--workdir", tmp_path / "work"]
     monkeypatch.setattr("sys.argv", ["distill", *map(str, words), "--out", str(out)])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tools import bench_pretrain, fit, pretrain_toybox
+from tools import bench_pretrain, fit, toybox_configs
 
 
 def loss_fn(params, key, batch):
@@ -93,7 +93,7 @@ def test_minutes_bound_all_runs_together(tmp_path, monkeypatch):
 
 def test_the_bench_of_a_tiny_net(monkeypatch):
     unet = {
-        **pretrain_toybox.CONFIGS["unet"],
+        **toybox_configs.CONFIGS["unet"],
         "sample_size": 8,
         "block_out_channels": [8, 16],
         "attention_head_dim": [1, 2],
@@ -103,7 +103,7 @@ def test_the_bench_of_a_tiny_net(monkeypatch):
         "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
     }
     text = {
-        **pretrain_toybox.CONFIGS["text_encoder"],
+        **toybox_configs.CONFIGS["text_encoder"],
         "vocab_size": 20,
         "hidden_size": 8,
         "intermediate_size": 16,
@@ -113,7 +113,7 @@ def test_the_bench_of_a_tiny_net(monkeypatch):
         "bos_token_id": 18,
         "eos_token_id": 19,
     }
-    configs = {**pretrain_toybox.CONFIGS, "unet": unet, "text_encoder": text}
+    configs = {**toybox_configs.CONFIGS, "unet": unet, "text_encoder": text}
     found = bench_pretrain.measure(configs, batch=2, runs=2, product=64)
     assert found["operations"] > 1e7
     assert found["images_per_second"] == pytest.approx(2 / found["seconds"])

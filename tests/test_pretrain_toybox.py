@@ -5,7 +5,7 @@ import pytest
 from transformers import CLIPTokenizer
 
 from sbir_jax.data.toybox import world
-from tools import pretrain_toybox, toybox_tokenizer
+from tools import toybox_losses, toybox_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -51,4 +51,4 @@ def test_short_texts_are_padded_to_77(tokenizer):
 
 def test_images_keep_their_range():
     pixels = np.array([0, 255], np.uint8)
-    np.testing.assert_allclose(pretrain_toybox.to_float(pixels), [-1.0, 1.0])
+    np.testing.assert_allclose(toybox_losses.to_float(pixels), [-1.0, 1.0])

@@ -16,7 +16,7 @@ import numpy as np
 from sbir_jax.backbones import loading
 from sbir_jax.diffusion import noise_schedule
 from sbir_jax.runtime import hardware
-from tools import fit, pretrain_toybox
+from tools import fit, pretrain_toybox, toybox_configs, toybox_losses
 from tools.bench_common import timed
 
 VOCABULARY, WORDS = 512, 12
@@ -38,9 +38,11 @@ def measure(configs: dict, batch: int, runs: int, product: int = 2048) -> dict:
     tokens = np.full((batch, length), text.config.vocab_size - 1, np.int32)
     tokens[:, :WORDS] = rng.integers(text.config.vocab_size, size=(batch, WORDS))
     schedule = noise_schedule.NoiseSchedule.from_json(configs["scheduler"])
-    loss = pretrain_toybox.diffusion_loss(networks, schedule, tokens[0])
+    loss = toybox_losses.diffusion_loss(networks, schedule, tokens[0])
     update = fit.make_update(loss, 1e-3, 0.999)
-    given = (latents.astype(np.float16), tokens, np.zeros(batch, bool)), 0.5
+    nothing = np.zeros(batch, np.float32)  # what alignment would ask for
+    named = np.zeros(batch, bool)
+    given = (latents.astype(np.float16), tokens, named, nothing, nothing), 0.5
     state = fit.new_state(params)
     operations = fit.step_operations(update, state, *given)
 
@@ -73,8 +75,8 @@ def main() -> None:
     hardware.keep_memory()
     hardware.keep_programs()
     ends = {"bos_token_id": VOCABULARY - 2, "eos_token_id": VOCABULARY - 1}
-    text = {**pretrain_toybox.CONFIGS["text_encoder"], "vocab_size": VOCABULARY, **ends}
-    configs = {**pretrain_toybox.CONFIGS, "text_encoder": text}
+    text = {**toybox_configs.CONFIGS["text_encoder"], "vocab_size": VOCABULARY, **ends}
+    configs = {**toybox_configs.CONFIGS, "text_encoder": text}
     print(json.dumps(measure(configs, args.batch, args.runs)))
 
 

@@ -31,7 +31,7 @@ from sbir_jax.runtime import hardware
 from tools import pretrain_toybox
 from tools.bench_jax import operations
 from tools.fit import Log, fit
-from tools.pretrain_toybox import encode_all, to_float
+from tools.toybox_losses import to_float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,11 +129,11 @@ def main() -> None:
     hardware.keep_programs()
 
     drawn = pretrain_toybox.Recipe(first_chunk=recipe.first_chunk, chunks=recipe.chunks)
-    images = pretrain_toybox.make_data(drawn, args.workdir)["images"]
+    images = pretrain_toybox.make_images(drawn, args.workdir)
     known, held_out = np.split(images, [-recipe.held_out])
     known = framed(known, recipe)
     own = load_backbone(args.backbone, parts=("vae_encoder",))
-    latents = encode_all(own.vae, own.params["vae"], known, args.workdir)
+    latents = pretrain_toybox.encoder(own.vae, own.params["vae"])(known)
     config = config_of(recipe, own)
     tiny = TinyAutoencoder(TinyAutoencoderConfig.from_json(config))
 

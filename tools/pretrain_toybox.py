@@ -5,8 +5,10 @@
 Renders captioned photos and sketches of the Toybox world, builds a CLIP tokenizer from
 its words, trains the autoencoder, then the UNet together with the text encoder, and
 writes a folder in the diffusers layout with the curves and a sheet of samples beside
-it. Every stage leaves its result in the work folder, so the same command goes on where
-it was stopped. The recipe of sizes and steps is `Recipe`; all of it is ours.
+it. While noise is removed, inner features are asked for what the renderer knows
+(`toybox_losses.alignment`). Every stage leaves its result in the work folder, so the
+same command goes on where it was stopped. The recipe of sizes and steps is `Recipe`;
+all of it is ours.
 
     python -m tools.pretrain_toybox --start toybox --workdir runs/pretrain-2
 
@@ -33,74 +35,15 @@ from sbir_jax.diffusion import noise_schedule
 from sbir_jax.models.autoencoder import Autoencoder
 from sbir_jax.models.configs import AutoencoderConfig
 from sbir_jax.runtime import hardware
+from tools import toybox_losses
 from tools.fit import Log, fit
+from tools.toybox_configs import CONFIGS, SIZE
+from tools.toybox_losses import COARSE, FINE, to_float
 from tools.toybox_sheets import curves, samples_sheet
+from tools.toybox_stream import Stream
 from tools.toybox_tokenizer import TOKENS, make_tokenizer
 
-SIZE = 64  # pixels
-# Twice Stable Diffusion's four: with those the colours of small things are lost here.
-LATENTS = 8
-CONTEXT = 128  # width of the text states
-
-CONFIGS = {
-    "vae": {
-        "_class_name": "AutoencoderKL",
-        "in_channels": 3,
-        "out_channels": 3,
-        "latent_channels": LATENTS,
-        "block_out_channels": [16, 32, 64],
-        "down_block_types": ["DownEncoderBlock2D"] * 3,
-        "up_block_types": ["UpDecoderBlock2D"] * 3,
-        "layers_per_block": 1,
-        "norm_num_groups": 8,
-        "act_fn": "silu",
-        "sample_size": SIZE,
-    },
-    "unet": {
-        "_class_name": "UNet2DConditionModel",
-        "in_channels": LATENTS,
-        "out_channels": LATENTS,
-        "sample_size": SIZE // 4,
-        "block_out_channels": [48, 96, 144, 192],
-        "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
-        "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
-        "layers_per_block": 1,
-        "norm_num_groups": 12,
-        "attention_head_dim": [2, 3, 4, 6],
-        "cross_attention_dim": CONTEXT,
-        "use_linear_projection": True,
-        "act_fn": "silu",
-        "flip_sin_to_cos": True,
-        "freq_shift": 0,
-        "center_input_sample": False,
-        "downsample_padding": 1,
-        "mid_block_scale_factor": 1,
-        "norm_eps": 1e-5,
-    },
-    "text_encoder": {
-        "architectures": ["CLIPTextModel"],
-        "model_type": "clip_text_model",
-        "hidden_size": CONTEXT,
-        "intermediate_size": 4 * CONTEXT,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "max_position_embeddings": TOKENS,
-        "hidden_act": "quick_gelu",
-        "layer_norm_eps": 1e-5,
-        "projection_dim": CONTEXT,
-    },
-    "scheduler": {
-        "_class_name": "DDIMScheduler",
-        "num_train_timesteps": 1000,
-        "beta_schedule": "scaled_linear",
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "prediction_type": "v_prediction",
-        "clip_sample": False,
-        "set_alpha_to_one": False,
-        "steps_offset": 1,
-    },
-}
+ENCODED = 64  # pictures that go through the autoencoder at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,72 +51,54 @@ class Recipe:
     """What a full run does; `--quick` shrinks it to check that the tool runs."""
 
     first_chunk: int = 0  # of the endless stream of things
-    chunks: int = 96  # of 64 things: 3 photos and 2 sketches each
+    chunks: int = 96  # of 64 things: 3 photos and 2 sketches each; for the autoencoder
     vae_steps: int = 1000
     vae_batch: int = 16
     vae_learning_rate: float = 2e-3
     kl_weight: float = 1e-3
-    unet_steps: int = 4500
+    unet_steps: int = 12_000
     unet_minutes: float = 0  # in place of steps, where it is not 0
     unet_batch: int = 32
     unet_learning_rate: float = 1e-3
-    caption_dropout: float = 0.1
+    caption_dropout: float = 0.25  # the features of a picture alone are learned there
+    geometry_weight: float = 1.0
+    category_weight: float = 0.1
+    ready: int = 48  # chunks that diffusion begins with
+    every: int = 20  # steps for one more chunk: every picture is drawn about twice
     ema: float = 0.999
 
 
 # What `--start` does: other things than the first time, and nothing but diffusion.
-FURTHER = Recipe(first_chunk=96, chunks=128, unet_steps=3200)
+FURTHER = Recipe(first_chunk=224, unet_learning_rate=5e-4)
+QUICK = {"chunks": 1, "vae_steps": 4, "unet_steps": 4, "ready": 1}
 
 
-def make_data(recipe: Recipe, workdir: pathlib.Path) -> dict[str, np.ndarray]:
-    """Images uint8 [n, 64, 64, 3] and captions [n], photos and sketches together."""
-    path = workdir / "data.npz"
+def make_images(recipe: Recipe, workdir: pathlib.Path) -> np.ndarray:
+    """Images uint8 [n, 64, 64, 3], photos and sketches together."""
+    path = workdir / "images.npy"
     if not path.exists():
-        images, captions = [], []
+        images = []
         chunks = world.iter_pretraining(0, recipe.first_chunk, recipe.chunks, size=SIZE)
         for chunk in tqdm(chunks, "render", recipe.chunks, unit="chunk"):
             images += [chunk.photos, chunk.sketches]
-            captions += [*chunk.photo_captions, *chunk.sketch_captions]
-        partial = path.with_suffix(".part.npz")
-        np.savez(partial, images=np.concatenate(images), captions=np.array(captions))
+        partial = path.with_suffix(".part.npy")
+        np.save(partial, np.concatenate(images))
         partial.rename(path)
-    with np.load(path) as data:
-        return {name: data[name] for name in ("images", "captions")}
+    return np.load(path)
 
 
-def to_float(images: np.ndarray) -> jax.Array:
-    """uint8 [0, 255] to float32 [-1, 1]."""
-    return jnp.asarray(images, jnp.float32) / 127.5 - 1.0
-
-
-def train_vae(recipe, data, workdir, log):
-    """The autoencoder: L1 and L2 in pixels, L1 in their differences, a light KL."""
+def train_vae(recipe, images, workdir, log):
+    """The autoencoder, by `toybox_losses.autoencoder_loss`."""
     vae = Autoencoder(AutoencoderConfig.from_json(CONFIGS["vae"]))
-    params = loading.init_params(vae, jax.random.key(0))
-    images = data["images"]
 
     def batches(step):
         rng = np.random.default_rng((1, step))
         return images[rng.integers(len(images), size=recipe.vae_batch)]
 
-    def loss_fn(params, key, batch):
-        x = to_float(batch)
-        mean, logvar = vae.apply({"params": params}, x, method="encode")
-        noise = jax.random.normal(key, mean.shape)
-        y = vae.apply(
-            {"params": params}, mean + jnp.exp(0.5 * logvar) * noise, method="decode"
-        )
-        # Differences of neighbours keep edges sharp, and thin strokes are all edge.
-        edges = sum(jnp.abs(jnp.diff(x - y, axis=a)).mean() for a in (1, 2))
-        kl = 0.5 * (mean**2 + jnp.exp(logvar) - 1.0 - logvar).mean()
-        # L1 alone lets a small coloured thing fade to the grey around it.
-        pixels = jnp.abs(x - y).mean() + 4.0 * jnp.square(x - y).mean()
-        return pixels + 0.5 * edges + recipe.kl_weight * kl
-
     params = fit(
         "vae",
-        loss_fn,
-        params,
+        toybox_losses.autoencoder_loss(vae, recipe.kl_weight),
+        loading.init_params(vae, jax.random.key(0)),
         batches,
         steps=recipe.vae_steps,
         learning_rate=recipe.vae_learning_rate,
@@ -184,104 +109,85 @@ def train_vae(recipe, data, workdir, log):
     return vae, params
 
 
-def encode_all(vae, params, images, workdir):
-    """Posterior means, float16 [n, 16, 16, LATENTS]."""
-    path = workdir / "latents.npy"
-    if not path.exists():
+def encoder(vae, params):
+    """A function from uint8 images to posterior means, float32 [n, 16, 16, c]."""
 
-        @jax.jit
-        def encode(batch):
-            x = to_float(batch)
-            return vae.apply({"params": params}, x, method="encode")[0]
+    @jax.jit
+    def encode(batch):
+        return vae.apply({"params": params}, to_float(batch), method="encode")[0]
 
-        latents = []
-        for start in tqdm(range(0, len(images), 64), desc="encode", unit="batch"):
-            batch = images[start : start + 64]
-            padded = np.concatenate([batch, images[: 64 - len(batch)]])
-            latents.append(np.asarray(encode(padded), np.float16)[: len(batch)])
-        partial = path.with_suffix(".part.npy")
-        np.save(partial, np.concatenate(latents))
-        partial.rename(path)
-    return np.load(path)
+    def encode_all(images):
+        found = []
+        for start in range(0, len(images), ENCODED):
+            batch = images[start : start + ENCODED]
+            padded = np.concatenate([batch, batch[:1].repeat(ENCODED - len(batch), 0)])
+            found.append(np.asarray(encode(padded))[: len(batch)])
+        return np.concatenate(found)
+
+    return encode_all
 
 
-def tokenize(folder: pathlib.Path, captions: np.ndarray) -> np.ndarray:
-    """Token numbers, int32 [n, 77]."""
+def tokenizer_of(folder: pathlib.Path):
+    """A function from texts to token ids, int32 [n, 77]."""
     from transformers import CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(folder)
-    distinct, inverse = np.unique(captions, return_inverse=True)
-    ids = tokenizer(
-        [str(caption) for caption in distinct],
-        padding="max_length",
-        truncation=True,
-        max_length=TOKENS,
-    )["input_ids"]
-    return np.asarray(ids, np.int32)[inverse]
+
+    def tokenize(texts):
+        distinct, inverse = np.unique(np.array(texts), return_inverse=True)
+        ids = tokenizer(
+            [str(text) for text in distinct],
+            padding="max_length",
+            truncation=True,
+            max_length=TOKENS,
+        )["input_ids"]
+        return np.asarray(ids, np.int32)[inverse]
+
+    return tokenize
 
 
-def diffusion_loss(networks, schedule, empty):
-    """Of UNet and text encoder together, on the schedule's own target."""
-    unet, _, text = networks
-
-    def loss_fn(params, key, batch):
-        clean, ids, dropped = batch
-        clean = clean.astype(jnp.float32)
-        key_t, key_n = jax.random.split(key)
-        # One timestep from each of b equal intervals: every batch sees all levels.
-        b = len(clean)
-        t = jnp.arange(b) + jax.random.uniform(key_t, (b,))
-        t = (t * (schedule.timesteps / b)).astype(jnp.int32)
-        noise = jax.random.normal(key_n, clean.shape)
-        noised = noise_schedule.add_noise(schedule, clean, noise, t)
-        read = jnp.where(dropped[:, None], empty[None], ids)
-        states = text.apply({"params": params["text_encoder"]}, read)
-        taps, _ = unet.apply({"params": params["unet"]}, noised, t, states)
-        target = noise_schedule.velocity(schedule, clean, noise, t)
-        return jnp.square(taps["out"] - target).mean()
-
-    return loss_fn
-
-
-def train_unet(
-    params, recipe, latents, tokens, empty, networks, schedule, workdir, log
-):
-    """Train UNet and text encoder by `diffusion_loss`; returns what they learned."""
+def train_unet(params, recipe, stream, networks, schedule, workdir, log):
+    """Trains UNet and text encoder by `toybox_losses.diffusion_loss`; returns both."""
+    unet = networks[0]
+    channels = unet.config.block_out_channels
+    wide = {COARSE: channels[-2], FINE: channels[-3]}
+    heads = toybox_losses.new_heads(wide)
+    empty = jnp.asarray(stream.tokenize([""])[0])
+    loss = toybox_losses.diffusion_loss(
+        networks, schedule, empty, recipe.geometry_weight, recipe.category_weight
+    )
 
     def batches(step):
-        rng = np.random.default_rng((2, step))
-        pick = rng.integers(len(latents), size=recipe.unet_batch)
-        dropped = rng.random(recipe.unet_batch) < recipe.caption_dropout
-        return latents[pick], tokens[pick], dropped
+        return stream.batch(step, recipe.unet_batch, recipe.caption_dropout)
 
-    return fit(
+    trained = fit(
         "unet",
-        diffusion_loss(networks, schedule, empty),
-        params,
+        loss,
+        {**params, "heads": heads},
         batches,
         steps=recipe.unet_steps,
         minutes=recipe.unet_minutes,
         learning_rate=recipe.unet_learning_rate,
         ema=recipe.ema,
+        save_every=250,
         workdir=workdir,
         log=log,
     )
+    return {part: trained[part] for part in params}
 
 
-def from_nothing(recipe, data, workdir, log) -> tuple[dict, dict, pathlib.Path]:
+def from_nothing(recipe, workdir, log) -> tuple[dict, dict, pathlib.Path]:
     """Configs, parameters and the tokenizer's folder; only the VAE is trained yet."""
     tokenizer = workdir / "tokenizer"
     vocabulary = make_tokenizer(tokenizer)
-    vae, vae_params = train_vae(recipe, data, workdir, log)
-    latents = encode_all(vae, vae_params, data["images"], workdir)
+    images = make_images(recipe, workdir)
+    vae, vae_params = train_vae(recipe, images, workdir, log)
+    latents = encoder(vae, vae_params)(images)
     end = vocabulary - 1  # the tokenizer's last two mark the start and the end
     configs: dict[str, dict[str, Any]] = {
         **CONFIGS,
         # As in latent diffusion: the factor brings the latents to unit variance.
-        "vae": {
-            **CONFIGS["vae"],
-            "scaling_factor": float(1.0 / latents.astype(np.float32).std()),
-        },
+        "vae": {**CONFIGS["vae"], "scaling_factor": float(1.0 / latents.std())},
         "text_encoder": {
             **CONFIGS["text_encoder"],
             "vocab_size": vocabulary,
@@ -320,40 +226,57 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=0, help="train diffusion for so long"
     )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=0,
+        help="of diffusion; fewer than are done: only write out what is learned",
+    )
+    parser.add_argument(
+        "--align",
+        nargs="*",
+        choices=("geometry", "category"),
+        default=("geometry", "category"),
+        help="what features are held to beside removing noise; nothing for neither",
+    )
     args = parser.parse_args()
     if args.minutes < 0:
         parser.error(f"--minutes is {args.minutes}; give a time above 0, or leave it")
     recipe = FURTHER if args.start else Recipe()
-    recipe = dataclasses.replace(recipe, unet_minutes=args.minutes)
+    recipe = dataclasses.replace(
+        recipe,
+        unet_minutes=args.minutes,
+        unet_steps=args.steps or recipe.unet_steps,
+        geometry_weight=recipe.geometry_weight if "geometry" in args.align else 0.0,
+        category_weight=recipe.category_weight if "category" in args.align else 0.0,
+    )
     if args.quick:
-        recipe = dataclasses.replace(
-            recipe,
-            chunks=1,
-            vae_steps=4,
-            unet_steps=4,
-            unet_minutes=min(args.minutes, 0.2),
-        )
+        minutes = min(args.minutes, 0.2)
+        recipe = dataclasses.replace(recipe, **QUICK, unet_minutes=minutes)
     args.workdir.mkdir(parents=True, exist_ok=True)
     log = Log(args.workdir / "log.jsonl")
     hardware.keep_memory()
     hardware.keep_programs()
-    data = make_data(recipe, args.workdir)
     if args.start:
         configs, params, tokenizer = from_folder(args.start)
     else:
-        configs, params, tokenizer = from_nothing(recipe, data, args.workdir, log)
+        configs, params, tokenizer = from_nothing(recipe, args.workdir, log)
     networks = loading.build_networks(configs)
-    latents = encode_all(networks[1], params["vae"], data["images"], args.workdir)
+    encode = encoder(networks[1], params["vae"])
+    factor = configs["vae"]["scaling_factor"]
+    stream = Stream(
+        args.workdir / "chunks",
+        lambda images: encode(images) * factor,
+        tokenizer_of(tokenizer),
+        SIZE,
+        recipe.first_chunk,
+        recipe.ready,
+        recipe.every,
+    )
+    schedule = noise_schedule.NoiseSchedule.from_json(configs["scheduler"])
+    starting = {part: params[part] for part in ("unet", "text_encoder")}
     trained = train_unet(
-        {part: params[part] for part in ("unet", "text_encoder")},
-        recipe,
-        latents * np.float16(configs["vae"]["scaling_factor"]),
-        tokenize(tokenizer, data["captions"]),
-        tokenize(tokenizer, np.array([""]))[0],
-        networks,
-        noise_schedule.NoiseSchedule.from_json(configs["scheduler"]),
-        args.workdir,
-        log,
+        starting, recipe, stream, networks, schedule, args.workdir, log
     )
     loading.save_diffusers(
         args.out,
