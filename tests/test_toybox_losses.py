@@ -1,0 +1,69 @@
+"""What features are held to while the embedded model is trained."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sbir_jax.data.toybox import geometry, world
+from tools.toybox_losses import COARSE, FINE, WEIGHTS, alignment, new_heads
+
+B, CHANNELS = 3, {COARSE: 20, FINE: 18}
+
+
+@pytest.fixture
+def given(getkey):
+    """Features that hold the maps themselves, and the heads that read them out."""
+    maps = jax.random.normal(getkey(), (B, 16, 16, geometry.CHANNELS))
+    maps = maps.at[..., 0].set(jnp.array([0.0, 1.0, 0.5])[:, None, None])
+    coarse = maps.reshape(B, 8, 2, 8, 2, -1).mean((2, 4))
+    taps = {
+        COARSE: jnp.pad(coarse, ((0, 0), (0, 0), (0, 0), (0, 3))),
+        FINE: jnp.pad(maps, ((0, 0), (0, 0), (0, 0), (0, 1))),
+    }
+    heads = new_heads(CHANNELS)
+    for name, tap in (("coarse", COARSE), ("fine", FINE)):
+        heads[name]["kernel"] = jnp.eye(CHANNELS[tap], geometry.CHANNELS)
+    return heads, taps, maps, jnp.array([1, 2, 3])
+
+
+ALL = jnp.ones(B), jnp.ones(B, bool)
+
+
+def test_features_that_say_everything_have_no_error(given):
+    shape, name = alignment(*given, *ALL)
+    np.testing.assert_allclose(shape, 0, atol=1e-6)
+    # Heads that know nothing of categories are as far off as guessing; the first
+    # picture shows nothing anywhere, so no place of it is asked.
+    np.testing.assert_allclose(name, 2 / 3 * np.log(len(world.CATEGORIES)), rtol=1e-5)
+
+
+def test_error_is_the_mean_square_of_each_map(given):
+    heads, taps, maps, labels = given
+    heads["fine"]["bias"] = heads["fine"]["bias"].at[3].set(0.5).at[12].set(0.25)
+    shape, _ = alignment(heads, taps, maps, labels, *ALL)
+    expected = (0.5**2 * WEIGHTS[3] + 0.25**2 * WEIGHTS[12]) / geometry.CHANNELS
+    np.testing.assert_allclose(shape, expected, rtol=1e-4)
+
+
+def test_noisy_pictures_count_less(given):
+    heads, taps, maps, labels = given
+    wrong = taps | {FINE: taps[FINE].at[2].add(1.0)}
+    clean, _ = alignment(heads, wrong, maps, labels, *ALL)
+    noisy, _ = alignment(heads, wrong, maps, labels, jnp.array([1.0, 1.0, 0.1]), ALL[1])
+    np.testing.assert_allclose(noisy / clean, 0.1 / 2.1 * 3, rtol=1e-4)
+
+
+def test_only_uncaptioned_pictures_are_asked_their_name(given):
+    heads, taps, maps, labels = given
+    heads["category"]["bias"] = heads["category"]["bias"].at[2].set(50.0)
+    signal = jnp.ones(B)
+
+    def asked(*rows):
+        unnamed = jnp.zeros(B, bool).at[jnp.array(rows)].set(True)
+        return alignment(heads, taps, maps, labels, signal, unnamed)[1]
+
+    np.testing.assert_allclose(asked(1), 0, atol=1e-5)
+    np.testing.assert_allclose(asked(2), 50, rtol=1e-3)
+    nobody = alignment(heads, taps, maps, labels, signal, jnp.zeros(B, bool))[1]
+    assert nobody == 0

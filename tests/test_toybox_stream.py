@@ -1,0 +1,90 @@
+"""Training data of the embedded model: what a step draws, and what is kept."""
+
+import numpy as np
+import pytest
+
+from sbir_jax.data.toybox import world
+from tools import toybox_stream
+from tools.toybox_stream import Stream
+
+SIZE = 16
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Stands in for rendering; the numbers of the chunks that were made."""
+    made = []
+
+    def chunk(seed, number, size):
+        made.append(number)
+        count = 4
+        rng = np.random.default_rng(number)
+        photos = np.full((world.LOOKS * count, size, size, 3), number, np.uint8)
+        sketches = np.full((world.HANDS * count, size, size, 3), 100, np.uint8)
+        names = [f"{number} {i // world.LOOKS}" for i in range(len(photos))]
+        drawings = [f"s {number} {i // world.HANDS}" for i in range(len(sketches))]
+        maps = np.stack([np.full((4, 4, 17), i) for i in range(count)])
+        labels = rng.integers(48, size=count)
+        return world.Chunk(photos, names, sketches, drawings, labels, maps)
+
+    monkeypatch.setattr(world, "pretraining_chunk", chunk)
+    return made
+
+
+def stream(folder, **changes):
+    given = {"size": SIZE, "first": 5, "ready": 2, "every": 10} | changes
+
+    def encode(images):
+        return images[:, ::4, ::4, :1].astype(np.float32)
+
+    def tokenize(texts):
+        return np.array([[len(text), int(text.split()[-1])] for text in texts])
+
+    return Stream(folder, encode, tokenize, **given)
+
+
+def test_pictures_come_with_what_is_of_them(tmp_path, drawn):
+    latents, tokens, dropped, maps, labels = stream(tmp_path).batch(0, 200, 0.25)
+    things = maps[:, 0, 0, 0]
+    np.testing.assert_array_equal(tokens[:, 1], things)
+    for number in (5, 6):
+        rows = latents[:, 0, 0, 0] == number
+        assert rows.any()
+        expected = np.random.default_rng(number).integers(48, size=4)
+        np.testing.assert_array_equal(labels[rows], expected[things[rows].astype(int)])
+    drawings = latents[:, 0, 0, 0] == 100
+    assert 0.3 < drawings.mean() < 0.5  # two of five pictures
+    assert 0.15 < dropped.mean() < 0.35
+
+
+def test_one_more_chunk_joins_after_some_steps(tmp_path, drawn):
+    found = stream(tmp_path)
+    assert [list(found.numbers(step)) for step in (0, 9, 10, 25)] == [
+        [5, 6],
+        [5, 6],
+        [5, 6, 7],
+        [5, 6, 7, 8],
+    ]
+    assert found.numbers(10_000) == range(1007 - toybox_stream.WINDOW, 1007)
+
+
+def test_a_stopped_run_goes_on_alike_and_renders_nothing_twice(tmp_path, drawn):
+    whole = [stream(tmp_path / "a").batch(step, 8, 0.5) for step in range(30)]
+    first = stream(tmp_path / "b")
+    halves = [first.batch(step, 8, 0.5) for step in range(15)]
+    before = len(drawn)
+    again = stream(tmp_path / "b")
+    halves += [again.batch(step, 8, 0.5) for step in range(15, 30)]
+    for one, other in zip(whole, halves, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert drawn[before:] == [8]  # the only one that was not there
+    assert not list((tmp_path / "b").glob("*.part.npz"))
+
+
+def test_memory_holds_one_window(tmp_path, drawn, monkeypatch):
+    monkeypatch.setattr(toybox_stream, "WINDOW", 3)
+    found = stream(tmp_path, ready=3, every=1)
+    for step in range(20):
+        found.batch(step, 16, 0.0)
+    assert len(found._kept) == 3
