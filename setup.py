@@ -56,6 +56,7 @@ setup(
         "clu",
         "tensorboardX",
         "matplotlib",
+        "scikit-image",
     ],
     extras_require={
         "test": TEST,
