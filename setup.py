@@ -26,7 +26,7 @@ setup(
         "sbir_jax": [
             "assets/toybox_sd/**/*",
             "assets/toybox_sd_tiny/*",
-            "assets/*.html",
+            "assets/report/*",
             "assets/*.csv",
             "data/splits/*",
         ],
@@ -56,6 +56,7 @@ setup(
         "clu",
         "tensorboardX",
         "matplotlib",
+        "jinja2",
     ],
     extras_require={
         "test": TEST,
