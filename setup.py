@@ -26,7 +26,7 @@ setup(
         "sbir_jax": [
             "assets/toybox_sd/**/*",
             "assets/toybox_sd_tiny/*",
-            "assets/*.html",
+            "assets/report/*",
             "assets/*.csv",
             "data/splits/*",
         ],
@@ -57,6 +57,7 @@ setup(
         "tensorboardX",
         "matplotlib",
         "scikit-image",
+        "jinja2",
     ],
     extras_require={
         "test": TEST,

@@ -3,7 +3,7 @@
 --config configs/folder.py --config.data.root=DIR --config.data.unseen=cup,chair
 """
 
-from sbir_jax.config import base, parse_arg
+from sbir_jax.config import base, dataset, parse_arg
 
 
 def get_config(arg=None):
@@ -12,5 +12,5 @@ def get_config(arg=None):
     config = base(args["task"])
     # Unseen classes, comma-separated; none given, a fifth of them is drawn by seed.
     config.val_classes = 0  # a folder may hold only a few classes
-    config.data = {"name": "folder", "root": "", "unseen": "", "share": 1.0}
+    config.data = dataset("folder")
     return config

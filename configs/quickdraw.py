@@ -3,12 +3,12 @@
 --config configs/quickdraw.py --config.data.root=DIR
 """
 
-from sbir_jax.config import base, parse_arg
+from sbir_jax.config import base, dataset, parse_arg
 
 
 def get_config(arg=None):
     """Nothing to choose after the colon: there is one split."""
     parse_arg(arg)
     config = base("category")  # its sketches are of no photo
-    config.data = {"name": "quickdraw", "root": "", "split": "30", "share": 1.0}
+    config.data = dataset("quickdraw", split="30")
     return config

@@ -3,7 +3,7 @@
 --config configs/shoev2.py --config.data.root=DIR
 """
 
-from sbir_jax.config import base, parse_arg
+from sbir_jax.config import base, dataset, parse_arg
 
 
 def get_config(arg=None):
@@ -11,5 +11,5 @@ def get_config(arg=None):
     parse_arg(arg)
     config = base("fine_grained")
     config.val_classes = 0  # what is seen is one class, and training needs it
-    config.data = {"name": "shoev2", "root": "", "share": 1.0}
+    config.data = dataset("shoev2")
     return config

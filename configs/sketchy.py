@@ -8,7 +8,7 @@ Give --config.backbone=FOLDER_OR_HUB_ID for Stable Diffusion; the embedded Toybo
 backbone runs too, and is far smaller than what the literature's figures are from.
 """
 
-from sbir_jax.config import base, parse_arg
+from sbir_jax.config import base, dataset, parse_arg
 from sbir_jax.data.sketchy import photos_for
 
 
@@ -16,11 +16,7 @@ def get_config(arg=None):
     """Split 21 (Yelamarthi et al.), 25 (drawn by SAKE) or 25-sempcyc (by SEM-PCYC)."""
     args = parse_arg(arg, split="21", task="category")
     config = base(args["task"])
-    config.data = {
-        "name": "sketchy",
-        "root": "",
-        "split": args["split"],
-        "photos": photos_for(args["task"]),
-        "share": 1.0,  # of each seen class
-    }
+    config.data = dataset(
+        "sketchy", split=args["split"], photos=photos_for(args["task"])
+    )
     return config

@@ -1,13 +1,13 @@
 """The embedded default: Toybox world, Toybox backbone, nothing to download."""
 
-from sbir_jax.config import base, parse_arg
+from sbir_jax.config import base, dataset, parse_arg
 
 
 def get_config(arg=None):
     """`task=fine_grained` after the colon for instances instead of categories."""
     args = parse_arg(arg, task="category")
     config = base(args["task"])
-    config.data = {"name": "toybox", "root": "", "share": 1.0}
+    config.data = dataset("toybox", size=64, instances=12, sketches=3, world=0)
     # All chosen on held-out seen classes.
     config.train.steps = 40
     config.train.batch_size = 32

@@ -6,17 +6,12 @@
 The two draws share one class: figures on one say nothing about the other.
 """
 
-from sbir_jax.config import base, parse_arg
+from sbir_jax.config import base, dataset, parse_arg
 
 
 def get_config(arg=None):
     """Split "sake" (also ZSE-SBIR's) or "sempcyc" (also MARL's), 30 classes each."""
     args = parse_arg(arg, split="sake")
     config = base("category")  # its sketches are of no photo
-    config.data = {
-        "name": "tuberlin",
-        "root": "",
-        "split": args["split"],
-        "share": 1.0,
-    }
+    config.data = dataset("tuberlin", split=args["split"])
     return config

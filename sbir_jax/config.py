@@ -1,75 +1,24 @@
 """What a run is made of: the config files' keys, and the objects they become."""
 
 import dataclasses
+import difflib
 import json
-from typing import Any, get_args
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 import ml_collections
 
-from sbir_jax.adapters.prompts import PromptConfig
-from sbir_jax.features import TAPS, Recipe, Task
-from sbir_jax.text_queries import SHARE
+from sbir_jax import tasks
 from sbir_jax.train_config import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Scoring:
-    """What a run is scored on. All of it may change when a finished run is run again.
-
-    Attributes:
-      name, root, split: another data set (`data.load`); "" for the one trained on. Its
-        unseen classes count, less those seen in training.
-      photos: which ones of Sketchy, where that is the other data set; "" for those of
-        its own config, which are the drawn ones by instance.
-      generalised: "" for zero-shot, or a rule of `evaluate.GENERALISED`.
-      words: beside each sketch: "" none, its "class", or the "caption" of its photo.
-      words_as: "picture", a descriptor of their own, mixed with the sketch's (ours,
-        `words`); or "prompt", in the place of the text prompt (Koley et al., 2024).
-      text_share: of those words, in the descriptor or in the prompt; at 1 they replace
-        what was there.
-      cutoffs: the k of mAP@k and P@k.
-    """
-
-    name: str = ""
-    root: str = ""
-    split: str = ""
-    photos: str = ""
-    generalised: str = ""
-    words: str = ""
-    words_as: str = "picture"
-    text_share: float = SHARE
-    cutoffs: tuple[int, ...] = (100, 200)
-
-    def __post_init__(self):
-        if self.words not in ("", "class", "caption"):
-            raise ValueError(f"score.words is {self.words!r}; give class or caption")
-        if self.words_as not in ("picture", "prompt"):
-            raise ValueError(
-                f"score.words_as is {self.words_as!r}; give picture or prompt"
-            )
-        for key in ("root", "split", "photos"):
-            if getattr(self, key) and not self.name:
-                raise ValueError(
-                    f"score.{key} is {getattr(self, key)!r} and score.name is empty; "
-                    f"give the data set it is of, or set data.{key}"
-                )
-
-    @property
-    def folder(self) -> str:
-        """Below the run folder; the run's own protocol is scored in it itself."""
-        parts = [self.name, self.split, self.photos, self.generalised]
-        if self.words:
-            parts += [self.words, self.words_as, f"{self.text_share:g}"]
-        aside = "-".join(filter(None, parts))
-        return f"scores/{aside}" if aside else "."
-
-
-@dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One run. The defaults are those of `base()`, on which config files build.
+    """One run. A task adds fields of its own; the defaults are those of `base`.
 
     Attributes:
-      task: "category" or "fine_grained".
+      task: a key of `tasks.TASKS`.
       data: arguments of `data.load`.
       backbone: "toybox", a folder in the diffusers layout, or a hub id.
       encoder: a distilled one in the place of the backbone's own: "tiny" for "toybox",
@@ -78,51 +27,50 @@ class Experiment:
       image_size: pixels; 0 for the backbone's native size.
       dtype: what the frozen networks compute in, "float32" or "bfloat16"; "" for what
         the run folder was begun with, and in a new one bfloat16, on CPU float32.
-      embed_batch_size: images at a time at inference; 0 for what fits the memory.
-      triplets_at_once: that go through the networks together in training; 0 for what
-        fits the memory. Fewer take less memory and learn the same.
       model_shards: devices that share one copy of the frozen weights, for a backbone
         that does not fit one device.
-      val_classes: seen classes held out of training; the prompts that score best on
-        them are kept. 0 for none: the last prompts are.
-      score: what the run is scored on.
     """
 
-    task: Task
+    # What may differ when a run is gone on with; all else belongs to the run folder.
+    MOVING: ClassVar[tuple[str, ...]] = ("data", "backbone", "encoder", "model_shards")
+    task: str
     data: dict[str, Any]
-    recipe: Recipe
-    prompt: PromptConfig
-    train: TrainConfig
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     backbone: str = "toybox"
     encoder: str = ""
     random_weights: bool = False
     image_size: int = 0
     dtype: str = ""
-    embed_batch_size: int = 0
-    triplets_at_once: int = 0
     model_shards: int = 1
-    val_classes: int = 4
-    score: Scoring = dataclasses.field(default_factory=Scoring)
+
+    def __post_init__(self):
+        if self.image_size < 0:
+            raise ValueError(
+                f"image_size is {self.image_size}; give pixels, or 0 for the "
+                "backbone's own"
+            )
+        if self.model_shards < 1:
+            raise ValueError(f"model_shards is {self.model_shards}; give 1 or more")
 
     @classmethod
-    def from_config(cls, config: ml_collections.ConfigDict) -> "Experiment":
-        """Raises ValueError or TypeError naming the key that cannot be."""
+    def from_config(cls, config: ml_collections.ConfigDict) -> Any:
+        """The config of the task that it names.
+
+        Raises: ValueError or TypeError naming the key that cannot be.
+        """
         values = config.to_dict()
-        task = values["task"]
-        if task not in get_args(Task):
-            raise ValueError(f"task is {task!r}; give {' or '.join(TAPS)}")
-        taps = tuple(values["recipe"].pop("taps")) or TAPS[task]
-        values["recipe"] = Recipe(taps, **values["recipe"])
-        values["prompt"] = PromptConfig(**values["prompt"])
-        values["train"] = TrainConfig(**values["train"])
-        cutoffs = tuple(values["score"].pop("cutoffs"))
-        score = values["score"] = Scoring(**values["score"], cutoffs=cutoffs)
-        if values["random_weights"] and score.words and score.words_as == "picture":
-            raise ValueError(
-                "score.words_as is picture, and random weights cannot draw any; give "
-                "score.words_as=prompt"
-            )
-        return cls(**values)
+        kind = tasks.find(values["task"]).Setup
+        return build(kind, kind.completed(values))
+
+    @classmethod
+    def completed(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Config values with what depends on others filled in."""
+        return values
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Every key and its default, but for `task` and `data`."""
+        return defaults(cls)
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
@@ -132,30 +80,90 @@ class Experiment:
 def base(task: str) -> ml_collections.ConfigDict:
     """The config that files under `configs/` start from.
 
-    Every field of `Experiment`, `Recipe`, `PromptConfig` and `TrainConfig` can be set
-    from the command line: `--config.train.steps=50`.
+    Every field of the task's `Setup` can be set from the command line:
+    `--config.train.steps=50`.
+
+    Raises: ValueError for a task that is not known.
     """
+    values = {"task": task, "data": {}, **tasks.find(task).Setup.defaults()}
+    return ml_collections.ConfigDict(values)
 
-    def defaults(kind) -> dict[str, Any]:
-        return {
-            field.name: field.default
-            for field in dataclasses.fields(kind)
-            if field.default is not dataclasses.MISSING
-        }
 
-    # No taps stands for those of the task.
-    recipe = {"taps": (), **defaults(Recipe)}
-    return ml_collections.ConfigDict(
-        {
-            "task": task,
-            "data": {},
-            "recipe": recipe,
-            "prompt": defaults(PromptConfig),
-            "train": defaults(TrainConfig),
-            "score": defaults(Scoring),
-            **defaults(Experiment),
-        }
-    )
+def dataset(name: str, **options: Any) -> dict[str, Any]:
+    """The `data` of a config: all that `data.load` takes of any data set, so that each
+    can be set from the command line; an empty text stands for nothing.
+
+    Args:
+      options: what this data set takes beside, or other defaults.
+    """
+    common = {"root": "", "unseen": "", "share": 1.0, "seed": 0, "cache_dir": ""}
+    return {"name": name, **common, **options}
+
+
+def defaults(kind: type) -> dict[str, Any]:
+    """The fields of a dataclass that have defaults, and those of the ones within it."""
+    found = {}
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(field.type):
+            found[field.name] = dataclasses.asdict(field.default_factory())  # pyright: ignore
+        elif field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+    return found
+
+
+def build(kind: type, values: Mapping[str, Any], above: str = "") -> Any:
+    """A dataclass from config values, and the ones within it.
+
+    Args:
+      above: the path of `values` in the config, with a dot at its end.
+    Raises: ValueError for a key that is no field, with the nearest one.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    made = {}
+    for key, value in values.items():
+        if key not in fields:
+            raise ValueError(unknown(above + key, [above + name for name in fields]))
+        wanted = fields[key].type
+        if dataclasses.is_dataclass(wanted):
+            if not isinstance(value, Mapping):
+                raise ValueError(
+                    f"{above}{key} is {value!r}; set what is below it: "
+                    f"{', '.join(f.name for f in dataclasses.fields(wanted))}"
+                )
+            made[key] = build(wanted, value, f"{above}{key}.")  # pyright: ignore
+        elif typing.get_origin(wanted) is tuple:
+            made[key] = tuple(value)
+        else:
+            made[key] = value
+    return kind(**made)
+
+
+def unknown(key: str, known: Iterable[str]) -> str:
+    """What to say of a key that is not there."""
+    known = list(known)
+    near = difflib.get_close_matches(key, known, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{key} is no setting; {hint}There are {', '.join(known)}"
+
+
+def unknown_override(
+    config: ml_collections.ConfigDict, arguments: Iterable[str]
+) -> str | None:
+    """What is wrong with the first `--config.KEY=VALUE` that the config has no key for.
+
+    Returns: None where each has one.
+    """
+    for argument in arguments:
+        if not argument.startswith("--config."):
+            continue
+        key = argument.removeprefix("--config.").partition("=")[0]
+        at, above = config, ""
+        for part in key.split("."):
+            if not isinstance(at, ml_collections.ConfigDict) or part not in at:
+                inside = at if isinstance(at, ml_collections.ConfigDict) else {}
+                return unknown(key, [above + name for name in inside])
+            at, above = at[part], f"{above}{part}."
+    return None
 
 
 def parse_arg(arg: str | None, **defaults):

@@ -22,13 +22,14 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from sbir_jax import features, text_queries
-from sbir_jax.adapters.prompts import MODALITIES, Modality, PromptConfig, init_prompts
+from sbir_jax.adapters.prompts import PromptConfig, Prompts, init_prompts
 from sbir_jax.backbones.frozen import lasting_name, load_frozen, load_whole, text_states
 from sbir_jax.backbones.loading import Backbone, random_backbone
 from sbir_jax.data import images as images_lib
 from sbir_jax.features import Recipe, Task
 from sbir_jax.runtime import checkpoint, hardware, multiprocess, sharding
 from sbir_jax.runtime.prefetch import Waiting, one_in_flight, read_ahead
+from sbir_jax.types import MODALITIES, Modality
 
 
 def _source(image):
@@ -59,7 +60,7 @@ class Embedder:
     def __init__(
         self,
         backbone: Backbone,
-        prompts: dict,
+        prompts: Prompts,
         recipe: Recipe,
         size: int,
         visual_scale: float = 1.0,
@@ -104,7 +105,7 @@ class Embedder:
         shapes = self._arguments(self._groups)
         self.dim: int = describe.eval_shape(*shapes, modality="photo").shape[-1]
 
-    def with_prompts(self, prompts: dict) -> "Embedder":
+    def with_prompts(self, prompts: Prompts) -> "Embedder":
         """The same embedder, compiled programs and all, with other prompts."""
         other = copy.copy(self)
         other.__dict__.pop("_fingerprint", None)
@@ -209,7 +210,7 @@ class Embedder:
         backbone = load_frozen(where, recipe.taps, mesh, dtype, encoder)
         if config["random_weights"]:
             backbone = random_backbone(backbone, seed=config["train"]["seed"])
-        prompts = checkpoint.load_prompts(workdir, backbone.fingerprint)
+        prompts = Prompts(**checkpoint.load_trained(workdir, backbone.fingerprint))
         scale = PromptConfig(**config["prompt"]).visual_scale
         size = config["image_size"]
         embedder = cls(backbone, prompts, recipe, size, scale, batch_size, mesh)
@@ -279,7 +280,7 @@ class Embedder:
     def context(self, texts: Sequence[str], share: float) -> Float[np.ndarray, "b n d"]:
         """Text states of words, mixed with the text prompt; see `embed`."""
         learned, share = (
-            np.asarray(self.prompts["text"]),
+            np.asarray(self.prompts.text),
             text_queries.check_share(share),
         )
         states = np.asarray(text_states(self.backbone, texts))

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from sbir_jax.adapters.prompts import Modality, add_frame
+from sbir_jax.adapters.prompts import Prompts, add_frame
 from sbir_jax.backbones.loading import Backbone
 from sbir_jax.diffusion import noise_schedule
 from sbir_jax.models.clip_text import CLIPText
+from sbir_jax.types import Modality
 
 Task = Literal["category", "fine_grained"]
 
@@ -184,35 +185,35 @@ def describe_latents(
 def encode_prompted(
     backbone: Backbone,
     params: dict,
-    prompts: dict,
+    prompts: Prompts,
     images: Float[Array, "b h w 3"],
     modality: Modality,
     visual_scale: float = 1.0,
 ) -> Float[Array, "b y x c"]:
     """Latents of images in [-1, 1], with the modality's frame around either."""
-    if "visual" in prompts:
-        images = add_frame(images, prompts["visual"][modality], visual_scale)
+    if prompts.visual is not None:
+        images = add_frame(images, prompts.visual[modality], visual_scale)
     latents = encode_image(backbone, params, images)
     return prompt_latents(prompts, latents, modality, visual_scale)
 
 
 def prompt_latents(
-    prompts: dict,
+    prompts: Prompts,
     latents: Float[Array, "b y x c"],
     modality: Modality,
     visual_scale: float = 1.0,
 ) -> Float[Array, "b y x c"]:
     """Latents with the modality's frame around them, where the prompts have one there
     (ours); those of prompts in pixels as they are."""
-    if "latent" not in prompts:
+    if prompts.latent is None:
         return latents
-    return add_frame(latents, prompts["latent"][modality], visual_scale)
+    return add_frame(latents, prompts.latent[modality], visual_scale)
 
 
 def describe(
     backbone: Backbone,
     params: dict,
-    prompts: dict,
+    prompts: Prompts,
     images: Float[Array, "b h w 3"],
     modality: Modality,
     noise: Float[Array, "k y x c"],
@@ -225,9 +226,8 @@ def describe(
     Args:
       params: the frozen weights, `backbone.params`, handed in as an argument so that
         they are neither captured as constants nor differentiated.
-      prompts: the pytree of `prompts.py`.
       context: text states that replace the text prompt, one for each image.
     """
     latents = encode_prompted(backbone, params, prompts, images, modality, visual_scale)
-    context = prompts["text"] if context is None else context
+    context = jnp.asarray(prompts.text) if context is None else context
     return describe_latents(backbone, params, latents, context, noise, recipe)

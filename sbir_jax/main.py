@@ -28,7 +28,6 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     from sbir_jax import config, experiment
-    from sbir_jax.report import literature
     from sbir_jax.runtime import hardware, multiprocess
 
     hardware.keep_programs()
@@ -38,7 +37,8 @@ def main(argv: list[str]) -> None:
         multiprocess.start(FLAGS.distributed)
         setup = config.Experiment.from_config(FLAGS.config)
         command = shlex.join(["python", "-m", "sbir_jax.main", *sys.argv[1:]])
-        summary = experiment.run(setup, workdir, command)
+        run = experiment.open(setup, workdir)
+        summary = run.go(command)
     except (ValueError, FileNotFoundError, FloatingPointError, TypeError) as error:
         logging.debug("", exc_info=True)
         if FLAGS.verbosity > 0:
@@ -46,7 +46,8 @@ def main(argv: list[str]) -> None:
         sys.exit(f"\n{type(error).__name__}: {error}")
     if not multiprocess.is_first():
         return
-    print(literature.table(summary))
+    for text in run.task.texts(summary).values():
+        print(text)
     primary = summary["primary"]
     figures = ", ".join(
         f"{result['name']} {result['metrics'][primary]:.3f}"
@@ -56,5 +57,17 @@ def main(argv: list[str]) -> None:
     print(f"{primary}: {figures}  ({seconds:.0f} s)  {summary['page']}")
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """As absl does it, but for a key that the config lacks: that ends in a message."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        from sbir_jax import config
+
+        given = FLAGS["config"].value
+        found = given and config.unknown_override(given, argv)
+        sys.exit(f"\n{found or f'{type(error).__name__}: {error}'}")
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -1,211 +1,237 @@
-"""Triplet training of the prompts; the backbone is an argument and stays as it is."""
+"""The training loop of every task; the backbone is an argument and stays as it is."""
 
 import contextlib
 import dataclasses
 import pathlib
-import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
-from sbir_jax.backbones.loading import Backbone
-from sbir_jax.data import Dataset, triplets
-from sbir_jax.features import Recipe, Task
-from sbir_jax.runtime import checkpoint, hardware, multiprocess, sharding
+from sbir_jax.adapters import parts
+from sbir_jax.runtime import checkpoint, multiprocess, sharding
 from sbir_jax.runtime.metric_writer import MetricWriter
 from sbir_jax.runtime.prefetch import Waiting
-from sbir_jax.tasks.retrieval import latent_cache
-from sbir_jax.tasks.retrieval.train_step import (
-    Best,
-    Step,
-    StepMetrics,
-    TrainState,
-    new_state,
-)
-from sbir_jax.train_config import TrainConfig
+from sbir_jax.tasks.base import Task
+from sbir_jax.train_step import Best, Measured, Step, TrainState, new_state
 
 
 def train(
-    backbone: Backbone,
-    dataset: Dataset,
-    prompts: dict,
-    *,
     task: Task,
-    recipe: Recipe,
-    config: TrainConfig,
-    image_size: int,
-    visual_scale: float,
     workdir: pathlib.Path,
-    score: Callable[[dict], dict[str, float]] | None,
+    *,
     mesh: Mesh | None = None,
-    at_once: int = 0,
     waiting: Waiting | None = None,
-) -> tuple[dict, int]:
-    """Trains from the last checkpoint of `workdir`, or from `prompts`.
+    optimiser: optax.GradientTransformation | None = None,
+    ema: float = 0.0,
+) -> tuple[Any, int]:
+    """Trains from the last checkpoint of `workdir`, or from what the task begins with.
 
     Of several processes each reads its share of every batch, and the first one writes
     into `workdir`, which all of them see.
 
     Args:
-      dataset: triplets are drawn from its seen classes only.
-      score: figures of given prompts on held-out seen classes; the first one chooses.
-        None where no class was held out: the last prompts are kept then.
-      mesh: the devices of all processes (`sharding.make_mesh`); with its axis "model"
-        longer than 1 the frozen weights are split over it.
-      at_once: triplets, over all hosts, that go through the networks together; 0 for
-        as many as the memory holds. It changes what a step takes, not what it learns.
+      mesh: the devices of all processes (`sharding.make_mesh`).
       waiting: is told how long the loop waited for batches.
-    Returns: the learned prompts and the step they are of.
-    Raises: FloatingPointError at the first loss that is not a number; the last good
-      checkpoint stays.
+      optimiser: in place of the config's.
+      ema: above 0, how slowly a moving average of what is trained follows it; the
+        average is then what is scored and kept.
+    Returns: what was learned, and the step it is of.
+    Raises: FloatingPointError at the first step whose loss, gradient or new parameters
+      are not finite, before anything of it is saved.
     """
-    mesh = mesh or sharding.make_mesh()
-    split = sharding.batch_sharding(mesh)
-    devices, group = mesh.shape["data"], at_once or config.batch_size
-    if group % devices or config.batch_size % group:
-        raise ValueError(
-            f"triplets_at_once is {at_once}; give a divisor of train.batch_size "
-            f"({config.batch_size}), or 0 for what fits, and multiples of {devices} "
-            "for both, since so many devices share them"
-        )
-    # Copies: the state is donated at every step, and the caller keeps its prompts.
-    state = sharding.place_whole(new_state(prompts, config), mesh)
-    params = sharding.place_frozen(backbone.params, mesh)
-    whole = sharding.replicated(mesh)
-    step_fn = Step(backbone, recipe, config, visual_scale, whole)
+    loop = Loop(task, workdir, mesh, optimiser, ema)
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.manager(workdir))
-        state = checkpoint.restore(manager, state)
-        start = int(state.step)
-        if start >= config.steps:
-            return kept(state)
-        writer = stack.enter_context(contextlib.closing(MetricWriter(workdir, start)))
-        drawing: dict[str, Any] = {
-            "seed": config.seed,
-            "steps": config.steps,
-            "batch_size": config.batch_size // jax.process_count(),
-            "task": task,
-            "size": image_size,
-            "host": jax.process_index(),
-            "hosts": jax.process_count(),
-        }
-        read = None
-        if config.reads_latents(prompts):
-            read = latent_cache.reader(
-                backbone,
-                prompts,
-                visual_scale,
-                dataset,
-                workdir / "latents",
-                mesh.shape["model"],
-                **drawing,
-            )
-        batches = triplets.triplet_batches(
-            dataset, start_step=start, read=read, **drawing
-        )
-        measured, before = StepMetrics.empty(), None
+        state = loop.restore(manager)
+        begin = int(state.step)
+        if begin >= task.config.steps:
+            return loop.kept(state)
+        writer = stack.enter_context(contextlib.closing(MetricWriter(workdir, begin)))
         waiting = stack.enter_context(waiting or Waiting())
         bar = tqdm(
-            waiting(batches),
+            waiting(task.batches(begin)),
             desc="train",
-            initial=start,
-            total=config.steps,
+            initial=begin,
+            total=task.config.steps,
             disable=not multiprocess.is_first(),
         )
-        for step, batch in enumerate(bar, start=start):
-            at_once = at_once or _fitting(
-                step_fn, state, params, batch, image_size, split
-            )
-            groups = [
-                {
-                    name: jax.make_array_from_process_local_data(split, rows)
-                    for name, rows in group.items()
-                }
-                for group in _cut(batch, config.batch_size // at_once)
-            ]
-            state, new = step_fn(state, params, groups)
-            measured = measured.merge(new)
-            # At most two steps are on the device: else the loop would read ahead of it
-            # and wait for batches that nobody needs yet.
-            jax.block_until_ready(before)
-            before = new
-            last = step + 1 == config.steps
-            save = (step + 1) % config.save_every == 0 or last
-            if save or (step + 1) % config.log_every == 0:
-                values = {k: float(v) for k, v in measured.compute().items()}
-                measured = StepMetrics.empty()
-                if not np.isfinite(values["loss"]):
-                    raise FloatingPointError(
-                        f"the loss is {values['loss']} by step {step + 1}; the last "
-                        f"good checkpoint in {workdir} is step "
-                        f"{manager.latest_step() or 0}. Lower train.learning_rate "
-                        f"({config.learning_rate}) or look for broken images, and "
-                        "start again into a new --workdir"
-                    )
-                rate = np.asarray(config.schedule()(step)).item()
-                values |= {"learning_rate": rate, "waiting_share": waiting.share}
-                writer.write_scalars(step + 1, values)
+        for step, batch in enumerate(bar, start=begin + 1):
+            state = loop.step(state, batch)
+            save, log, score = loop.due(step)
+            if save or log or score:
+                loop.refuse_broken(step, manager.latest_step() or 0)
+            if save or log:
+                values = loop.logged(step) | {"waiting_share": waiting.share}
+                writer.write_scalars(step, values)
                 shown = {"loss": f"{values['loss']:.4f}"}
                 bar.set_postfix(shown, waiting=f"{waiting.share:.0%}")
-            if score and ((step + 1) % config.score_every == 0 or last):
-                found = score(state.prompts)
+            if score:
+                found = task.validate(loop.whole(state))
                 row = {f"val/{name}": value for name, value in found.items()}
-                writer.write_scalars(step + 1, row)
-                value = np.float32(next(iter(found.values())))
-                if value > np.float32(state.best.score):
-                    best = Best(state.step, value, state.prompts)
-                    best = sharding.place_whole(best, mesh)
-                    state = dataclasses.replace(state, best=best)
+                writer.write_scalars(step, row)
+                state = loop.scored(state, found[task.metric.name])
             if save:
-                checkpoint.save(manager, step + 1, state)
+                checkpoint.save(manager, step, loop.saved(state))
         manager.wait_until_finished()
-    if multiprocess.is_first():
-        shutil.rmtree(workdir / "latents", ignore_errors=True)  # of no more use
-    return kept(state)
+    task.finish()
+    return loop.kept(state)
 
 
-def _fitting(step, state, params, batch, image_size, split):
-    """Triplets that go through the networks together: as many as are worth while and
-    the memory holds."""
-    devices, mine = split.mesh.shape["data"], split.mesh.local_devices
-    each = len(batch["sketch"]) * jax.process_count() // devices
-    images = hardware.image_counts(image_size, mine[0].platform)[0]
+class Loop:
+    """What is the same in all steps, and what was measured since the last log."""
 
-    def program(count):
-        return step.compiled(
-            state,
-            params,
-            {
-                name: jax.ShapeDtypeStruct(
+    def __init__(
+        self,
+        task: Task,
+        workdir: pathlib.Path,
+        mesh: Mesh | None,
+        optimiser: optax.GradientTransformation | None,
+        ema: float,
+    ):
+        self.task, self.config, self.workdir = task, task.config, workdir
+        self.mesh = mesh or sharding.make_mesh()
+        trained, fixed = task.init(jax.random.key(self.config.seed)), None
+        if task.parts is not None:
+            trained, fixed = parts.split(trained, task.parts)
+        self.fixed = sharding.place_whole(fixed, self.mesh)
+        self.frozen = task.frozen(self.mesh)
+        optimiser = optimiser or self.config.optimiser()
+        # Copies: the state is donated at every step, and the caller keeps its own.
+        state = new_state(trained, optimiser, task.metric.worst, ema > 0)
+        self._first = sharding.place_whole(state, self.mesh)
+        out = sharding.replicated(self.mesh)
+        self._step = Step(task.loss, optimiser, self.config.seed, ema, out)
+        self._groups = 0  # not known before the first batch
+        self._measured: list[Measured] = []
+
+    def step(self, state: TrainState, batch: Any) -> TrainState:
+        """The state after one more batch."""
+        split = sharding.batch_sharding(self.mesh)
+        self._groups = self._groups or self._groups_of(state, batch)
+        groups = [
+            jax.tree.map(
+                lambda rows: jax.make_array_from_process_local_data(split, rows), group
+            )
+            for group in cut(batch, self._groups)
+        ]
+        state, new = self._step(state, self.fixed, self.frozen, groups)
+        # At most two steps are on the device: else the loop would read ahead of it
+        # and wait for batches that nobody needs yet.
+        jax.block_until_ready(self._measured[-1:])
+        self._measured.append(new)
+        return state
+
+    def _groups_of(self, state: TrainState, batch: Any) -> int:
+        split, devices = sharding.batch_sharding(self.mesh), self.mesh.shape["data"]
+
+        def program(count: int) -> Any:
+            shapes = jax.tree.map(
+                lambda rows: jax.ShapeDtypeStruct(
                     (count * devices, *rows.shape[1:]), rows.dtype, sharding=split
-                )
-                for name, rows in batch.items()
+                ),
+                batch,
+            )
+            return self._step.compiled(state, self.fixed, self.frozen, shapes)
+
+        at_once = self.task.rows_at_once(batch, self.mesh, program)
+        return self.config.batch_size // at_once
+
+    def due(self, step: int) -> tuple[bool, bool, bool]:
+        """Whether to save, to log, to score after this step."""
+        last = step == self.config.steps
+        every = self.config.save_every, self.config.log_every, self.config.score_every
+        save, log, score = (step % n == 0 for n in every)
+        return save or last, log, (score or last) and self.task.validates
+
+    def refuse_broken(self, step: int, good: int) -> None:
+        """Raises: FloatingPointError where a step since the last log was not finite."""
+        measured = self._measured = jax.device_get(self._measured)
+        for i, one in enumerate(measured):
+            broken = [name for name, fine in one.finite.items() if not fine]
+            if not broken:
+                continue
+            where = step - len(measured) + 1 + i
+            raise FloatingPointError(
+                f"the {' and the '.join(broken)} of step {where} "
+                f"{'is' if len(broken) == 1 else 'are'} not finite (loss "
+                f"{one.values['loss']:g}); the last good checkpoint in {self.workdir} "
+                f"is step {good}. Lower train.learning_rate "
+                f"({self.config.learning_rate}) or look for broken images, and start "
+                "again into a new --workdir"
+            )
+
+    def logged(self, step: int) -> dict[str, float]:
+        """Means of what was measured since the last log."""
+        rows = [one.values for one in self._measured]
+        self._measured = []
+        values = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        rate = np.asarray(self.config.schedule()(step - 1)).item()
+        return values | {"learning_rate": rate}
+
+    def whole(self, state: TrainState) -> Any:
+        """All of what the task trains: the average where there is one."""
+        trained = state.trained if state.average is None else state.average
+        return parts.merge(trained, self.fixed)
+
+    def scored(self, state: TrainState, value: float) -> TrainState:
+        """With what it holds as the best, where that score is better."""
+        # In float32, as it is kept: what is equal there is no better.
+        value, before = float(np.float32(value)), float(state.best.score)
+        if not self.task.metric.improves(value, before):
+            return state
+        trained = state.trained if state.average is None else state.average
+        best = sharding.place_whole(
+            Best(state.step, np.float32(value), trained), self.mesh
+        )
+        return dataclasses.replace(state, best=best)
+
+    def saved(self, state: TrainState) -> dict[str, Any]:
+        """The state by the names of checkpoints."""
+        name, best = self.task.saved_as, state.best
+        kept = {
+            "step": state.step,
+            name: parts.merge(state.trained, self.fixed),
+            "opt_state": state.opt_state,
+            "best": {
+                "step": best.step,
+                "score": best.score,
+                name: parts.merge(best.trained, self.fixed),
             },
+        }
+        return kept if state.average is None else kept | {"average": state.average}
+
+    def restore(self, manager: Any) -> TrainState:
+        """The last state saved, or the first of all."""
+        found = checkpoint.restore(manager, self.saved(self._first))
+        name = self.task.saved_as
+        best = found["best"]
+        return TrainState(
+            found["step"],
+            self._trained(found[name]),
+            found["opt_state"],
+            Best(best["step"], best["score"], self._trained(best[name])),
+            found.get("average"),
         )
 
-    counts = [
-        n for n in range(each, 0, -1) if each % n == 0 and len(batch) * n <= images
-    ]
-    rows = sum(rows.nbytes for rows in batch.values()) * jax.process_count() // devices
-    return devices * hardware.largest_fitting(
-        program,
-        counts or [1],
-        lambda count: rows,  # All of the batch is there, however it is cut.
-        multiprocess.smallest(hardware.free_bytes(mine)),
-    )
+    def _trained(self, whole: Any) -> Any:
+        names: Sequence[str] | None = self.task.parts
+        return whole if names is None else parts.split(whole, names)[0]
+
+    def kept(self, state: TrainState) -> tuple[Any, int]:
+        """The best and its step; the last where nothing was scored."""
+        if int(state.best.step):
+            found = parts.merge(state.best.trained, self.fixed)
+            return jax.device_get(found), int(state.best.step)
+        return jax.device_get(self.whole(state)), int(state.step)
 
 
-def _cut(batch, groups):
+def cut(batch: Any, groups: int) -> list[Any]:
     """The batch in groups of the same size."""
-    parts = {name: np.split(rows, groups) for name, rows in batch.items()}
-    return [{name: rows[i] for name, rows in parts.items()} for i in range(groups)]
-
-
-def kept(state: TrainState) -> tuple[dict, int]:
-    """The best prompts and their step; the last ones where nothing was scored."""
-    best = state.best if int(state.best.step) else state
-    return jax.device_get(best.prompts), int(best.step)
+    leaves, form = jax.tree.flatten(batch)
+    split = [np.split(rows, groups) for rows in leaves]
+    return [jax.tree.unflatten(form, rows) for rows in zip(*split, strict=True)]

@@ -1,22 +1,21 @@
-"""How the prompts are trained: for how long, which of them, by which optimiser."""
+"""How long a run trains, and by which optimiser."""
 
 import dataclasses
+import math
 
 import optax
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How the prompts are trained. The paper publishes none of these; all are ours.
+    """How what a task trains is trained; a task may add fields of its own.
 
     Attributes:
       steps: optimiser steps.
-      batch_size: triplets a step, over all hosts.
+      batch_size: rows of a batch, over all hosts.
       learning_rate: AdamW's peak, after `warmup` of the steps; then a cosine to zero.
-      margin: of the triplet loss, in cosine distance.
-      parts: of the prompts; one that is not among them stays as it starts.
-      log_every, save_every, score_every: in steps. Scoring is on held-out SEEN
-        classes, and the prompts that score best there are the ones kept.
+      log_every, save_every, score_every: in steps. Scoring is on what the task holds
+        out, and what scores best there is kept.
     """
 
     steps: int = 1000
@@ -24,8 +23,6 @@ class TrainConfig:
     learning_rate: float = 1e-2
     warmup: float = 0.05
     weight_decay: float = 0.0
-    margin: float = 0.3
-    parts: tuple[str, ...] = ("visual", "text")
     log_every: int = 10
     save_every: int = 50
     score_every: int = 50
@@ -37,17 +34,19 @@ class TrainConfig:
                 raise ValueError(
                     f"train.{name} is {getattr(self, name)}; give 1 or more"
                 )
-        if not self.parts or set(self.parts) - {"visual", "text"}:
-            raise ValueError(f"train.parts is {self.parts}; give visual, text or both")
-
-    def trains(self, part: str) -> bool:
-        """Whether this part of the prompts is trained: a frame is "visual" also where
-        it is added to latents."""
-        return {"latent": "visual"}.get(part, part) in self.parts
-
-    def reads_latents(self, prompts: dict) -> bool:
-        """Whether nothing of the prompts that is before the autoencoder is trained."""
-        return not ("visual" in prompts and self.trains("visual"))
+        rate, decay = self.learning_rate, self.weight_decay
+        if not (math.isfinite(rate) and rate > 0):
+            raise ValueError(
+                f"train.learning_rate is {rate}; give a number above 0, such as 0.01"
+            )
+        if not 0 <= self.warmup <= 1:
+            raise ValueError(
+                f"train.warmup is {self.warmup}; give a share of the steps, 0 to 1"
+            )
+        if not (math.isfinite(decay) and decay >= 0):
+            raise ValueError(f"train.weight_decay is {decay}; give 0 or more")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"train.seed is {self.seed}; give 0 to 2147483647")
 
     def optimiser(self) -> optax.GradientTransformation:
         return optax.adamw(self.schedule(), weight_decay=self.weight_decay)

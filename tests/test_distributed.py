@@ -83,7 +83,7 @@ def test_two_processes_train_what_one_does(runs):
     one, two, _ = runs
     owner = json.loads((one / checkpoint.OWNER).read_text())
     assert owner == json.loads((two / checkpoint.OWNER).read_text())
-    learned = [checkpoint.load_prompts(w, owner["backbone"]) for w in (one, two)]
+    learned = [checkpoint.load_trained(w, owner["backbone"]) for w in (one, two)]
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=0), *learned
     )

@@ -7,7 +7,7 @@ from hand_made import items
 
 from sbir_jax.data.dataset import Dataset
 from sbir_jax.metrics import ranking
-from sbir_jax.tasks.retrieval import evaluation
+from sbir_jax.tasks.retrieval import evaluation, protocols
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def dataset():
 
 
 def test_protocol_takes_only_the_classes_asked_for(dataset):
-    protocol = evaluation.make_protocol(dataset, ("cup", "dog"), "category")
+    protocol = protocols.make_protocol(dataset, ("cup", "dog"), "category")
     np.testing.assert_array_equal(protocol.queries, [0, 1, 2, 3])
     np.testing.assert_array_equal(protocol.gallery, [0, 1, 2, 3, 4])
     assert protocol.summary() == {
@@ -40,18 +40,16 @@ def test_protocol_takes_only_the_classes_asked_for(dataset):
 
 def test_sketches_with_nothing_to_find_are_left_out_and_counted(dataset):
     # Class hat has no photo; sketch 3 has no instance.
-    category = evaluation.make_protocol(dataset, ("dog", "hat"), "category")
+    category = protocols.make_protocol(dataset, ("dog", "hat"), "category")
     assert (len(category.queries), category.left_out) == (2, 1)
-    fine = evaluation.make_protocol(dataset, ("dog", "hat"), "fine_grained")
+    fine = protocols.make_protocol(dataset, ("dog", "hat"), "fine_grained")
     assert (len(fine.queries), fine.left_out) == (1, 2)
     with pytest.raises(ValueError, match="none of the 1 sketches"):
-        evaluation.make_protocol(dataset, ("hat",), "category")
+        protocols.make_protocol(dataset, ("hat",), "category")
 
 
 def test_chunks_do_not_change_the_figures(dataset, monkeypatch):
-    protocol = evaluation.make_protocol(
-        dataset, ("cup", "dog", "car"), "category", (2,)
-    )
+    protocol = protocols.make_protocol(dataset, ("cup", "dog", "car"), "category", (2,))
     rng = np.random.default_rng(0)
     queries, gallery = rng.normal(size=(5, 8)), rng.normal(size=(6, 8))
     scores = evaluation.similarity(queries, gallery)
@@ -63,7 +61,7 @@ def test_chunks_do_not_change_the_figures(dataset, monkeypatch):
 
 
 def test_category_figures_against_the_full_matrix(dataset):
-    protocol = evaluation.make_protocol(dataset, ("cup", "dog", "car"), "category")
+    protocol = protocols.make_protocol(dataset, ("cup", "dog", "car"), "category")
     rng = np.random.default_rng(1)
     queries, gallery = rng.normal(size=(5, 8)), rng.normal(size=(6, 8))
     score_rows = evaluation.similarity(queries, gallery)
@@ -80,7 +78,7 @@ def test_category_figures_against_the_full_matrix(dataset):
 
 
 def test_fine_grained_ranks_within_the_class(dataset):
-    protocol = evaluation.make_protocol(dataset, ("cup", "dog", "car"), "fine_grained")
+    protocol = protocols.make_protocol(dataset, ("cup", "dog", "car"), "fine_grained")
     # Every sketch is nearest to the car's photo and then to its own.
     own = protocol.right(slice(None)).astype(float)
     scores = own + 2 * (protocol.gallery_labels == 2)
@@ -95,7 +93,7 @@ def test_fine_grained_ranks_within_the_class(dataset):
 def test_chance_is_what_blind_ranking_expects():
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.repeat(np.arange(10), 20)).astype(np.int32)
-    protocol = evaluation.Protocol(
+    protocol = protocols.Protocol(
         "category",
         np.arange(200),
         np.arange(200),
@@ -119,7 +117,7 @@ def same_size(classes, photos):
     """A gallery sorted by class, as files are; the queries are its labels too."""
     labels = np.repeat(np.arange(classes), photos).astype(np.int32)
     rows = np.arange(len(labels))
-    return evaluation.Protocol(
+    return protocols.Protocol(
         "category", rows, rows, labels, labels, rows, rows, 0, (10,)
     )
 
@@ -168,7 +166,7 @@ def test_one_sketch_and_one_photo():
 
 def test_cut_offs_count_from_one(dataset):
     with pytest.raises(ValueError, match=r"cutoffs are \(100, 0\)"):
-        evaluation.make_protocol(dataset, ("cup",), "category", (100, 0))
+        protocols.make_protocol(dataset, ("cup",), "category", (100, 0))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -184,7 +182,7 @@ def test_accuracies_are_those_of_trec_eval(seed):
     own = rng.integers(0, 60, 600)
     scores = rng.integers(0, 30, (600, 60 * copies)) + 8.0 * (own[:, None] == instances)
     scores += 1e-3 * rng.permutation(60 * copies)  # no ties: theirs are by name
-    protocol = evaluation.Protocol(
+    protocol = protocols.Protocol(
         "fine_grained", np.arange(600), np.arange(len(labels)), classes[own], labels,
         own, instances, 0, (),
     )  # fmt: skip
@@ -212,8 +210,8 @@ def test_accuracies_are_those_of_trec_eval(seed):
 
 def test_generalised_gallery_adds_all_seen_photos_and_no_query(dataset):
     split = dataclasses.replace(dataset, seen=("cup",), val=("car",), unseen=("dog",))
-    plain = evaluation.make_protocol(split, split.unseen, "category")
-    wide = evaluation.make_protocol(
+    plain = protocols.make_protocol(split, split.unseen, "category")
+    wide = protocols.make_protocol(
         split, split.unseen, "category", generalised="gallery"
     )
     np.testing.assert_array_equal(plain.gallery, [3, 4])
@@ -234,7 +232,7 @@ def test_generalised_sample_adds_a_fifth_of_seen_sketches_and_photos():
         skipped=(),
         fingerprint="",
     )
-    found = evaluation.make_protocol(
+    found = protocols.make_protocol(
         whole, whole.unseen, "category", generalised="sampled"
     )
     for rows, of in (
@@ -246,7 +244,7 @@ def test_generalised_sample_adds_a_fifth_of_seen_sketches_and_photos():
         np.testing.assert_array_equal(of, labels[rows])
     # Queries and photos are drawn apart.
     assert not np.array_equal(found.queries, found.gallery)
-    again = evaluation.make_protocol(
+    again = protocols.make_protocol(
         whole, whole.unseen, "category", generalised="sampled"
     )
     np.testing.assert_array_equal(again.queries, found.queries)
@@ -254,17 +252,17 @@ def test_generalised_sample_adds_a_fifth_of_seen_sketches_and_photos():
 
 def test_unknown_rules_are_refused(dataset):
     with pytest.raises(ValueError, match="generalised is 'gzs'; give one of"):
-        evaluation.make_protocol(dataset, ("cup",), "category", generalised="gzs")
+        protocols.make_protocol(dataset, ("cup",), "category", generalised="gzs")
 
 
 def test_subsample_keeps_pairs_together(dataset):
-    protocol = evaluation.make_protocol(dataset, ("cup", "dog", "car"), "fine_grained")
-    small = evaluation.subsample(protocol, 2)
+    protocol = protocols.make_protocol(dataset, ("cup", "dog", "car"), "fine_grained")
+    small = protocols.subsample(protocol, 2)
     assert len(small.queries) <= 2
     assert np.isin(small.query_instances, small.gallery_instances).all()
     # Evenly spaced photos alone would lose instance 11 here.
-    assert len(evaluation.subsample(protocol, 3).queries) == 3
-    same = evaluation.subsample(protocol, 100)
+    assert len(protocols.subsample(protocol, 3).queries) == 3
+    same = protocols.subsample(protocol, 100)
     for field in dataclasses.fields(protocol):
         np.testing.assert_array_equal(
             getattr(same, field.name), getattr(protocol, field.name)

@@ -22,7 +22,9 @@ from sbir_jax.backbones.frozen import PARTS, text_states
 from sbir_jax.config import Experiment, base
 from sbir_jax.embedder import Embedder
 from sbir_jax.runtime import checkpoint
-from sbir_jax.tasks.retrieval import train_step
+from sbir_jax.tasks import base as base_task
+from sbir_jax.tasks.retrieval import objective, scored_set, task
+from sbir_jax.train_step import Step
 
 if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
@@ -37,7 +39,7 @@ def make_config(tiny_folder, shapes_root, tmp_path_factory):
     def make(task="category", **train):
         config = base(task)
         config.backbone = str(tiny_folder)
-        config.val_classes = 1
+        config.val_classes = 2
         config.score.cutoffs = (2,)
         config.recipe.copies = 2
         config.recipe.taps = EARLY
@@ -59,15 +61,15 @@ def make_config(tiny_folder, shapes_root, tmp_path_factory):
 def finished(make_config, tmp_path_factory):
     """A finished run: its folder, the summary it returned, the backbone it used."""
     workdir = tmp_path_factory.mktemp("run") / "shapes"
-    used, load = [], experiment.load_frozen
+    used, load = [], base_task.load_frozen
 
     def remember(*args, **kwargs):
         used.append(load(*args, **kwargs))
         return used[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "load_frozen", remember)
-        summary = experiment.run(Experiment.from_config(make_config()), workdir)
+        patch.setattr(base_task, "load_frozen", remember)
+        summary = experiment.open(Experiment.from_config(make_config()), workdir).go()
     return workdir, summary, used[0]
 
 
@@ -135,8 +137,8 @@ def test_running_again_only_scores_again(finished, make_config, monkeypatch):
         raise AssertionError("embedded or trained again")
 
     monkeypatch.setattr(Embedder, "embed_items", never)
-    monkeypatch.setattr(train_step.Step, "__call__", never)
-    again = experiment.run(Experiment.from_config(make_config()), workdir)
+    monkeypatch.setattr(Step, "__call__", never)
+    again = experiment.open(Experiment.from_config(make_config()), workdir).go()
     assert again["results"] == summary["results"]
     assert (workdir / "metrics.jsonl").read_text() == lines
 
@@ -144,13 +146,13 @@ def test_running_again_only_scores_again(finished, make_config, monkeypatch):
 def test_a_run_keeps_the_type_and_the_space_it_was_begun_with(make_config, tmp_path):
     config = make_config(steps=2, score_every=2)
     config.dtype, config.prompt.space = "bfloat16", "latent"
-    summary = experiment.run(Experiment.from_config(config), tmp_path)
+    summary = experiment.open(Experiment.from_config(config), tmp_path).go()
     state = state_of(tmp_path)
     held = {leaf.dtype for leaf in jax.tree.leaves(state) if leaf.ndim}
     assert held == {np.dtype(np.float32)}
     # On this CPU a new run would be float32; this one goes on in its own type.
     config.dtype = ""
-    again = experiment.run(Experiment.from_config(config), tmp_path)
+    again = experiment.open(Experiment.from_config(config), tmp_path).go()
     assert again["config"]["dtype"] == "bfloat16"
     assert again["fingerprint"] == summary["fingerprint"]
     model = Embedder.from_run(tmp_path, batch_size=8)
@@ -159,13 +161,13 @@ def test_a_run_keeps_the_type_and_the_space_it_was_begun_with(make_config, tmp_p
     with pytest.raises(
         ValueError, match="dtype: 'bfloat16' in the folder, 'float32' now"
     ):
-        experiment.run(Experiment.from_config(config), tmp_path)
-    moved = jax.tree.map(lambda x: float(np.abs(x).max()), model.prompts["latent"])
+        experiment.open(Experiment.from_config(config), tmp_path).go()
+    moved = jax.tree.map(lambda x: float(np.abs(x).max()), model.prompts.latent)
     assert min(jax.tree.leaves(moved)) > 0
     assert not (tmp_path / "latents").exists()
     config.dtype, config.prompt.space = "bfloat16", "pixel"
     with pytest.raises(ValueError, match=r"prompt: .*'latent'.* in the folder"):
-        experiment.run(Experiment.from_config(config), tmp_path)
+        experiment.open(Experiment.from_config(config), tmp_path).go()
 
 
 def test_runs_from_before_there_was_a_choice_are_float32(finished, make_config):
@@ -178,17 +180,17 @@ def test_runs_from_before_there_was_a_choice_are_float32(finished, make_config):
     del config["dtype"]
     checkpoint.write_json(workdir / "config.json", config)
     assert Embedder.from_run(workdir, batch_size=8).dtype == "float32"
-    again = experiment.run(Experiment.from_config(make_config()), workdir)
+    again = experiment.open(Experiment.from_config(make_config()), workdir).go()
     assert again["fingerprint"] == summary["fingerprint"]
     config = make_config()
     config.dtype = "bfloat16"
     with pytest.raises(
         ValueError, match="dtype: 'float32' in the folder, 'bfloat16' now"
     ):
-        experiment.run(Experiment.from_config(config), workdir)
+        experiment.open(Experiment.from_config(config), workdir).go()
     config.dtype = "half"
     with pytest.raises(ValueError, match="dtype is 'half'"):
-        experiment.run(Experiment.from_config(config), workdir)
+        experiment.open(Experiment.from_config(config), workdir).go()
 
 
 def test_other_protocols_are_scored_beside_the_runs_own(finished, make_config):
@@ -196,7 +198,7 @@ def test_other_protocols_are_scored_beside_the_runs_own(finished, make_config):
     before = (workdir / "report.json").read_text()
     config = make_config()
     config.score.generalised = "gallery"
-    wide = experiment.run(Experiment.from_config(config), workdir)
+    wide = experiment.open(Experiment.from_config(config), workdir).go()
     assert wide["protocol"]["gallery"] > summary["protocol"]["gallery"]
     assert wide["protocol"]["queries"] == summary["protocol"]["queries"]
     assert "seen" in wide["protocol"]["rule"]
@@ -209,7 +211,7 @@ def test_words_beside_the_sketches_leave_the_photos_as_they_were(finished, make_
     workdir, _, _ = finished
     config = make_config()
     config.score.words = "class"
-    found = experiment.run(Experiment.from_config(config), workdir)
+    found = experiment.open(Experiment.from_config(config), workdir).go()
     assert found["protocol"]["words"] == "class as picture, share 0.5"
     out = workdir / "scores" / "class-picture-0.5"
     assert (out / "report.json").exists()
@@ -224,7 +226,7 @@ def test_scoring_on_another_set_leaves_out_what_training_saw(
     workdir, _, _ = finished
     config = make_config()
     config.score.name, config.score.root = "other", config.data.root
-    load = experiment.data.load
+    load = scored_set.data.load
 
     def other(unseen):
         def opened(name, *args, **options):
@@ -236,8 +238,8 @@ def test_scoring_on_another_set_leaves_out_what_training_saw(
                 found, classes=classes, seen=(), unseen=unseen, name="other"
             )
 
-        monkeypatch.setattr(experiment.data, "load", opened)
-        return experiment.run(Experiment.from_config(config), workdir)
+        monkeypatch.setattr(scored_set.data, "load", opened)
+        return experiment.open(Experiment.from_config(config), workdir).go()
 
     found = other(("gem", "b-ox"))  # box was trained on
     assert found["benchmark"] == "other" and found["trained_on"] == "folder"
@@ -259,17 +261,20 @@ def test_another_backbone_is_refused(finished, make_config):
     config = make_config()
     config.random_weights = True
     with pytest.raises(ValueError, match="belongs to another run") as error:
-        experiment.run(Experiment.from_config(config), workdir)
+        experiment.open(Experiment.from_config(config), workdir).go()
     assert "backbone" in str(error.value) and "--workdir" in str(error.value)
     with pytest.raises(ValueError, match="trained on backbone"):
-        checkpoint.load_prompts(workdir, "0" * 64)
+        checkpoint.load_trained(workdir, "0" * 64)
 
 
 def test_nan_loss_stops_before_it_is_saved(make_config, tmp_path, monkeypatch):
-    whole = train_step.triplet_loss
-    monkeypatch.setattr(train_step, "triplet_loss", lambda *a: whole(*a) * float("nan"))
-    with pytest.raises(FloatingPointError, match=r"loss is nan by step 1;.* Lower"):
-        experiment.run(Experiment.from_config(make_config()), tmp_path)
+    whole = objective.triplet_loss
+    monkeypatch.setattr(objective, "triplet_loss", lambda *a: whole(*a) * float("nan"))
+    with pytest.raises(
+        FloatingPointError,
+        match=r"the loss and .* of step 1 are .* Lower",
+    ):
+        experiment.open(Experiment.from_config(make_config()), tmp_path).go()
     assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
 
 
@@ -291,23 +296,23 @@ def test_the_prompts_of_the_best_held_out_score_are_kept(
 
         return validate
 
-    monkeypatch.setattr(experiment, "validator", validator)
+    monkeypatch.setattr(task, "validator", validator)
     setup = Experiment.from_config(make_config(score_every=1))
     with pytest.raises(KeyboardInterrupt):
-        experiment.run(setup, tmp_path)
+        experiment.open(setup, tmp_path).go()
     for _ in range(2):
-        summary = experiment.run(setup, tmp_path)
+        summary = experiment.open(setup, tmp_path).go()
         assert len(seen) == 5
         assert summary["kept_step"] == 2 and "step 2 of 4, best" in summary["notes"][-1]
     kept = Embedder.from_run(tmp_path).prompts
     jax.tree.map(np.testing.assert_array_equal, kept, seen[1])
-    assert np.abs(seen[1]["text"] - seen[4]["text"]).max() > 0
+    assert np.abs(seen[1].text - seen[4].text).max() > 0
 
 
 def test_without_held_out_classes_the_last_prompts_are_kept(make_config, tmp_path):
     config = make_config(steps=2)
     config.val_classes = 0
-    summary = experiment.run(Experiment.from_config(config), tmp_path)
+    summary = experiment.open(Experiment.from_config(config), tmp_path).go()
     assert summary["kept_step"] == 2 and summary["notes"][-1].endswith("step 2 of 2")
     kept = Embedder.from_run(tmp_path).prompts
     jax.tree.map(np.testing.assert_array_equal, kept, prompts_of(tmp_path))
@@ -321,9 +326,9 @@ def test_runs_from_before_latent_space_are_gone_on_with(tmp_path):
 
 
 def test_fine_grained_run(make_config, tmp_path):
-    summary = experiment.run(
+    summary = experiment.open(
         Experiment.from_config(make_config("fine_grained", steps=1)), tmp_path
-    )
+    ).go()
     metrics = summary["results"][1]["metrics"]
     assert summary["protocol"]["task"] == "fine_grained"
     assert set(metrics) >= {"Acc@1", "Acc@5", "Acc@1 (whole gallery)"}
@@ -369,7 +374,7 @@ def command(workdir, tiny_folder, shapes_root, cache, steps=30):
         "--config.train.batch_size=4",
         "--config.train.save_every=3",
         "--config.train.score_every=4",
-        "--config.val_classes=1",
+        "--config.val_classes=2",
         "--config.recipe.copies=1",
         f"--config.recipe.taps={EARLY}",
         "--config.embed_batch_size=4",
@@ -424,3 +429,17 @@ def test_missing_weights_say_where_to_get_them(shapes_root, tmp_path):
     )
     assert found.returncode == 1
     assert "toybox" in found.stderr and "Traceback" not in found.stderr
+
+
+def test_a_broken_gradient_stops_before_it_is_saved(make_config, tmp_path, monkeypatch):
+    """Its loss is finite: the square root of zero has no slope."""
+    whole = objective.triplet_loss
+
+    def loss(sketch, *rest):
+        return whole(sketch, *rest) + 0.0 * (sketch - sketch).sum() ** 0.5
+
+    monkeypatch.setattr(objective, "triplet_loss", loss)
+    message = r"gradient and the parameters of step 1 are not finite \(loss 0\.\d+\)"
+    with pytest.raises(FloatingPointError, match=message):
+        experiment.open(Experiment.from_config(make_config()), tmp_path).go()
+    assert not list((tmp_path / "checkpoints").glob("[0-9]*"))

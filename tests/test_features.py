@@ -22,9 +22,7 @@ def parts(tiny):
     key = jax.random.key(0)
     images = jax.random.uniform(key, (2, 32, 32, 3), minval=-1.0)
     prompts = init_prompts(PromptConfig(), 32, jax.random.normal(key, (77, 16)))
-    prompts["visual"]["photo"] = jax.tree.map(
-        lambda x: x + 0.5, prompts["visual"]["photo"]
-    )
+    prompts.visual["photo"] = jax.tree.map(lambda x: x + 0.5, prompts.visual["photo"])
     return images, prompts, features.noise_bank(RECIPE, (8, 8, 4))
 
 
@@ -68,7 +66,7 @@ def test_steps_by_hand(tiny, parts):
         copies = []
         for noise in bank:
             noised = noise_schedule.add_noise(tiny.schedule, latent, noise[None], 273)
-            taps, _ = run(noised, prompts["text"])
+            taps, _ = run(noised, prompts.text)
             levels = [np.asarray(taps[name][0]).max(axis=(0, 1)) for name in taps]
             copies.append(
                 np.concatenate([level / np.linalg.norm(level) for level in levels])
@@ -86,7 +84,7 @@ def test_modality_chooses_the_frame(tiny, parts):
 def test_a_frame_in_latent_space_is_added_to_what_the_autoencoder_gives(tiny, parts):
     images, prompts, _ = parts
     config = PromptConfig(space="latent")
-    framed = init_prompts(config, 32, prompts["text"], tiny.latent_shape(32))
+    framed = init_prompts(config, 32, prompts.text, tiny.latent_shape(32))
     frame = framed["latent"]["photo"]
     frame["top"] = frame["top"].at[0, 5, 2].set(1.5)
 
@@ -110,7 +108,7 @@ def test_a_frame_in_latent_space_is_added_to_what_the_autoencoder_gives(tiny, pa
 
 def test_context_replaces_the_text_prompt(tiny, parts):
     _, prompts, _ = parts
-    same = jnp.stack([prompts["text"]] * 2)
+    same = jnp.stack([prompts.text] * 2)
     np.testing.assert_allclose(
         describe(tiny, parts, context=same), describe(tiny, parts), atol=1e-6
     )

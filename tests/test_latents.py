@@ -7,14 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import EARLY
+from retrieval_task import retrieval
 
 from sbir_jax import data, features, train
 from sbir_jax.adapters.prompts import PromptConfig, init_prompts
 from sbir_jax.backbones.frozen import text_states
 from sbir_jax.data import triplets
 from sbir_jax.features import Recipe
-from sbir_jax.tasks.retrieval import latent_cache, train_step
-from sbir_jax.train_config import TrainConfig
+from sbir_jax.tasks.retrieval import latent_cache
+from sbir_jax.tasks.retrieval.objective import objective
+from sbir_jax.tasks.retrieval.setup import TripletConfig
 
 DRAWING = {"seed": 1, "steps": 6, "batch_size": 8, "task": "category", "size": 32}
 HOST = {"host": 0, "hosts": 1}
@@ -36,9 +38,8 @@ def prompts_in(space, tiny):
     """Frames that are not zero, so that they count."""
     states, shape = text_states(tiny, [""])[0], tiny.latent_shape(32)
     prompts = init_prompts(PromptConfig(space=space), 32, states, shape)
-    for name in prompts.keys() - {"text"}:
-        prompts[name] = jax.tree.map(lambda x: x + 0.2, prompts[name])
-    return prompts
+    moved = jax.tree.map(lambda x: x + 0.2, prompts)
+    return moved.replace(text=prompts.text)  # pyright: ignore
 
 
 def reader(
@@ -174,18 +175,17 @@ def test_images_that_devices_cannot_share_are_filled_up(tiny, encode):
 
 
 def learn(tiny, dataset, workdir, space, parts):
-    learned, step = train.train(
+    task = retrieval(
         tiny,
         dataset,
-        prompts_in(space, tiny),
-        task="category",
-        recipe=Recipe(EARLY, pooling="mean"),  # the place of a maximum could jump
-        config=TrainConfig(steps=4, batch_size=8, parts=parts, save_every=4),
-        image_size=32,
-        visual_scale=2.0,
-        workdir=workdir,
-        score=None,
+        workdir,
+        TripletConfig(steps=4, batch_size=8, parts=parts, save_every=4),
+        Recipe(EARLY, pooling="mean"),  # the place of a maximum could jump
+        prompts=prompts_in(space, tiny),
+        scale=2.0,
     )
+    task.parts = task.config.trained(task.start)
+    learned, step = train.train(task, workdir)
     assert step == 4 and not (workdir / "latents").exists()
     return learned
 
@@ -195,11 +195,11 @@ def test_training_on_latents_is_training_on_images(
 ):
     """Text only, where both ways are there: up to the float16 of the latents."""
     found = learn(tiny, dataset, tmp_path / "latents", "pixel", ("text",))
-    monkeypatch.setattr(TrainConfig, "reads_latents", lambda self, prompts: False)
+    monkeypatch.setattr(TripletConfig, "reads_latents", lambda self, prompts: False)
     wanted = learn(tiny, dataset, tmp_path / "images", "pixel", ("text",))
-    moved = np.abs(wanted["text"] - prompts_in("pixel", tiny)["text"]).max()
+    moved = np.abs(wanted.text - prompts_in("pixel", tiny).text).max()
     assert moved > 0.01
-    np.testing.assert_allclose(found["text"], wanted["text"], atol=moved / 100)
+    np.testing.assert_allclose(found.text, wanted.text, atol=moved / 100)
 
 
 def test_frames_in_latent_space_learn_from_latents_kept_or_not(
@@ -222,19 +222,19 @@ def test_frames_in_latent_space_learn_from_latents_kept_or_not(
 
 
 def test_a_step_on_latents_needs_no_autoencoder(tiny):
-    prompts, config = prompts_in("latent", tiny), TrainConfig()
+    prompts = prompts_in("latent", tiny)
     rows = jax.random.normal(jax.random.key(0), (3, 4, 8, 8, 4))
     batch = dict(zip(triplets.MODALITY, rows, strict=True))
 
-    add = functools.partial(
-        train_step.add_group,
+    loss = functools.partial(
+        objective,
         backbone=tiny,
         recipe=Recipe(EARLY),
-        config=config,
+        margin=0.3,
         visual_scale=1.0,
+        encoded=True,
     )
-    sums = train_step.Sums(prompts, jnp.zeros(()), jnp.zeros(()))
     # Traced alone: other networks would be missed.
-    step, params = jnp.zeros((), int), {"unet": tiny.params["unet"]}
-    found = jax.eval_shape(add, sums, prompts, step, params, batch)
-    assert found.loss.shape == ()
+    params, key = {"unet": tiny.params["unet"]}, jax.random.key(0)
+    found, figures = jax.eval_shape(loss, prompts, params, batch, key)
+    assert found.shape == figures["active"].shape == ()

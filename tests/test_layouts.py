@@ -234,11 +234,11 @@ def test_nothing_is_dropped_without_a_line(tmp_path, layout):
         len(skipped) - 1
     )
     # And what is left can be scored.
-    protocol = evaluation.make_protocol(dataset, dataset.classes, "category", (5,))
+    protocol = protocols.make_protocol(dataset, dataset.classes, "category", (5,))
     assert (len(protocol.queries), len(protocol.gallery)) == (15, 13)
     assert all(0 < value < 1 for value in evaluation.chance(protocol, 1).values())
     if dataset.name in ("sketchy", "folder"):
-        fine = evaluation.make_protocol(dataset, dataset.classes, "fine_grained")
+        fine = protocols.make_protocol(dataset, dataset.classes, "fine_grained")
         assert (len(fine.queries), fine.left_out) == (12, 3)  # drawn from no photo
 
 

@@ -232,10 +232,10 @@ def test_nan_scores_are_refused(use):
 
 def test_every_computed_metric_has_a_definition():
     for name in ranking.category_metrics((5, 100)):
-        assert ranking.definition(name)
-    assert "first 5 of" in ranking.definition("Acc@5")
+        assert ranking.metric(name).definition
+    assert "first 5 of" in ranking.metric("Acc@5").definition
     with pytest.raises(ValueError, match="unknown metric 'MRR'"):
-        ranking.definition("MRR")
+        ranking.metric("MRR")
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])

@@ -28,8 +28,8 @@ def test_border_is_16_px_at_512_and_scales(size, width):
 def test_a_border_in_latent_space_is_as_wide_and_never_nothing(size, factor, cells):
     side = size // factor
     prompts = init_prompts(LATENT, size, jnp.ones((77, 4)), (side, side, 5))
-    assert set(prompts) == {"latent", "text"}
-    for frame in prompts["latent"].values():
+    assert prompts.visual is None
+    for frame in prompts.latent.values():
         picture = frame_image(jax.tree.map(jnp.ones_like, frame))
         assert picture.shape == (side, side, 5)
         assert picture.sum() == 5 * (side**2 - (side - 2 * cells) ** 2)
@@ -44,12 +44,12 @@ def test_number_of_trained_scalars_is_that_of_a_border():
 
 def test_fresh_prompts_change_nothing():
     image = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
-    frame = prompts_of(32)["visual"]["sketch"]
+    frame = prompts_of(32).visual["sketch"]
     np.testing.assert_array_equal(add_frame(image, frame), image)
 
 
 def test_frame_covers_the_border_and_only_it():
-    ones = jax.tree.map(jnp.ones_like, prompts_of(32, border=3)["visual"]["photo"])
+    ones = jax.tree.map(jnp.ones_like, prompts_of(32, border=3).visual["photo"])
     picture = np.asarray(frame_image(ones))
     assert picture.shape == (32, 32, 3)
     assert picture.sum() == 3 * (32 * 32 - 26 * 26)
@@ -57,7 +57,7 @@ def test_frame_covers_the_border_and_only_it():
 
 
 def test_every_strip_lies_where_its_name_says():
-    frame = prompts_of(32)["visual"]["photo"]
+    frame = prompts_of(32).visual["photo"]
     for name, place in {
         "top": (0, 16),
         "bottom": (31, 16),
@@ -71,13 +71,13 @@ def test_every_strip_lies_where_its_name_says():
 
 
 def test_scale_multiplies_the_frame():
-    ones = jax.tree.map(jnp.ones_like, prompts_of(32)["visual"]["photo"])
+    ones = jax.tree.map(jnp.ones_like, prompts_of(32).visual["photo"])
     framed = add_frame(jnp.zeros((1, 32, 32, 3)), ones, scale=0.5)
     assert framed[0, 0, 0, 0] == 0.5 and framed[0, 16, 16, 0] == 0.0
 
 
 def test_frame_of_another_size_is_refused():
-    frame = prompts_of(32)["visual"]["photo"]
+    frame = prompts_of(32).visual["photo"]
     with pytest.raises(ValueError, match=r"\(32, 32, 3\) .* these are \(64, 64, 3\)"):
         add_frame(jnp.zeros((1, 64, 64, 3)), frame)
 

@@ -63,7 +63,7 @@ def test_layouts(tmp_path, layout, kind):
 def test_fine_grained_evaluation_and_triplets(tmp_path):
     by_folder(tmp_path / "data")
     dataset = data.load("chairv2", tmp_path / "data", cache_dir=tmp_path / "cache")
-    protocol = evaluation.make_protocol(dataset, dataset.unseen, "fine_grained")
+    protocol = protocols.make_protocol(dataset, dataset.unseen, "fine_grained")
     assert len(protocol.queries) == 4 and len(protocol.gallery) == 2
     assert protocol.left_out == 0
     # Perfect descriptors find every photo, and within the class is the whole gallery.
@@ -326,7 +326,7 @@ def test_real_chairs(sbir_data, real_cache):
     # Complete, so nothing to say but whose division it is.
     (note,) = dataset.notes
     assert note.startswith("952 sketches for training and 323 for the test, as in the")
-    protocol = evaluation.make_protocol(dataset, dataset.unseen, "fine_grained")
+    protocol = protocols.make_protocol(dataset, dataset.unseen, "fine_grained")
     assert len(protocol.queries) == 323 and len(protocol.gallery) == 100
     assert evaluation.chance(protocol, 2)["Acc@10"] == pytest.approx(0.1, abs=0.04)
     triplet_table(dataset, "fine_grained")

@@ -7,6 +7,7 @@ from conftest import EARLY
 
 from configs import toybox
 from sbir_jax import data
+from sbir_jax.adapters.prompts import Prompts
 from sbir_jax.config import Experiment, base
 from tools import recipes
 
@@ -38,7 +39,10 @@ def test_recipes_that_differ_in_copies_share_a_run_and_a_pass(tmp_path, monkeypa
             value = recipe.copies / 10 + (bench.run is not None)
             yield {"recipe": vars(recipe), "metrics": {"mAP@all": value}}
 
-    monkeypatch.setattr(recipes.experiment, "run", run)
+    def opened(setup, workdir):
+        return types.SimpleNamespace(go=lambda: run(setup, workdir))
+
+    monkeypatch.setattr(recipes.experiment, "open", opened)
     monkeypatch.setattr(recipes.study_sweep, "open_bench", open_bench)
     monkeypatch.setattr(recipes.study_sweep, "sweep", sweep)
     config = toybox.get_config()
@@ -55,6 +59,13 @@ def test_recipes_that_differ_in_copies_share_a_run_and_a_pass(tmp_path, monkeypa
 def test_costs_of_training_on_images_and_on_latents(tiny_folder, shapes_root, tmp_path):
     config = base("category")
     config.backbone = str(tiny_folder)
+    config.data = {
+        "name": "folder",
+        "root": str(shapes_root),
+        "unseen": "gem,ring",
+        "cache_dir": str(tmp_path),
+    }
+    config.val_classes, config.score.cutoffs = 2, (2,)
     config.recipe.taps, config.recipe.copies = EARLY, 1
     config.train.steps, config.train.batch_size = 2, 8
     dataset = data.load(
@@ -84,7 +95,7 @@ def test_costs_by_hand(monkeypatch):
     class Model:
         def __init__(self, setup):
             space = {"pixel": "visual"}.get(setup.prompt.space, setup.prompt.space)
-            self.prompts = {"text": None, space: None}
+            self.prompts = Prompts(text=0, **{space: 0})
 
         def extract(self):
             return program("extract", 16.0, 8.0, 80.0)

@@ -12,10 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sbir_jax.report.charts import chart_svg, panels, smooth
-from sbir_jax.report.page import number, seconds
-from sbir_jax.report.pictures import photo_jpegs, sketch_file
-from sbir_jax.report.writing import Hit, Ranking, write_report
+from sbir_jax.report.charts import chart_svg, number, panels, smooth
+from sbir_jax.report.figures import seconds
+from sbir_jax.report.pictures import Hit, Ranking, photo_jpegs, sketch_file
+from sbir_jax.report.sections import (
+    ClassBars,
+    Grid,
+    RankedSheet,
+    Table,
+    Words,
+    overlay,
+)
+from sbir_jax.report.writing import plain, write_report
+from sbir_jax.types import Metric
 
 HOSTILE = """<script>alert("1")</script>' & \x00\udc80$x$"""
 
@@ -74,6 +83,16 @@ def ranking(label="mug", right=(True, False, True), names=("frozen", "learned"))
     return Ranking(drawing(), label, hits)
 
 
+CATEGORY = Words(claim="find the right photos")
+
+
+def write_all(folder, report, rankings, history, words=CATEGORY):
+    """As a retrieval run does it: the classes' figures are a section of its own."""
+    per_class = plain(report.get("per_class") or {}, [])
+    bars = ClassBars(per_class, Metric(report.get("primary") or "mAP@all"))
+    return write_report(folder, report, [RankedSheet(rankings), bars], history, words)
+
+
 HISTORY = [
     *({"step": s, "loss": 1 / s, "active": 0.5, "lr": 1e-3} for s in range(1, 60)),
     {"step": 30, "val/mAP@all": 0.40},
@@ -95,6 +114,10 @@ def words(element):
     return " ".join("".join(element.itertext()).split())
 
 
+def words_of(tree, tag):
+    return [words(element) for element in tree.iter(tag)]
+
+
 def strict_json(path):
     def refuse(name):
         raise AssertionError(f"{name} is not JSON")
@@ -104,7 +127,7 @@ def strict_json(path):
 
 @pytest.fixture
 def page(tmp_path):
-    return read(write_report(tmp_path, full_report(), [ranking()] * 3, HISTORY))
+    return read(write_all(tmp_path, full_report(), [ranking()] * 3, HISTORY))
 
 
 def test_json_comes_back_as_it_was_given(tmp_path):
@@ -113,7 +136,7 @@ def test_json_comes_back_as_it_was_given(tmp_path):
     report["protocol"]["left_out"] = np.int64(2)
     report["config"] |= {"shape": (1, 2), "root": Path("a/b"), "lr": jnp.float32(0.25)}
     before = repr(report)
-    path = write_report(tmp_path / "new", report, [], [])
+    path = write_all(tmp_path / "new", report, [], [])
     assert path == tmp_path / "new" / "report.html"
     assert repr(report) == before
     report["timing"]["embed_seconds"], report["protocol"]["left_out"] = 0.5, 2
@@ -140,7 +163,7 @@ def test_every_query_and_mark_is_there(tmp_path):
         ranking("lamp", (False, False), names=("frozen",)),
         ranking("boat", (True,), names=("frozen", "learned", "oracle")),
     ]
-    tree = read(write_report(tmp_path, full_report(), rankings, []))
+    tree = read(write_all(tmp_path, full_report(), rankings, []))
     queries = having(tree, "query")
     assert [words(q.find(".//h3")) for q in queries] == ["mug", "lamp", "boat"]
     assert [len(having(q, "right")) for q in queries] == [4, 0, 3]
@@ -188,39 +211,36 @@ def test_figures_stand_beside_their_definitions(page):
 
 
 @pytest.mark.parametrize(
-    ("results", "task", "says"),
+    ("results", "claim", "says"),
     [
         (
             {"learned": 0.47, "chance": 0.07, "frozen": 0.31},
-            "category",
+            "find the right photos",
             "Learned prompts find the right photos with mAP@all 0.470; "
             "frozen backbone 0.310, chance 0.070.",
         ),
         (
             {"frozen": 0.31, "learned": 0.3},
-            "fine_grained",
+            "find the very photo",
             "Learned prompts find the very photo with mAP@all 0.300, "
             "no better than without them; frozen backbone 0.310.",
         ),
         (
             {"frozen": 0.31},
-            "category",
+            "find the right photos",
             "The frozen backbone finds the right photos with mAP@all 0.310.",
         ),
         (
             {"learned": float("nan"), "frozen": 0.31},
-            "category",
+            "find the right photos",
             "Learned prompts find the right photos with mAP@all n/a; "
             "frozen backbone 0.310.",
         ),
     ],
 )
-def test_headline_says_what_the_numbers_say(tmp_path, results, task, says):
-    report = {
-        "results": [result(name, value) for name, value in results.items()],
-        "protocol": {"task": task},
-    }
-    tree = read(write_report(tmp_path, report, [], []))
+def test_headline_says_what_the_numbers_say(tmp_path, results, claim, says):
+    report = {"results": [result(name, value) for name, value in results.items()]}
+    tree = read(write_all(tmp_path, report, [], [], Words(claim=claim)))
     assert words(tree.find(".//h1")) == says
     assert says in words(tree.find(".//title"))
 
@@ -243,7 +263,7 @@ def test_hostile_names_are_only_text(tmp_path):
     }
     history = [{"step": 1, "val/" + HOSTILE: 0.4}, {"step": 2, "val/" + HOSTILE: 0.5}]
     rankings = [ranking(HOSTILE, names=("learned", HOSTILE))]
-    tree = read(write_report(tmp_path, report, rankings, history))
+    tree = read(write_all(tmp_path, report, rankings, history))
     assert not list(tree.iter("script"))
     shown = HOSTILE.replace("\x00\udc80", "\N{REPLACEMENT CHARACTER}" * 2)
     assert words(tree.find(".//h3")) == shown
@@ -264,7 +284,7 @@ def test_optional_keys_may_be_missing(tmp_path, key, how):
         report.pop(name)
         if how == "null":
             report[name] = None
-    tree = read(write_report(tmp_path, report, [ranking()], []))
+    tree = read(write_all(tmp_path, report, [ranking()], []))
     assert "0.470" in words(tree.find(".//h1"))
     assert "None" not in words(tree) and "null" not in words(tree)
     assert key not in strict_json(tmp_path / "report.json")
@@ -279,7 +299,7 @@ def test_parts_without_data_are_left_out(tmp_path, page):
         "How training went",
         "How it was made",
     ]
-    bare = read(write_report(tmp_path, {"results": [result("frozen", 0.3)]}, [], []))
+    bare = read(write_all(tmp_path, {"results": [result("frozen", 0.3)]}, [], []))
     assert [words(h) for h in bare.iter("h2")] == ["The figures"]
     # Pictures of the earlier report would now show something else.
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "report.json"]
@@ -289,7 +309,7 @@ def test_not_a_number_is_named_and_shown(tmp_path):
     report = full_report()
     report["results"][1]["metrics"]["P@100"] = float("nan")
     report["per_class"]["learned"]["mug"] = np.float32("inf")
-    tree = read(write_report(tmp_path, report, [], []))
+    tree = read(write_all(tmp_path, report, [], []))
     saved = strict_json(tmp_path / "report.json")
     assert saved["results"][1]["metrics"] == {"mAP@all": 0.47, "P@100": None}
     note = saved["notes"][1]
@@ -312,13 +332,13 @@ def test_not_a_number_is_named_and_shown(tmp_path):
 )
 def test_a_broken_report_says_why_and_writes_nothing(tmp_path, change, message):
     with pytest.raises((ValueError, TypeError), match=message):
-        write_report(tmp_path, full_report() | change, [], [])
+        write_all(tmp_path, full_report() | change, [], [])
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["sheet.png", "report.html", "report.json"])
 def test_a_failure_midway_leaves_the_last_report_whole(tmp_path, monkeypatch, name):
-    write_report(tmp_path, full_report(), [ranking()], HISTORY)
+    write_all(tmp_path, full_report(), [ranking()], HISTORY)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     assert len(before) == 4
     write = Path.write_bytes
@@ -332,7 +352,7 @@ def test_a_failure_midway_leaves_the_last_report_whole(tmp_path, monkeypatch, na
     monkeypatch.setattr(Path, "write_bytes", disk_full)
     new = full_report() | {"benchmark": "other"}
     with pytest.raises(OSError, match="No space"):
-        write_report(tmp_path, new, [ranking("lamp")] * 2, HISTORY[:9])
+        write_all(tmp_path, new, [ranking("lamp")] * 2, HISTORY[:9])
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
@@ -343,7 +363,7 @@ def test_a_page_of_24_drawings_keeps_within_3_megabytes(tmp_path):
     rankings = [
         Ranking(drawing(grain=9.0, side=256), "mug", {"frozen": hits, "learned": hits})
     ] * 24
-    path = write_report(tmp_path, full_report(), rankings, HISTORY)
+    path = write_all(tmp_path, full_report(), rankings, HISTORY)
     assert path.stat().st_size < 3_000_000
     assert len(having(read(path), "hit")) == 480
 
@@ -369,6 +389,74 @@ def test_a_drawing_keeps_its_lines_and_colours():
     assert scan.format == "JPEG"
 
 
+def test_a_lower_error_is_the_gain(tmp_path):
+    """In the figures, the headline, the classes and the curves."""
+    report = {
+        "results": [
+            {"name": "frozen", "metrics": {"RMSE": 4.0, "d1": 0.5}},
+            {"name": "learned", "metrics": {"RMSE": 3.0, "d1": 0.6}},
+        ],
+        "metrics": {"RMSE": {"better": "lower", "unit": "m"}},
+        "primary": "RMSE",
+    }
+    metric = Metric("RMSE", better="lower", unit="m")
+    bars = ClassBars({"learned": {"near": 2.0, "far": 4.0}}, metric)
+    history = [{"step": s, "val/RMSE": v} for s, v in ((1, 4.0), (2, 3.0), (3, 3.5))]
+    called = Words(
+        {"learned": "Learned heads", "frozen": "Mean depth"}, "measure depth"
+    )
+    tree = read(write_report(tmp_path, report, [bars], history, called))
+    assert words_of(tree, "h1") == [
+        "Learned heads measure depth with RMSE 3.000 m; mean depth 4.000."
+    ]
+    rows = [[words(cell) for cell in row] for row in tree.find(".//table").iter("tr")]
+    assert rows[1] == [
+        "RMSE (m) lower is better primary",
+        "4.000",
+        "3.000",
+        "\N{MINUS SIGN}1.000",
+    ]
+    assert [words(e) for e in having(tree, "best")] == ["3.000", "0.600"]
+    assert [words(e) for e in having(tree, "up")] == ["\N{MINUS SIGN}1.000", "+0.100"]
+    assert not having(tree, "down")
+    classes = having(tree, "classes")[0]
+    assert [words(e) for e in classes.iter("b")] == ["near", "far"]
+    assert "best 3.000 at step 2" in words(tree.find(".//figcaption"))
+    assert "in m" in words(tree.find(".//header"))
+    # The worse way round it is no gain.
+    report["results"].reverse()
+    for one, name in zip(report["results"], ("frozen", "learned"), strict=True):
+        one["name"] = name
+    tree = read(write_report(tmp_path, report, [], [], called))
+    assert "no better than without them" in words_of(tree, "h1")[0]
+    assert len(having(tree, "down")) == 2
+
+
+def test_a_task_brings_tables_and_pictures_of_its_own(tmp_path):
+    image = np.zeros((32, 32, 3), np.uint8)
+    mask = np.zeros((32, 32), np.float32)
+    mask[:, 16:] = 0.5
+    shown = overlay(image, mask, (200, 0, 0))
+    assert shown[0, 0].tolist() == [0, 0, 0] and shown[0, 31].tolist() == [100, 0, 0]
+    with pytest.raises(ValueError, match=r"overlay is \(8, 8\).*\(32, 32\)"):
+        overlay(image, np.zeros((8, 8), np.float32), (0, 0, 0))
+    table = Table("Mix-ups", ["class", "taken for", "times"], [["<mug>", "bowl", 3]])
+    grid = Grid("Masks", [image, shown], ["before", "a & b"], columns=2)
+    empty = Grid("Nothing", [], [])
+    report = {"results": [result("frozen", 0.3)]}
+    tree = read(write_report(tmp_path, report, [table, grid, empty], []))
+    assert words_of(tree, "h2") == ["The figures", "Mix-ups", "Masks"]
+    assert [words(row) for row in list(tree.iter("table"))[1].iter("tr")] == [
+        "classtaken fortimes",
+        "<mug>bowl3.000",
+    ]
+    tiles = having(tree, "grid-of")[0]
+    assert [words(f) for f in tiles.iter("figcaption")] == ["before", "a & b"]
+    assert len(list(tiles.iter("img"))) == 2
+    with pytest.raises(ValueError, match="1 pictures and 0 captions"):
+        Grid("Masks", [image], [])
+
+
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 4), (0, 8, 3)])
 def test_a_picture_must_be_one(shape):
     with pytest.raises((ValueError, TypeError), match=r"photo of 'mug'|image"):
@@ -378,9 +466,9 @@ def test_a_picture_must_be_one(shape):
 
 
 def test_slides_have_one_row_per_result(tmp_path):
-    write_report(tmp_path, full_report(), [ranking()], HISTORY)
+    write_all(tmp_path, full_report(), [ranking()], HISTORY)
     one = Image.open(tmp_path / "sheet.png")
-    write_report(tmp_path, full_report(), [ranking()] * 2, HISTORY)
+    write_all(tmp_path, full_report(), [ranking()] * 2, HISTORY)
     two = Image.open(tmp_path / "sheet.png")
     assert two.size == (one.width, 2 * one.height)
     green = (np.asarray(one) == (8, 116, 74)).all(axis=2)

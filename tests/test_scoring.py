@@ -5,13 +5,18 @@ import pytest
 from hand_made import items
 from miniature import picture
 
-from sbir_jax import experiment
-from sbir_jax.config import Scoring
 from sbir_jax.data import DataError, published
 from sbir_jax.data.dataset import Dataset
 from sbir_jax.embedder import Embedder
-from sbir_jax.tasks.retrieval import descriptor_cache, evaluation
-from sbir_jax.tasks.retrieval.descriptor_cache import Beside
+from sbir_jax.tasks.retrieval import (
+    descriptor_cache,
+    protocols,
+    query_texts,
+    scored_set,
+)
+from sbir_jax.tasks.retrieval.query_texts import Beside
+from sbir_jax.tasks.retrieval.setup import Scoring
+from sbir_jax.tasks.retrieval.task import validator
 
 
 @pytest.fixture
@@ -29,8 +34,8 @@ def dataset():
 
 
 def beside(dataset, **score):
-    protocol = evaluation.make_protocol(dataset, dataset.unseen, "fine_grained")
-    return descriptor_cache.words_beside(Scoring(**score), dataset, protocol)
+    protocol = protocols.make_protocol(dataset, dataset.unseen, "fine_grained")
+    return query_texts.words_beside(Scoring(**score), dataset, protocol)
 
 
 def test_no_words_by_default(dataset):
@@ -52,7 +57,7 @@ def test_on_sketchy_a_task_ranks_the_photos_of_its_config(
         picture(root / "extended_photo" / name / "drawn.jpg")
         picture(root / "extended_photo" / name / "other.jpg")
     score = Scoring("sketchy", str(root), photos=photos)
-    found, unseen = descriptor_cache.scored_on(score, dataset, task)
+    found, unseen = scored_set.scored_on(score, dataset, task)
     assert len(unseen) == 21 and len(found.photos) == count * 21
 
 
@@ -61,7 +66,7 @@ def test_photos_of_no_sketchy_are_refused(dataset, tmp_path):
     picture(tmp_path / "photo" / "cup" / "drawn.jpg")
     score = Scoring("folder", str(tmp_path), photos="basic")
     with pytest.raises(DataError, match="folder takes no option photos"):
-        descriptor_cache.scored_on(score, dataset, "category")
+        scored_set.scored_on(score, dataset, "category")
     for key in ("photos", "split", "root"):
         message = rf"score\.{key} is 'x' and score\.name is empty.*set data\.{key}"
         with pytest.raises(ValueError, match=message):
@@ -119,8 +124,8 @@ class Counting(Embedder):
 
 def test_descriptors_are_kept_for_the_same_question_only(dataset, tmp_path):
     model = Counting()
-    whole = evaluation.make_protocol(dataset, dataset.unseen, "fine_grained")
-    part = evaluation.make_protocol(dataset, ("dog",), "fine_grained")
+    whole = protocols.make_protocol(dataset, dataset.unseen, "fine_grained")
+    part = protocols.make_protocol(dataset, ("dog",), "fine_grained")
 
     def asked(protocol, *words):
         before = model.calls
@@ -161,7 +166,7 @@ class Saying(Embedder):
 
 def test_words_move_the_queries_and_no_photo(dataset):
     model = Saying()
-    protocol = evaluation.make_protocol(dataset, dataset.unseen, "fine_grained")
+    protocol = protocols.make_protocol(dataset, dataset.unseen, "fine_grained")
 
     def embed(way, share):
         words = Beside(["eleven", "twenty", "twenty"], way, share)
@@ -205,8 +210,6 @@ def test_prompts_are_chosen_on_held_out_seen_classes_only(task):
             asked.extend(items.labels[indices])
             return descriptors[indices]
 
-    figures = experiment.validator(Watched(), whole, task)({})  # pyright: ignore
+    figures = validator(Watched(), whole, task)({})  # pyright: ignore
     assert set(asked) == {whole.classes.index("car")} and len(asked) == 6
     assert figures == {"mAP@all" if task == "category" else "Acc@1": 1.0}
-    nothing = dataclasses.replace(whole, val=())
-    assert experiment.validator(Watched(), nothing, task) is None

@@ -21,9 +21,7 @@ SKETCH, PHOTO = RNG.integers(0, 256, (2, 40, 32, 3), dtype=np.uint8)
 @pytest.fixture(scope="module", params=[("max", 1), ("mean", 1), ("max", 3)])
 def embedder(tiny, request):
     prompts = init_prompts(PromptConfig(), 32, text_states(tiny, [""])[0])
-    prompts["visual"]["photo"] = jax.tree.map(
-        lambda x: x + 0.3, prompts["visual"]["photo"]
-    )
+    prompts.visual["photo"] = jax.tree.map(lambda x: x + 0.3, prompts.visual["photo"])
     pooling, grid = request.param
     recipe = Recipe(("down.1.out", "down.0.out"), copies=3, pooling=pooling, grid=grid)
     return Embedder(tiny, prompts, recipe, 32, visual_scale=2.0, batch_size=8)
@@ -43,9 +41,7 @@ def test_both_heat_maps_sum_to_the_score(embedder):
 def test_frames_in_latent_space_count(tiny):
     config, states = PromptConfig(space="latent"), text_states(tiny, [""])[0]
     prompts = init_prompts(config, 32, states, tiny.latent_shape(32))
-    prompts["latent"]["photo"] = jax.tree.map(
-        lambda x: x + 0.3, prompts["latent"]["photo"]
-    )
+    prompts.latent["photo"] = jax.tree.map(lambda x: x + 0.3, prompts.latent["photo"])
     embedder = Embedder(tiny, prompts, Recipe(EARLY, copies=2), 32)
     score = float(
         embedder.embed([SKETCH], "sketch")[0] @ embedder.embed([PHOTO], "photo")[0]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import test_unet
 from conftest import EARLY
+from retrieval_task import retrieval
 
 from sbir_jax import data
 from sbir_jax.adapters.prompts import PromptConfig, init_prompts
@@ -17,8 +18,8 @@ from sbir_jax.features import Recipe
 from sbir_jax.models.configs import UNetConfig
 from sbir_jax.models.unet import UNet
 from sbir_jax.runtime import sharding
+from sbir_jax.tasks.retrieval.setup import TripletConfig
 from sbir_jax.train import train
-from sbir_jax.train_config import TrainConfig
 
 RECIPE = Recipe(EARLY, copies=2)
 MODELS = (1, 4, 8)  # devices of eight that share one copy of the weights
@@ -70,23 +71,13 @@ def test_prompts_after_20_steps_are_those_of_one_device(
         "folder", str(shapes_root), unseen="gem,ring", cache_dir=str(tmp_path)
     )
     start = init_prompts(PromptConfig(), 32, text_states(tiny, [""])[0])
-    config = TrainConfig(steps=20, batch_size=8, log_every=20, save_every=20)
+    config = TripletConfig(steps=20, batch_size=8, log_every=20, save_every=20)
 
     def learn(name, mesh, at_once=0):
-        learned, step = train(
-            tiny,
-            dataset,
-            start,
-            task="category",
-            recipe=RECIPE,
-            config=config,
-            image_size=32,
-            visual_scale=1.0,
-            workdir=tmp_path / name,
-            score=None,
-            mesh=mesh,
-            at_once=at_once,
+        task = retrieval(
+            tiny, dataset, tmp_path / name, config, RECIPE, mesh=mesh, at_once=at_once
         )
+        learned, step = train(task, tmp_path / name, mesh=mesh)
         assert step == 20
         return learned
 

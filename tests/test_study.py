@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from retrieval_task import retrieval
 
 from sbir_jax import features, train
 from sbir_jax.config import Experiment, base
 from sbir_jax.embedder import Embedder
 from sbir_jax.runtime import checkpoint
-from sbir_jax.tasks.retrieval import descriptor_cache, evaluation
-from sbir_jax.train_config import TrainConfig
+from sbir_jax.tasks.retrieval import descriptor_cache, evaluation, protocols
+from sbir_jax.tasks.retrieval.setup import TripletConfig
 from tools import study, study_frozen, study_pca, study_sweep, study_train
 from tools.study import Options
 
@@ -135,7 +136,7 @@ def test_cells_of_another_setting_have_another_file(bench, change):
     elif name == "prompts":
         value = jax.tree.map(lambda x: x + 1, bench.prompts)
     elif name == "protocol":
-        value = evaluation.subsample(bench.protocol, 5)
+        value = protocols.subsample(bench.protocol, 5)
     else:
         value = change[name]
     other = dataclasses.replace(bench, **{name: value})
@@ -224,7 +225,7 @@ def test_shared_colours_are_the_components_of_all_maps_together():
 
 
 def test_pairs_of_the_fine_grained_task_are_of_one_thing(bench):
-    fine = evaluation.make_protocol(bench.dataset, ("gem", "ring"), "fine_grained")
+    fine = protocols.make_protocol(bench.dataset, ("gem", "ring"), "fine_grained")
     pairs = study_pca.pick_pairs(dataclasses.replace(bench, protocol=fine), 2).protocol
     np.testing.assert_array_equal(pairs.query_instances, pairs.gallery_instances)
     assert len(np.unique(pairs.query_labels)) == 2
@@ -286,7 +287,10 @@ def test_trained_cells_are_runs_of_their_own(config, tmp_path, monkeypatch):
         results = [{"name": n, "metrics": {"mAP@all": v}} for n, v in names.items()]
         return {"primary": "mAP@all", "results": results}
 
-    monkeypatch.setattr(study_train, "experiment", types.SimpleNamespace(run=run))
+    def opened(setup, workdir):
+        return types.SimpleNamespace(go=lambda: run(setup, workdir))
+
+    monkeypatch.setattr(study_train, "experiment", types.SimpleNamespace(open=opened))
     options = Options(["both", "text", "none"], seeds=["0", "1"], classes="unseen")
     says = study.run("parts", config, tmp_path, options)
     assert ran == {
@@ -333,19 +337,17 @@ def test_only_the_parts_named_are_trained(bench, tmp_path, monkeypatch, part, ot
     monkeypatch.setattr(features, "describe_latents", describe)
     prompts = jax.tree.map(lambda x: x + 1.0, bench.prompts)
     setting = {"steps": 2, "batch_size": 8, "weight_decay": 0.1}
-    learned, _ = train.train(
+    task = retrieval(
         bench.backbone,
         bench.dataset,
-        prompts,
-        task="category",
-        recipe=features.Recipe(TAPS),
-        config=TrainConfig(**setting, parts=(part,)),
-        image_size=32,
-        visual_scale=1.0,
-        workdir=tmp_path,
-        score=None,
+        tmp_path,
+        TripletConfig(**setting, parts=(part,)),
+        features.Recipe(TAPS),
+        prompts=prompts,
     )
+    learned, _ = train.train(task, tmp_path)
     same = jax.tree.map(lambda a, b: bool((a == b).all()), prompts, learned)
-    assert all(jax.tree.leaves(same[other])) and not any(jax.tree.leaves(same[part]))
+    assert all(jax.tree.leaves(getattr(same, other)))
+    assert not any(jax.tree.leaves(getattr(same, part)))
     with pytest.raises(ValueError, match=r"train\.parts"):
-        TrainConfig(parts=("words",))
+        TripletConfig(parts=("words",))

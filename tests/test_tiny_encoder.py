@@ -276,7 +276,7 @@ def test_a_run_records_it(
     embedder, tiny_folder, distilled, shapes_root, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(experiment, "train", lambda *_, **__: _stop())
-    monkeypatch.setattr(checkpoint, "load_prompts", lambda *_: embedder.prompts)
+    monkeypatch.setattr(checkpoint, "load_trained", lambda *_: vars(embedder.prompts))
     config = base("category")
     config.backbone, config.encoder = str(tiny_folder), str(distilled)
     config.val_classes, config.recipe.taps = 0, EARLY
@@ -284,7 +284,7 @@ def test_a_run_records_it(
     config.data = {**data, "cache_dir": str(tmp_path / "prepared")}
 
     def run():
-        experiment.run(Experiment.from_config(config), tmp_path / "run")
+        experiment.open(Experiment.from_config(config), tmp_path / "run").go()
 
     with pytest.raises(Stopped):
         run()

@@ -1,19 +1,24 @@
 """One training step, on its own."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import EARLY
+from retrieval_task import retrieval
 
 from sbir_jax import data
 from sbir_jax.adapters.prompts import PromptConfig, init_prompts
 from sbir_jax.backbones.frozen import text_states
 from sbir_jax.features import Recipe
 from sbir_jax.runtime import hardware, sharding
-from sbir_jax.tasks.retrieval.train_step import Step, new_state
+from sbir_jax.tasks.retrieval.objective import objective
+from sbir_jax.tasks.retrieval.setup import TripletConfig
 from sbir_jax.train import train
 from sbir_jax.train_config import TrainConfig
+from sbir_jax.train_step import Step, new_state
 
 RECIPE = Recipe(EARLY)
 BATCH = 4
@@ -26,7 +31,16 @@ def prompts(tiny):
 
 def test_a_step_over_groups_is_the_step_over_all_in_less_memory(tiny, prompts):
     config = TrainConfig(batch_size=BATCH, warmup=0.0)
-    step = Step(tiny, RECIPE, config, visual_scale=1.0)
+    loss = functools.partial(
+        objective,
+        backbone=tiny,
+        recipe=RECIPE,
+        margin=0.3,
+        visual_scale=1.0,
+        encoded=False,
+    )
+    optimiser = config.optimiser()
+    step = Step(loss, optimiser, seed=0)
     images = np.random.default_rng(0).uniform(-1, 1, (3, BATCH, 32, 32, 3))
     names = ("sketch", "positive", "negative")
     found, held = {}, {}
@@ -35,11 +49,13 @@ def test_a_step_over_groups_is_the_step_over_all_in_less_memory(tiny, prompts):
             dict(zip(names, group, strict=True))
             for group in np.split(images.astype(np.float32), BATCH // at_once, axis=1)
         ]
-        state = jax.tree.map(jnp.copy, new_state(prompts, config))
-        compiled = step.compiled(state, tiny.params, groups[0])
+        state = jax.tree.map(
+            jnp.copy, new_state(prompts, optimiser, -np.inf, average=False)
+        )
+        compiled = step.compiled(state, None, tiny.params, groups[0])
         held[at_once] = compiled.memory_analysis().temp_size_in_bytes
-        state, measured = step(state, tiny.params, groups)
-        found[at_once] = {**measured.compute(), "moments": state.opt_state}
+        state, measured = step(state, None, tiny.params, groups)
+        found[at_once] = {**measured.values, "moments": state.opt_state}
     assert found[BATCH]["grad_norm"] > 0
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7),
@@ -65,19 +81,8 @@ def test_batches_that_devices_and_groups_cannot_share_are_refused(
         "folder", str(shapes_root), unseen="gem,ring", cache_dir=str(tmp_path)
     )
     with pytest.raises(ValueError, match=message):
-        train(
-            tiny,
-            dataset,
-            prompts,
-            task="category",
-            recipe=RECIPE,
-            config=TrainConfig(steps=1, batch_size=batch),
-            image_size=32,
-            visual_scale=1.0,
-            workdir=tmp_path,
-            score=None,
-            at_once=at_once,
-        )
+        config = TripletConfig(steps=1, batch_size=batch)
+        retrieval(tiny, dataset, tmp_path, config, RECIPE, at_once=at_once)
 
 
 def test_a_batch_is_cut_where_the_memory_ends(
@@ -99,27 +104,18 @@ def test_a_batch_is_cut_where_the_memory_ends(
     monkeypatch.setattr(hardware, "largest_fitting", spy)
     groups, run = [], Step.__call__
 
-    def watched(self, state, params, batch):
+    def watched(self, state, fixed, frozen, batch):
         groups.append([len(group["sketch"]) for group in batch])
-        return run(self, state, params, batch)
+        return run(self, state, fixed, frozen, batch)
 
     monkeypatch.setattr(Step, "__call__", watched)
 
     def learn(name):
         (tmp_path / name).mkdir()
-        learned, _ = train(
-            tiny,
-            dataset,
-            prompts,
-            task="category",
-            recipe=RECIPE,
-            config=TrainConfig(steps=2, batch_size=6),
-            image_size=32,
-            visual_scale=1.0,
-            workdir=tmp_path / name,
-            score=None,
-            mesh=sharding.make_mesh(devices=jax.local_devices()[:1]),
-        )
+        mesh = sharding.make_mesh(devices=jax.local_devices()[:1])
+        config = TripletConfig(steps=2, batch_size=6)
+        task = retrieval(tiny, dataset, tmp_path / name, config, RECIPE, mesh=mesh)
+        learned, _ = train(task, tmp_path / name, mesh=mesh)
         return learned
 
     whole = learn("whole")

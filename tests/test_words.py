@@ -14,8 +14,8 @@ from sbir_jax.features import Recipe
 @pytest.fixture(scope="module")
 def embedder(tiny):
     prompts = init_prompts(PromptConfig(), 32, text_states(tiny, [""])[0])
-    prompts["visual"]["photo"] = jax.tree.map(
-        lambda part: part + 0.3, prompts["visual"]["photo"]
+    prompts.visual["photo"] = jax.tree.map(
+        lambda part: part + 0.3, prompts.visual["photo"]
     )
     return Embedder(tiny, prompts, Recipe(EARLY, copies=2), 32, batch_size=8)
 

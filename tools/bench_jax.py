@@ -1,5 +1,6 @@
 """Our side of `tools.bench`."""
 
+import functools
 import time
 from typing import Any
 
@@ -15,8 +16,9 @@ from sbir_jax.backbones.loading import load_backbone
 from sbir_jax.features import TAPS, Recipe
 from sbir_jax.models.kernels import winograd
 from sbir_jax.runtime import hardware
-from sbir_jax.tasks.retrieval.train_step import Step, new_state
-from sbir_jax.train_config import TrainConfig
+from sbir_jax.tasks.retrieval.objective import objective
+from sbir_jax.tasks.retrieval.setup import TripletConfig
+from sbir_jax.train_step import Step, new_state
 from tools.bench_common import (
     TIMESTEP,
     Case,
@@ -114,9 +116,9 @@ class Side:
             self._state = state
 
             def run():
-                self._state, measured = step(self._state, params, groups)
+                self._state, measured = step(self._state, None, params, groups)
                 jax.block_until_ready(self._state)
-                return measured.compute()["loss"]
+                return measured.values["loss"]
         else:
             compiled = hardware.jit(describe)
 
@@ -136,10 +138,19 @@ class Side:
 
     def _train_step(self, case: Case, recipe: Recipe, text: np.ndarray) -> Any:
         prompts = init_prompts(PromptConfig(), case.size, jnp.asarray(text))
-        config = TrainConfig(batch_size=case.batch)
+        config = TripletConfig(batch_size=case.batch)
+        loss = functools.partial(
+            objective,
+            backbone=self.backbone,
+            recipe=recipe,
+            margin=config.margin,
+            visual_scale=1.0,
+            encoded=False,
+        )
+        optimiser = config.optimiser()
+        state = new_state(prompts, optimiser, -np.inf, average=False)
         # Copies, since all of the state is donated.
-        state = jax.tree.map(jnp.copy, new_state(prompts, config))
-        return Step(self.backbone, recipe, config, 1.0), state
+        return Step(loss, optimiser, config.seed), jax.tree.map(jnp.copy, state)
 
     def run(self) -> dict[str, float]:
         return timed(self._run)

@@ -42,7 +42,7 @@ def main() -> None:
         np.arange(n, dtype=np.int32) % args.classes
         for n in (args.queries, args.gallery)
     ]
-    protocol = evaluation.Protocol(
+    protocol = protocols.Protocol(
         "category",
         np.arange(args.queries),
         np.arange(args.gallery),

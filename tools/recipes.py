@@ -26,15 +26,14 @@ from absl import flags
 from tqdm.auto import tqdm
 
 from configs import toybox
-from sbir_jax import data, experiment
-from sbir_jax.adapters.prompts import init_prompts
-from sbir_jax.backbones.frozen import load_frozen, text_states
+from sbir_jax import data, experiment, train_step
+from sbir_jax.adapters import parts
 from sbir_jax.config import Experiment
 from sbir_jax.data import triplets
 from sbir_jax.embedder import Embedder
-from sbir_jax.runtime import checkpoint, hardware, sharding
-from sbir_jax.tasks.retrieval import latent_cache, train_step
-from sbir_jax.train_config import TrainConfig
+from sbir_jax.runtime import checkpoint, hardware
+from sbir_jax.tasks.retrieval import latent_cache
+from sbir_jax.tasks.retrieval.setup import TripletConfig
 from tools import study_sweep
 from tools.bench_common import timed
 
@@ -84,7 +83,7 @@ def figures(
     workdir = folder / "runs" / f"{config.task}-{name or 'plain'}-{seed}"
     keys = trained | {"train.seed": seed, COPIES: 1}
     setup = Experiment.from_config(changed(config, keys))
-    experiment.run(setup, workdir)
+    experiment.open(setup, workdir).go()
     wanted = Experiment.from_config(changed(config, changes)).recipe
     counts = {wanted.copies, config.recipe.copies}
     counts |= {other[COPIES] for other in RECIPES.values() if COPIES in other}
@@ -102,15 +101,11 @@ class Model:
     """The compiled programs of a recipe, on blank images, `TOGETHER` at a time."""
 
     def __init__(self, setup: Experiment):
-        self.setup, self.mesh = setup, sharding.make_mesh()
-        taps = setup.recipe.taps
-        self.backbone = load_frozen(
-            setup.backbone, taps, self.mesh, setup.dtype, setup.encoder
-        )
-        self.size = setup.image_size or self.backbone.image_size
+        run = experiment.open(setup)
+        self.setup, self.task, given = setup, run.task, run.given
+        self.backbone, self.size, self.mesh = given.backbone, given.size, given.mesh
         self.latent = self.backbone.latent_shape(self.size)
-        states = text_states(self.backbone, [""])[0]
-        self.prompts = init_prompts(setup.prompt, self.size, states, self.latent)
+        self.prompts = self.task.init(jax.random.key(setup.train.seed))
         self.images = np.zeros((TOGETHER, self.size, self.size, 3), np.float32)
 
     def extract(self) -> Callable:
@@ -134,12 +129,15 @@ class Model:
             rows = np.zeros((TOGETHER, *self.latent), np.float32)
         batch = dict.fromkeys(triplets.MODALITY, rows)
         # Copies, since all of the state is donated.
-        new = jax.tree.map(np.array, train_step.new_state(self.prompts, config))
-        scale, params = self.setup.prompt.visual_scale, self.backbone.params
-        step = train_step.Step(self.backbone, self.setup.recipe, config, scale)
-        found = step.compiled(new, params, batch).memory_analysis()
+        trained, fixed = parts.split(self.prompts, self.task.parts)
+        optimiser, params = config.optimiser(), self.backbone.params
+        new = jax.tree.map(
+            np.array, train_step.new_state(trained, optimiser, -np.inf, False)
+        )
+        step = train_step.Step(self.task.loss, optimiser, config.seed)
+        found = step.compiled(new, fixed, params, batch).memory_analysis()
         return (
-            lambda: jax.block_until_ready(step(new, params, [batch])),
+            lambda: jax.block_until_ready(step(new, fixed, params, [batch])),
             found.temp_size_in_bytes,
         )
 
@@ -175,7 +173,7 @@ def costs(
         model = Model(setup)
         one_copy = dataclasses.replace(setup.recipe, copies=1)
         trained = _key(dataclasses.replace(setup, recipe=one_copy))
-        plain = _key(dataclasses.replace(setup, train=TrainConfig()))
+        plain = _key(dataclasses.replace(setup, train=TripletConfig()))
         needs[name] = {"extract": f"extract {plain}", "step": f"step {trained}"}
         if setup.train.reads_latents(model.prompts):
             needs[name]["encode"] = f"encode {trained}"

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sbir_jax.adapters.prompts import MODALITIES
 from sbir_jax.features import Recipe
+from sbir_jax.types import MODALITIES
 from tools import study_pictures
 from tools.study_sweep import Bench, Program, save
 

@@ -17,17 +17,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from tqdm.auto import tqdm
 
-from sbir_jax import data, features
-from sbir_jax.adapters.prompts import MODALITIES, Modality, PromptConfig, init_prompts
-from sbir_jax.backbones import loading
-from sbir_jax.backbones.frozen import load_frozen, text_states
+from sbir_jax import experiment, features
+from sbir_jax.adapters.prompts import PromptConfig, Prompts
 from sbir_jax.backbones.loading import Backbone
-from sbir_jax.config import Experiment
 from sbir_jax.data import Dataset, Items
 from sbir_jax.features import Recipe
 from sbir_jax.runtime import checkpoint, hardware, sharding
-from sbir_jax.tasks.retrieval import evaluation
-from sbir_jax.tasks.retrieval.evaluation import Protocol
+from sbir_jax.tasks.retrieval import evaluation, protocols
+from sbir_jax.tasks.retrieval.protocols import Protocol
+from sbir_jax.tasks.retrieval.setup import Setup
+from sbir_jax.types import MODALITIES, Modality
 
 CLASSES = {
     "val": "held-out seen classes",
@@ -40,13 +39,13 @@ class Bench:
     """What all cells of a sweep share.
 
     Attributes:
-      prompts: the pytree of `prompts.py`; `learned` says whether a run trained them.
+      prompts: `learned` says whether a run trained them.
       classes: a key of `CLASSES`, those that are scored.
       folder: where cells and latents are kept.
     """
 
     backbone: Backbone
-    prompts: dict
+    prompts: Prompts
     learned: bool
     visual_scale: float
     size: int
@@ -91,7 +90,7 @@ class Bench:
 
 
 def open_bench(
-    setup: Experiment,
+    setup: Setup,
     folder: pathlib.Path,
     classes: str = "val",
     run: pathlib.Path | None = None,
@@ -111,41 +110,36 @@ def open_bench(
         raise ValueError(f"classes is {classes!r}; give one of {', '.join(CLASSES)}")
     if limit < 0:
         raise ValueError(f"limit is {limit}; give 1 or more, or 0 for all images")
-    dataset = data.load(**setup.data).hold_out(setup.val_classes, setup.train.seed)
+    # The whole of the UNet: which layers are wanted is looked up in it.
+    opened = experiment.open(setup, taps=("out",))
+    given = opened.given
+    setup, dataset, backbone = given.setup, given.dataset, given.backbone
+    assert backbone is not None
     chosen = getattr(dataset, classes)
     if not chosen:
         raise ValueError(
             f"{dataset.name} has no {CLASSES[classes]} here: hold some out with "
             "--config.val_classes=4, or give --classes=unseen to report only"
         )
-    # The whole of the UNet: which layers are wanted is looked up in it.
-    mesh = sharding.make_mesh(devices=jax.local_devices())
-    asked = setup.backbone, ("out",), mesh, setup.dtype, setup.encoder
-    backbone = load_frozen(*asked)
-    if setup.random_weights:
-        backbone = loading.random_backbone(backbone, seed=setup.train.seed)
-    size = setup.image_size or backbone.image_size
     scale = setup.prompt.visual_scale
     if run is None:
-        states = text_states(backbone, [setup.prompt.text])[0]
-        latent = backbone.latent_shape(size)
-        prompts = init_prompts(setup.prompt, size, states, latent)
+        prompts = opened.task.init(jax.random.key(setup.train.seed))
     else:
         _check_run(run, setup, dataset)
-        prompts = checkpoint.load_prompts(run, backbone.fingerprint)
+        prompts = Prompts(**checkpoint.load_trained(run, backbone.fingerprint))
         trained = json.loads((run / "config.json").read_text())
         scale = PromptConfig(**trained["prompt"]).visual_scale
-    protocol = evaluation.make_protocol(
+    protocol = protocols.make_protocol(
         dataset, chosen, setup.task, setup.score.cutoffs, setup.score.generalised
     )
     if limit:
-        protocol = evaluation.subsample(protocol, limit)
+        protocol = protocols.subsample(protocol, limit)
     return Bench(
         backbone=backbone,
         prompts=prompts,
         learned=run is not None,
         visual_scale=scale,
-        size=size,
+        size=given.size,
         # One for all programs of a sweep, whatever they compute.
         batch_size=setup.embed_batch_size or 32,
         dataset=dataset,
@@ -155,7 +149,7 @@ def open_bench(
     )
 
 
-def _check_run(run: pathlib.Path, setup: Experiment, dataset: Dataset) -> None:
+def _check_run(run: pathlib.Path, setup: Setup, dataset: Dataset) -> None:
     """Refuses prompts that may have been trained on the very classes to score."""
     path = run / "config.json"
     if not path.exists():
@@ -201,7 +195,7 @@ class Program:
                 backbone,
                 params,
                 latents,
-                prompts["text"],
+                prompts.text,
                 noise,
                 Recipe(taps),
                 timestep,

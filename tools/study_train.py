@@ -71,7 +71,7 @@ def figures(
     name = "both" if value == "none" else value
     workdir = folder / "runs" / f"{study}-{name}-{seed}"
     setup = Experiment.from_config(cell_config(config, study, value, seed))
-    summary = experiment.run(setup, workdir)
+    summary = experiment.open(setup, workdir).go()
     if classes == "unseen":
         found = {
             result["name"]: result["metrics"][summary["primary"]]

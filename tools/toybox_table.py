@@ -31,7 +31,7 @@ def run(task: str, random_weights: bool, seed: int, root: pathlib.Path) -> dict:
     config.train.seed = seed
     kind = "random" if random_weights else "toybox"
     workdir = root / f"{task}-{kind}-{seed}"
-    return experiment.run(Experiment.from_config(config), workdir)
+    return experiment.open(Experiment.from_config(config), workdir).go()
 
 
 def main() -> None:

@@ -22,13 +22,14 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from sbir_jax.adapters.prompts import MODALITIES
+from sbir_jax.adapters.prompts import Prompts
 from sbir_jax.backbones import hub
 from sbir_jax.backbones.diffusers_files import cached_folder
-from sbir_jax.backbones.frozen import load_frozen
+from sbir_jax.backbones.frozen import lasting_name, load_frozen
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
-from sbir_jax.runtime import sharding
+from sbir_jax.runtime import checkpoint, sharding
+from sbir_jax.types import MODALITIES
 
 FILE, CARD, KEY, FORMAT = "prompts.safetensors", "README.md", "sbir_jax", 1
 # The tensors of either kind of prompts, by where their frames are added.
@@ -49,10 +50,9 @@ def save_prompts(embedder: Embedder, folder: str | os.PathLike) -> pathlib.Path:
     Returns: the path of the file.
     """
     folder = pathlib.Path(folder)
-    flat = jax.tree_util.tree_flatten_with_path(embedder.prompts)[0]
     tensors = {
-        ".".join(str(key.key) for key in path): np.asarray(leaf, np.float32)
-        for path, leaf in flat
+        name: np.asarray(leaf, np.float32)
+        for name, leaf in checkpoint.named(embedder.prompts).items()
     }
     head = {
         "format": FORMAT,
@@ -60,8 +60,8 @@ def save_prompts(embedder: Embedder, folder: str | os.PathLike) -> pathlib.Path:
         "size": embedder.size,
         "visual_scale": embedder.visual_scale,
         "dtype": embedder.dtype,
-        "backbone": embedder.backbone.source,
-        "encoder": embedder.backbone.encoder,
+        "backbone": lasting_name(embedder.backbone.source, "toybox"),
+        "encoder": lasting_name(embedder.backbone.encoder, "tiny"),
         "backbone_fingerprint": embedder.backbone.fingerprint,
         "fingerprint": embedder.fingerprint,
     }
@@ -143,9 +143,8 @@ def load_prompts(
     for name, value in tensors.items():
         place, modality, side = name.split(".")
         prompts.setdefault(place, {}).setdefault(modality, {})[side] = value
-    embedder = Embedder(
-        loaded, prompts, recipe, head["size"], head["visual_scale"], batch_size
-    )
+    learned, scale = Prompts(**prompts), head["visual_scale"]
+    embedder = Embedder(loaded, learned, recipe, head["size"], scale, batch_size)
     local = pathlib.Path(source).expanduser()
     embedder.source = {
         "kind": "prompts",

@@ -1,7 +1,7 @@
-"""The trainable pytree: a frame per modality and a matrix in place of the text.
+"""The prompts: a frame for each modality, and a matrix in place of the text.
 
-    {"visual": {"sketch": frame, "photo": frame}, "text": [n, d]}    in pixels
-    {"latent": {"sketch": frame, "photo": frame}, "text": [n, d]}    in latent space
+    Prompts(visual={"sketch": frame, "photo": frame}, text=[n, d])    in pixels
+    Prompts(latent={"sketch": frame, "photo": frame}, text=[n, d])    in latent space
 
 A frame is its four strips and nothing else, so that every number under the optimiser
 is one of the border: 2 * channels * width * (h + w - 2 * width) of them.
@@ -9,18 +9,34 @@ is one of the border: 2 * channels * width * (h + w - 2 * width) of them.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Modality = Literal["sketch", "photo"]
-MODALITIES: tuple[Modality, ...] = ("sketch", "photo")
+from sbir_jax.types import MODALITIES
 
 # Koley et al. (CVPR 2024) find 16 px best. Their input size is not published; the
 # border is scaled from 512 px, the native size of the nets we take it for (ours).
 BORDER_AT_512 = 16
+
+
+@flax.struct.dataclass
+class Prompts:
+    """What can be trained. The names of the fields are those in checkpoints and files,
+    and their order is that in fingerprints.
+
+    Attributes:
+      latent: a frame for each modality, added to latents; or None.
+      text: [n, d], in the place of the text encoder's states.
+      visual: a frame for each modality, added to images; or None.
+    """
+
+    latent: Any = None
+    text: Any = None
+    visual: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +87,7 @@ def init_prompts(
     size: int,
     text_states: Float[Array, "n d"],
     latent: tuple[int, int, int] | None = None,
-) -> dict:
+) -> Prompts:
     """Prompts that change nothing yet: a zero frame and the start text's own states.
 
     Args:
@@ -79,7 +95,7 @@ def init_prompts(
       text_states: the text encoder's output for `config.text`.
       latent: [y, x, c] of such an image's latent (`Backbone.latent_shape`), for frames
         that are added there.
-    Returns: the pytree above, float32.
+    Returns: float32.
     Raises: ValueError as `PromptConfig.width`.
     """
     if config.space == "pixel":
@@ -98,10 +114,8 @@ def init_prompts(
             "right": jnp.zeros((side - 2 * width, width, channels)),
         }
 
-    return {
-        name: {modality: frame() for modality in MODALITIES},
-        "text": jnp.asarray(text_states, jnp.float32),
-    }
+    frames = {name: {modality: frame() for modality in MODALITIES}}
+    return Prompts(text=jnp.asarray(text_states, jnp.float32), **frames)
 
 
 def frame_image(frame: Mapping[str, Array]) -> Float[Array, "h w c"]:
@@ -136,6 +150,6 @@ def add_frame(
     return images + (scale * picture)[None].astype(images.dtype)
 
 
-def count(prompts: Mapping) -> int:
-    """The number of trained scalars."""
+def count(prompts: Prompts) -> int:
+    """The number of scalars."""
     return sum(leaf.size for leaf in jax.tree.leaves(prompts))

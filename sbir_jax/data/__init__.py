@@ -89,7 +89,7 @@ def load(
     Raises: DataError, whose message says what was found, the rule, and the remedy.
     """
     # In configs and on command lines an empty text stands for None.
-    root, split = root or None, split or None
+    root, split, cache_dir = root or None, split or None, cache_dir or None
     unseen = None if unseen == "" else unseen
     if name not in NAMES:
         raise DataError(f"data set {name!r}; known are {', '.join(NAMES)}.")

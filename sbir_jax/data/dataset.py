@@ -134,11 +134,16 @@ class Dataset:
     def hold_out(self, count: int, seed: int = 0) -> "Dataset":
         """Moves `count` seen classes that have sketches to val, by `draw`."""
         able = [c for c in self.seen if c in self.drawn]
+        if not able:
+            raise DataError(
+                f"{self.name} has no seen class with sketches, so there is none to "
+                f"train on; its {len(self.unseen)} unseen classes are all: name fewer "
+                "in data.unseen."
+            )
         if not 0 <= count < len(able):
             raise DataError(
-                f"{count} classes to hold out of {len(able)} seen classes with "
-                f"sketches; allowed are 0 to {len(able) - 1}, so that one is left to "
-                "train on."
+                f"val_classes is {count}, of {len(able)} seen classes with sketches; "
+                f"allowed are 0 to {len(able) - 1}, so that one is left to train on."
             )
         val = draw(able, count, seed)
         seen = tuple(c for c in self.seen if c not in val)

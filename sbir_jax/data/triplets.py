@@ -18,10 +18,10 @@ import grain
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from sbir_jax.adapters.prompts import Modality
 from sbir_jax.data import images
 from sbir_jax.data.dataset import Dataset, Items
 from sbir_jax.data.tree import DataError
+from sbir_jax.types import Modality
 
 Task = Literal["category", "fine_grained"]
 TASKS = ("category", "fine_grained")

@@ -16,6 +16,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
+from sbir_jax.types import Metric
+
 # Ascending ranks of a query's relevant photos, from 1; inf where it has fewer.
 Ranks = Float[np.ndarray, "q r"]
 PerQuery = Float[np.ndarray, " q"]
@@ -38,8 +40,8 @@ DEFINITIONS = {
 }
 
 
-def definition(name: str) -> str:
-    """The exact formula behind a metric's name, for example of "P@100".
+def metric(name: str) -> Metric:
+    """A metric of this module by its name, for example "P@100".
 
     Raises: ValueError for a name nothing here computes.
     """
@@ -48,7 +50,7 @@ def definition(name: str) -> str:
     generic = name if number == "all" else f"{head}{at}{{k}}{space}{rest}"
     if generic not in DEFINITIONS:
         raise ValueError(f"unknown metric {name!r}; known: {', '.join(DEFINITIONS)}")
-    return DEFINITIONS[generic].replace("{k}", number)
+    return Metric(name, DEFINITIONS[generic].replace("{k}", number))
 
 
 def rank(
@@ -59,9 +61,12 @@ def rank(
     Args:
       scores: larger is nearer; cosine similarity, unitless.
       k: how many to return; all by default.
-    Raises: ValueError where a score is not a number.
+    Raises: ValueError where a score is not a number, where there is no photo, or for k
+      below 1.
     """
-    _refuse_nan(scores)
+    _refuse_unrankable(scores)
+    if k is not None:
+        _refuse_cutoff(k)
     ranked = np.empty(scores.shape, np.intp)
     for row, place in zip(scores, ranked, strict=True):
         place[:] = _falling(row)
@@ -104,9 +109,15 @@ def relevant_ranks(
     """Where `rank` puts each query's right photos.
 
     Returns: r = the most right photos any of the queries has.
-    Raises: ValueError where a score is not a number.
+    Raises: ValueError where a score is not a number, there is no photo, or `right` has
+      another shape than the scores.
     """
-    _refuse_nan(scores)
+    _refuse_unrankable(scores)
+    if right.shape != scores.shape:
+        raise ValueError(
+            f"scores are {scores.shape} and right is {right.shape} (queries, photos); "
+            "give one value each for every pair"
+        )
     out = np.full((len(right), right.sum(axis=1).max(initial=0)), np.inf)
 
     def fill(row: int) -> None:
@@ -119,9 +130,33 @@ def relevant_ranks(
     return out
 
 
-def _refuse_nan(scores: np.ndarray) -> None:
+def _refuse_unrankable(scores: np.ndarray) -> None:
+    if scores.shape[1] == 0:
+        raise ValueError(
+            f"{len(scores)} queries and no photo: the gallery is empty; give one photo "
+            "or more"
+        )
     if np.isnan(scores).any():
         raise ValueError("scores hold NaN: the descriptors are broken, not the ranking")
+
+
+def _refuse_cutoff(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k is {k}; give a whole number from 1")
+
+
+def _relevant(ranks: Ranks) -> Int[np.ndarray, " q"]:
+    """How many right photos each query has.
+
+    Raises: ValueError for a query with nothing to find.
+    """
+    relevant = np.isfinite(ranks).sum(axis=1)
+    if np.any(relevant < 1):
+        raise ValueError(
+            f"{int(np.sum(relevant < 1))} queries have no relevant photo in the "
+            "gallery; leave them out and say how many"
+        )
+    return relevant
 
 
 def average_precision(
@@ -133,14 +168,11 @@ def average_precision(
       k: cut-off; the whole gallery by default.
       over: what the sum is divided by: "min" for min(k, R), "R", or "hits" for h_k.
       envelope: replace p(i) by the best precision at i or further down, up to k.
-    Raises: ValueError for a query with nothing to find.
+    Raises: ValueError for a query with nothing to find, or for k below 1.
     """
-    relevant = np.isfinite(ranks).sum(axis=1)
-    if np.any(relevant < 1):
-        raise ValueError(
-            f"{int(np.sum(relevant < 1))} queries have no relevant photo in the "
-            "gallery; leave them out and say how many"
-        )
+    relevant = _relevant(ranks)
+    if k is not None:
+        _refuse_cutoff(k)
     limit = np.inf if k is None else k
     ranks = ranks[:, :k]  # Ascending: no later one is among the first k.
     hit = np.isfinite(ranks) & (ranks <= limit)
@@ -162,14 +194,22 @@ def precision_at(ranks: Ranks, k: int, capped: bool = False) -> PerQuery:
     """h_k / k, or h_m / m with m = min(k, R) where `capped`.
 
     Where the gallery is smaller than k, it is k itself that divides, as defined.
+
+    Raises: ValueError for a query with nothing to find, or for k below 1.
     """
-    relevant = np.isfinite(ranks).sum(axis=1)
+    _refuse_cutoff(k)
+    relevant = _relevant(ranks)
     depth = np.minimum(k, relevant) if capped else np.full(len(ranks), k)
     return np.asarray(np.sum(ranks[:, :k] <= depth[:, None], axis=1) / depth)
 
 
 def accuracy_at(ranks: Ranks, k: int) -> PerQuery:
-    """1 where a relevant photo is among the first k, else 0."""
+    """1 where a relevant photo is among the first k, else 0.
+
+    Raises: ValueError for a query with nothing to find, or for k below 1.
+    """
+    _refuse_cutoff(k)
+    _relevant(ranks)
     return np.asarray((ranks[:, :1] <= k).any(axis=1), np.float64)
 
 

@@ -3,8 +3,9 @@
 import html
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any, TypeGuard
 
 import numpy as np
 from matplotlib import rc_context
@@ -25,7 +26,7 @@ def text(value: object) -> str:
 
 def number(value: float | int | None, signed: bool = False) -> str:
     """Three decimals, fewer for large numbers, "n/a" where there is no number."""
-    if value is None:
+    if value is None or not finite(value):
         return "n/a"
     digits = 3 if abs(value) < 10 else 1
     shown = f"{value:{'+' if signed else ''},.{digits}f}"
@@ -41,20 +42,22 @@ class Panel:
     dots: bool = False
     bottom: float | None = None
     top: float | None = None
+    lower: frozenset[str] = frozenset()  # lines that are better where they are lower
 
 
-def panels(history: list[dict]) -> list[Panel]:
+def panels(history: list[dict], lower: Collection[str] = ()) -> list[Panel]:
     """Charts of loss, validation and active triplets, those that `history` holds.
 
     Args:
       history: rows of metrics.jsonl; a row without a step has no place on a chart.
+      lower: metrics of which a lower value is better.
     """
 
     def lines(wanted: Callable[[str], bool]) -> dict[str, list[tuple[float, float]]]:
         found: dict[str, list[tuple[float, float]]] = {}
         for row in history:
             for key, value in row.items():
-                if "step" in row and wanted(key) and _finite(value):
+                if "step" in row and wanted(key) and finite(value):
                     name = printable(key.removeprefix("val/"))
                     found.setdefault(name, []).append(
                         (float(row["step"]), float(value))
@@ -63,15 +66,21 @@ def panels(history: list[dict]) -> list[Panel]:
 
     charts = [
         Panel("Training loss", lines(lambda key: key == "loss"), bottom=0.0),
-        Panel("Validation", lines(lambda key: key.startswith("val/")), dots=True),
+        Panel(
+            "Validation",
+            lines(lambda key: key.startswith("val/")),
+            dots=True,
+            lower=frozenset(map(printable, lower)),
+        ),
         Panel("Active triplets", lines(lambda key: key == "active"), False, 0.0, 1.0),
     ]
     return [chart for chart in charts if chart.lines]
 
 
-def _finite(value: object) -> bool:
+def finite(value: Any) -> TypeGuard[float]:
+    """Whether this is a number, and no infinite one."""
     try:
-        return math.isfinite(value)  # type: ignore[arg-type]
+        return math.isfinite(value)
     except TypeError:
         return False
 
@@ -153,7 +162,8 @@ def chart_svg(chart: Panel) -> str:
         if chart.dots or len(points) == 1:
             for x, y in line:
                 marks += f'<circle class="dot {style}" cx="{x}" cy="{y}" r="3" />'
-        says.append(_summary(name, points, best=chart.dots))
+        best = (min if name in chart.lower else max) if chart.dots else None
+        says.append(_summary(name, points, best))
         key = (
             '<svg class="key" viewBox="0 0 26 8" aria-hidden="true">'
             f"{_path([(1.0, 4.0), (25.0, 4.0)], style)}</svg> "
@@ -187,7 +197,9 @@ def _path(points: list[tuple[float, float]], style: str) -> str:
     return f'<path class="curve {style}" d="{d}" />'
 
 
-def _summary(name: str, points: list[tuple[float, float]], best: bool) -> str:
+def _summary(
+    name: str, points: list[tuple[float, float]], best: Callable | None
+) -> str:
     line = smooth(points)
     (first, start), (last, end) = line[0], line[-1]
     says = f"{name}: {number(start)} at step {first:,.0f}"
@@ -196,6 +208,6 @@ def _summary(name: str, points: list[tuple[float, float]], best: bool) -> str:
     if len(points) >= MANY:
         says += " (running mean)"
     if best:
-        step, value = max(points, key=lambda point: point[1])
+        step, value = best(points, key=lambda point: point[1])
         says += f", best {number(value)} at step {step:,.0f}"
     return says

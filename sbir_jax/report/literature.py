@@ -45,7 +45,7 @@ class Row(NamedTuple):
     metric: str  # as the paper calls it
     value: str  # a share of 1, with the digits of the source
     rule: (
-        str  # as `metrics.definition` calls it; "other": none of those; empty: unknown
+        str  # as `ranking.definition` calls it; "other": none of those; empty: unknown
     )
     basis: str  # how the rule is known, or why not
     source: str
@@ -71,7 +71,7 @@ def comparable(report: dict) -> published.Split:
     """The published split that a run was scored on, whole.
 
     Args:
-      report: as `experiment.run` makes it; "benchmark", "protocol" and "per_class" are
+      report: as a run makes it; "benchmark", "protocol" and "per_class" are
         read.
     Raises: NotComparable if the benchmark has no published figures, if words stood
       beside the sketches, if the classes are not those of a split, or if the number of
@@ -109,7 +109,7 @@ def table(report: dict) -> str:
     Where the run is not comparable, one sentence that says why.
 
     Args:
-      report: as `experiment.run` makes it.
+      report: as a run makes it.
     """
     try:
         split = comparable(report)
@@ -154,7 +154,7 @@ def _own(report: dict, names: tuple[str, ...]) -> list[str]:
             lines.append(_line(title, "", *cells, "; ".join(remarks)))
     lost = [n for n in names if not any(n in r["metrics"] for r in report["results"])]
     if lost:
-        said = f"not scored here: {', '.join(lost)} (see config.cutoffs)"
+        said = f"not scored here: {', '.join(lost)} (see score.cutoffs)"
         lines.append(_line("this run", "", *[""] * len(names), said))
     return lines
 

@@ -7,33 +7,38 @@ for slides, sheet.png and curves.png, so a failure leaves the last report as it 
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sbir_jax.report.charts import curves_png
 from sbir_jax.report.page import page, primary
-from sbir_jax.report.pictures import Hit, Ranking, printable, sheet_png
-
-__all__ = ["Hit", "Ranking", "write_report"]
+from sbir_jax.report.pictures import printable, sheet_png
+from sbir_jax.report.sections import RankedSheet, Section, Words
 
 
 def write_report(
-    workdir: Path, report: dict, rankings: list[Ranking], history: list[dict]
+    workdir: Path,
+    report: dict,
+    sections: Sequence[Section],
+    history: list[dict],
+    words: Words | None = None,
 ) -> Path:
     """Writes report.json, report.html, sheet.png and curves.png into `workdir`.
 
     Args:
       workdir: the run folder; made where missing.
       report: the figures. Needed: "results", a list of {"name", "metrics": {name:
-        value in [0, 1]}}, with the names "frozen", "learned" and "chance" as far as
+        value}}, with the names "frozen", "learned" and "chance" as far as
         they were run. Shown where given: "benchmark", "split", "protocol" ("task",
         "queries", "gallery", "classes", "left_out", ...), "definitions" by metric,
-        "primary" (a metric), "per_class" {result: {class: primary metric}}, "timing"
-        in seconds, "fingerprint", "config", "hardware", "command", "notes" (a list).
-      rankings: drawings to show, in this order; about 24 with 8 to 10 photos each
-        keep the page under 3 MB.
+        "metrics" {metric: {"better", "unit"}}, "primary" (a metric), "timing" in
+        seconds, "fingerprint", "config", "hardware", "command", "notes" (a list).
+      sections: the task's own. The first `RankedSheet` among them is drawn as
+        sheet.png too; about 24 drawings with 8 to 10 photos each keep the page under
+        3 MB.
       history: rows of metrics.jsonl: "step" and any of "loss", "active", "val/...".
+      words: what results are called, and what the headline says of them.
     Returns: the path of report.html.
     Raises: ValueError or TypeError, before anything is written, for a report without
       results, a primary metric nobody computed, or values JSON has no word for. A
@@ -47,10 +52,11 @@ def write_report(
         note = f"Not a finite number, shown as n/a: {', '.join(lost)}"
         report["notes"] = [*report.get("notes", []), note]
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+    sheets = [part for part in sections if isinstance(part, RankedSheet)]
     files = {
-        "sheet.png": sheet_png(rankings),
+        "sheet.png": sheet_png([r for sheet in sheets[:1] for r in sheet.rankings]),
         "curves.png": curves_png(history),
-        "report.html": page(report, rankings, history).encode(),
+        "report.html": page(report, sections, history, words).encode(),
         "report.json": text.encode() + b"\n",
     }
     replace_together(workdir, files)

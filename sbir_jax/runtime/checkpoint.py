@@ -1,4 +1,4 @@
-"""What a run saves: {step, prompts, optimiser state, best}, and whose they are.
+"""What a run saves: {step, what is trained, optimiser state, best}, and whose they are.
 
 Orbax writes each step aside and renames it, so a killed run leaves whole ones only.
 Frozen weights are never saved. Which batch comes at which step is a pure function of
@@ -80,19 +80,57 @@ def save(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
 
 
 def restore(manager: ocp.CheckpointManager, like: Any) -> Any:
-    """The latest state, shaped and placed like `like`; `like` itself without one."""
+    """The latest state, shaped and placed like `like`; `like` itself without one.
+
+    Leaves are found by their names. A checkpoint may hold more of them: earlier ones
+    have optimiser states of parts that were not trained.
+
+    Raises: ValueError where a leaf is missing, or has another shape.
+    """
     step = manager.latest_step()
     if step is None:
         return like
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    return manager.restore(step, args=ocp.args.StandardRestore(abstract))
+    wanted, form = named(like), jax.tree.structure(like)
+    elsewhere = next(iter(wanted.values())).sharding
+    metadata = manager.item_metadata(step)
+    shapes = {name: tuple(leaf.shape) for name, leaf in named(metadata).items()}
+    for name, leaf in wanted.items():
+        if shapes.get(name) != leaf.shape:
+            raise ValueError(
+                f"the checkpoint of step {step} holds {name} of shape "
+                f"{shapes.get(name)}, and {leaf.shape} is needed: it is of another "
+                "run. Give another --workdir"
+            )
+
+    def abstract(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
+        target = wanted.get(_name(path))
+        where = elsewhere if target is None else target.sharding
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+
+    asked = jax.tree_util.tree_map_with_path(abstract, metadata)
+    found = manager.restore(step, args=ocp.args.StandardRestore(asked))
+    by_name = named(found)
+    return jax.tree.unflatten(form, [by_name[name] for name in wanted])
 
 
-def load_prompts(workdir: pathlib.Path, backbone: str) -> dict:
-    """The learned prompts of a run.
+def named(tree: Any) -> dict[str, Any]:
+    """The leaves of a pytree by their names, in its order."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {_name(path): leaf for path, leaf in leaves}
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def load_trained(
+    workdir: pathlib.Path, backbone: str, name: str = "prompts"
+) -> dict[str, Any]:
+    """What a run has learned, by the names of its parts.
 
     Args:
-      backbone: fingerprint of the backbone they are to be used with.
+      backbone: fingerprint of the backbone it is to be used with.
+      name: what the task of the run calls it in checkpoints.
     Raises: FileNotFoundError without a checkpoint; ValueError where the run was made
       with another backbone, naming both fingerprints.
     """
@@ -101,8 +139,8 @@ def load_prompts(workdir: pathlib.Path, backbone: str) -> dict:
     trained = json.loads(owner.read_text())["backbone"] if owner.exists() else None
     if trained != backbone:
         raise ValueError(
-            f"the prompts in {workdir} were trained on backbone {str(trained)[:12]} "
-            f"and this one is {backbone[:12]}: prompts fit only their own backbone"
+            f"the {name} in {workdir} were trained on backbone {str(trained)[:12]} "
+            f"and this one is {backbone[:12]}: they fit only their own backbone"
         )
     with manager(workdir) as found:
         step = found.latest_step()
@@ -118,4 +156,4 @@ def load_prompts(workdir: pathlib.Path, backbone: str) -> dict:
         )
         state = found.restore(step, args=ocp.args.StandardRestore(like))
     best = state["best"]
-    return best["prompts"] if best["step"] else state["prompts"]
+    return best[name] if best["step"] else state[name]

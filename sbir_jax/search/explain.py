@@ -21,13 +21,13 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFilter
 
 from sbir_jax import features
-from sbir_jax.adapters.prompts import MODALITIES
 from sbir_jax.data import images
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
 from sbir_jax.report.pictures import BLUE, INK, sheet_font
 from sbir_jax.runtime import hardware
 from sbir_jax.search import sheet as sheets
+from sbir_jax.types import MODALITIES
 
 # Little heat to much heat; readable on white paper and on photos.
 RAMP = np.array([[255, 217, 112], [244, 128, 48], [196, 26, 84]], np.float32)
@@ -251,7 +251,7 @@ def _program(embedder: Embedder) -> Callable:
             )
             for i, modality in enumerate(MODALITIES)
         ]
-        both, text = jnp.concatenate(latents), prompts["text"]
+        both, text = jnp.concatenate(latents), prompts.text
         maps = features.decoder_maps(backbone, params, both, text, noise, recipe)
         return [
             maps[name].astype(jnp.float32).reshape(2, len(noise), *maps[name].shape[1:])

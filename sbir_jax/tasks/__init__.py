@@ -1,1 +1,24 @@
-"""What a frozen backbone is used for: a folder for each task."""
+"""Tasks by name: a line for each, and the module and class that are imported for it."""
+
+import difflib
+import importlib
+from typing import Any
+
+RETRIEVAL = "sbir_jax.tasks.retrieval.task:Retrieval"
+TASKS = {
+    "category": RETRIEVAL,
+    "fine_grained": RETRIEVAL,
+}
+
+
+def find(name: str) -> Any:
+    """The class of a task.
+
+    Raises: ValueError for a name that is not here, with the nearest one.
+    """
+    if name not in TASKS:
+        near = difflib.get_close_matches(str(name), TASKS, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"task is {name!r}; give {' or '.join(TASKS)}{hint}")
+    module, _, attribute = TASKS[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)

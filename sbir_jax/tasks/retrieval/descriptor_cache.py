@@ -1,98 +1,24 @@
-"""What a run is scored on: which set, which words, and the descriptors it keeps."""
+"""Descriptors of a protocol's queries and gallery, kept in the run folder."""
 
-import dataclasses
 import hashlib
 import json
 import pathlib
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sbir_jax import data, text_queries
-from sbir_jax.config import Scoring
-from sbir_jax.data import sketchy
-from sbir_jax.data.tree import normal_name
 from sbir_jax.embedder import Embedder
-from sbir_jax.features import Task
 from sbir_jax.runtime import checkpoint, multiprocess
-from sbir_jax.tasks.retrieval import evaluation
-
-
-def scored_on(
-    score: Scoring, dataset: data.Dataset, task: Task
-) -> tuple[data.Dataset, tuple[str, ...]]:
-    """The data set to score on, and its classes that training has not seen.
-
-    Raises: ValueError where no class is left; DataError as `data.load`.
-    """
-    if not score.name:
-        return dataset, dataset.unseen
-    photos = score.photos
-    if score.name == "sketchy":
-        photos = photos or sketchy.photos_for(task)
-    options: dict[str, Any] = {"photos": photos} if photos else {}
-    other = data.load(score.name, score.root, score.split, **options)
-    seen = {_letters(name) for name in dataset.seen + dataset.val}
-    unseen = tuple(name for name in other.unseen if _letters(name) not in seen)
-    if not unseen:
-        raise ValueError(
-            f"score: all {len(other.unseen)} unseen classes of {other.name} were "
-            f"seen in training on {dataset.name}; give another split"
-        )
-    return other, unseen
-
-
-def _letters(name: str) -> str:
-    """`hot-dog` of one data set is the `hotdog` of another."""
-    return "".join(filter(str.isalnum, normal_name(name)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Beside:
-    """Words beside the queries: a text each, and `words_as` and `text_share` of
-    `config.Scoring`."""
-
-    texts: list[str]
-    way: str
-    share: float
-
-    @property
-    def key(self) -> list:
-        """All that a descriptor with such words depends on."""
-        made = text_queries.PICTURES, text_queries.STEPS, text_queries.GUIDANCE
-        return [*dataclasses.astuple(self), *made]
-
-
-def words_beside(
-    score: Scoring, dataset: data.Dataset, protocol: evaluation.Protocol
-) -> Beside | None:
-    """The words that the queries are to have, or None where there are to be none.
-
-    Raises: ValueError where captions are asked for and a sketch's photo has none.
-    """
-    if not score.words:
-        return None
-    if score.words == "class":
-        names = [dataset.classes[i].replace("_", " ") for i in protocol.query_labels]
-        texts = [f"a photo of a {name}" for name in names]
-        return Beside(texts, score.words_as, score.text_share)
-    photos = dataset.photos
-    captions = dict(zip(photos.instances.tolist(), photos.captions, strict=True))
-    found = [captions.get(i, "") for i in protocol.query_instances.tolist()]
-    if missing := sum(not text for text in found):
-        raise ValueError(
-            f"score.words is caption, and {missing} of {len(found)} sketches have no "
-            f"photo with a caption in {dataset.name}; give class"
-        )
-    return Beside(found, score.words_as, score.text_share)
+from sbir_jax.tasks.retrieval.protocols import Protocol
+from sbir_jax.tasks.retrieval.query_texts import Beside
 
 
 def embed(
     model: Embedder,
     dataset: data.Dataset,
-    protocol: evaluation.Protocol,
+    protocol: Protocol,
     beside: Beside | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Descriptors of a protocol's queries, with words beside them, and its gallery."""
@@ -110,7 +36,7 @@ def embed(
 def cached_embed(
     model: Embedder,
     dataset: data.Dataset,
-    protocol: evaluation.Protocol,
+    protocol: Protocol,
     folder: pathlib.Path,
     name: str,
     beside: Beside | None = None,
@@ -142,7 +68,7 @@ def _keep(
     paths: list[pathlib.Path],
     descriptors: tuple[np.ndarray, np.ndarray],
     dataset: data.Dataset,
-    protocol: evaluation.Protocol,
+    protocol: Protocol,
 ) -> None:
     items = (dataset.sketches, dataset.photos)
     indices = (protocol.queries, protocol.gallery)

@@ -24,11 +24,12 @@ from jaxtyping import Array, Float, Int
 from tqdm.auto import tqdm
 
 from sbir_jax import features
-from sbir_jax.adapters.prompts import MODALITIES, Modality
+from sbir_jax.adapters.prompts import Prompts
 from sbir_jax.backbones.loading import Backbone
 from sbir_jax.data import Dataset, triplets
 from sbir_jax.data.triplets import Reader, Task
 from sbir_jax.runtime import checkpoint, hardware, multiprocess, sharding
+from sbir_jax.types import MODALITIES, Modality
 
 DTYPE = np.dtype(np.float16)
 BATCH = 32  # images at a time
@@ -36,7 +37,7 @@ BATCH = 32  # images at a time
 
 def reader(
     backbone: Backbone,
-    prompts: dict,
+    prompts: Prompts,
     visual_scale: float,
     dataset: Dataset,
     folder: pathlib.Path,
@@ -60,7 +61,7 @@ def reader(
     encode = encoder(backbone, prompts, visual_scale, model_shards, BATCH)
     pixels = triplets.pixel_reader(dataset, size, cache_bytes=0)
     frames = hashlib.sha256()
-    for leaf in jax.tree.leaves(prompts.get("visual")):
+    for leaf in jax.tree.leaves(prompts.visual):
         frames.update(np.asarray(visual_scale * leaf, np.float32).tobytes())
     kept = {}
     for modality, wanted in codes.items():
@@ -119,7 +120,7 @@ def code(indices: Int[np.ndarray, " k"], mirrored: np.ndarray) -> np.ndarray:
 
 def encoder(
     backbone: Backbone,
-    prompts: dict,
+    prompts: Prompts,
     visual_scale: float,
     model_shards: int,
     batch_size: int,
@@ -131,8 +132,7 @@ def encoder(
     """
     mesh = sharding.make_mesh(model_shards, jax.local_devices())
     params = sharding.place_frozen(backbone.params, mesh)
-    in_pixels = {name: part for name, part in prompts.items() if name != "latent"}
-    in_pixels = sharding.place_whole(in_pixels, mesh)
+    in_pixels = sharding.place_whole(prompts.replace(latent=None), mesh)  # pyright: ignore
     groups = mesh.shape["data"]
     batch = -(-batch_size // groups) * groups
 
