@@ -95,7 +95,8 @@ def _row(metric: Metric, primary: bool, results: Mapping[str, Mapping]) -> Row:
 def ordered(report: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
     """Metrics by result name; left to right they should get better."""
     found = {result["name"]: result["metrics"] for result in report["results"]}
-    first = [name for name in ("chance", "frozen", "learned") if name in found]
+    order = ("chance", "pixels", "hog", "frozen", "learned")
+    first = [name for name in order if name in found]
     rest = [name for name in found if name not in first]
     return {name: found[name] for name in [*first, *rest]}
 

@@ -10,10 +10,11 @@ from markupsafe import Markup
 
 from sbir_jax.report.charts import chart_svg, number, panels
 from sbir_jax.report.figures import figures, made, metric_of, ordered, short
-from sbir_jax.report.pictures import NAMES, printable, sketch_file
+from sbir_jax.report.pictures import printable, sketch_file
 from sbir_jax.report.sections import Curves, Section, Words
 from sbir_jax.types import Metric
 
+STYLED = ("learned", "frozen", "chance")  # by name; others share a colour
 FACTS = {
     "queries": "Drawings asked",
     "gallery": "Photos in the gallery",
@@ -82,7 +83,7 @@ def _environment() -> jinja2.Environment:
         "number": number,
         "short": short,
         "sketch_file": sketch_file,
-        "style": lambda name: f"r-{name}" if name in NAMES else "r-other",
+        "style": lambda name: f"r-{name}" if name in STYLED else "r-other",
         "svg": lambda chart: Markup(chart_svg(chart)),
         "uri": uri,
     }
@@ -121,9 +122,12 @@ def headline(report: Mapping[str, Any], metric: Metric, words: Words) -> Markup:
         subject, claim, printable(metric.name), number(first), unit
     )
     if lead == "learned" and first is not None and frozen is not None:
+        gain = report.get("uncertainty", {}).get("gain")
+        # A page that praises a failed training would be believed once.
         if not metric.improves(first, frozen):
-            # A page that praises a failed training would be believed once.
             says += ", no better than without them"
+        elif gain and gain[0] <= 0 <= gain[1]:
+            says += ", which this test set does not show to be more than without them"
     rest = ", ".join(
         f"{words.names[n].lower() if n in words.names else printable(n)} "
         f"{number(values[n])}"

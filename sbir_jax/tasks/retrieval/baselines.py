@@ -10,7 +10,9 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sbir_jax.data.dataset import Items
+from sbir_jax.data.dataset import Dataset, Items
+from sbir_jax.tasks.retrieval import evaluation
+from sbir_jax.tasks.retrieval.protocols import Protocol
 
 SIZE = 64  # pixels a side; the defaults of HOG are made for about this size
 BATCH = 256  # pictures decoded at once
@@ -45,3 +47,12 @@ def describe(
     stacked = np.stack(found)
     lengths = np.linalg.norm(stacked, axis=1, keepdims=True)
     return stacked / np.maximum(lengths, 1e-12)
+
+
+def measure(
+    dataset: Dataset, protocol: Protocol, descriptor: Descriptor
+) -> dict[str, Float[np.ndarray, " q"]]:
+    """Its metrics for every query of a protocol, as `evaluation.measure` gives them."""
+    queries = describe(dataset.sketches, protocol.queries, descriptor)
+    gallery = describe(dataset.photos, protocol.gallery, descriptor)
+    return evaluation.measure(protocol, evaluation.similarity(queries, gallery))

@@ -39,24 +39,37 @@ def _products(
 def score(
     protocol: Protocol, score_rows: ScoreRows
 ) -> tuple[dict[str, float], dict[int, float]]:
-    """Ranks and scores, a chunk of queries at a time.
+    """Ranks and scores; see `measure` and `summarise`."""
+    return summarise(protocol, measure(protocol, score_rows))
 
-    Returns:
-      the metrics by name, means over all queries with equal weight;
-      the primary metric's mean for each class index.
-    """
+
+def measure(
+    protocol: Protocol, score_rows: ScoreRows
+) -> dict[str, Float[np.ndarray, " q"]]:
+    """Every metric's value for every query, ranked a chunk of queries at a time."""
     values: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(protocol.queries), CHUNK):
         rows = slice(start, min(start + CHUNK, len(protocol.queries)))
         for name, value in _score_chunk(protocol, score_rows(rows), rows).items():
             values.setdefault(name, []).append(value)
-    joined = {name: np.concatenate(parts) for name, parts in values.items()}
-    primary = joined[protocol.primary]
+    return {name: np.concatenate(parts) for name, parts in values.items()}
+
+
+def summarise(
+    protocol: Protocol, values: dict[str, Float[np.ndarray, " q"]]
+) -> tuple[dict[str, float], dict[int, float]]:
+    """Means of what `measure` gave.
+
+    Returns:
+      the metrics by name, means over all queries with equal weight;
+      the primary metric's mean for each class index.
+    """
+    primary = values[protocol.primary]
     per_class = {
         int(label): float(primary[protocol.query_labels == label].mean())
         for label in np.unique(protocol.query_labels)
     }
-    means = {name: float(value.mean()) for name, value in joined.items()}
+    means = {name: float(value.mean()) for name, value in values.items()}
     return means, per_class
 
 

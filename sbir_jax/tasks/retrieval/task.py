@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 from jaxtyping import Array
 
@@ -21,16 +22,19 @@ from sbir_jax.features import Recipe
 from sbir_jax.metrics import ranking
 from sbir_jax.report import literature
 from sbir_jax.report.sections import ClassBars, RankedSheet, Section, Words
-from sbir_jax.runtime import multiprocess, sharding
+from sbir_jax.runtime import metric_writer, multiprocess, sharding
 from sbir_jax.tasks.base import Evaluation, Resources, Result, Task
 from sbir_jax.tasks.retrieval import (
+    baselines,
     descriptor_cache,
     evaluation,
     latent_cache,
     microbatch,
+    progress,
     protocols,
     query_texts,
     scored_set,
+    uncertainty,
 )
 from sbir_jax.tasks.retrieval.objective import objective
 from sbir_jax.tasks.retrieval.ranked_queries import ranked_queries
@@ -72,6 +76,7 @@ class Retrieval(Task):
         latent = self.backbone.latent_shape(given.size)
         self.start = init_prompts(setup.prompt, given.size, states, latent)
         self.parts = setup.train.trained(self.start)
+        self._told: set[str] = set()  # beginnings of what was said of this training
 
     @classmethod
     def load_data(cls, setup: RetrievalSetup) -> data.Dataset:
@@ -185,11 +190,23 @@ class Retrieval(Task):
 
     def validate(self, trained: Prompts) -> dict[str, float]:
         """The primary metric on the held-out seen classes."""
+        for problem in self._problems():
+            if problem[:20] not in self._told:
+                self._told.add(problem[:20])
+                logging.warning(problem)
         return self._validate(trained)
 
+    def _problems(self) -> list[str]:
+        if self.given.folder is None:
+            return []
+        history = metric_writer.read(self.given.folder)
+        return progress.problems(history, self.config.margin, self.metric.name)
+
     def evaluate(self, trained: Prompts) -> Evaluation:
-        """Prompts that change nothing, the learned ones, and blind ranking."""
+        """Prompts that change nothing, the learned ones, what knows nothing of any
+        backbone, and blind ranking."""
         protocol, results, rankings, per_class = self.protocol, [], {}, {}
+        primary = {}
         frozen = self.embedder(self.setup.recipe)
         models = {"frozen": frozen, "learned": frozen.with_prompts(trained)}
         assert self.given.folder is not None
@@ -199,9 +216,15 @@ class Retrieval(Task):
                 model, self.scored, protocol, out / "features", name, self.beside
             )
             rankings[name] = evaluation.similarity(queries, gallery)
-            found, classes = evaluation.score(protocol, rankings[name])
+            values = evaluation.measure(protocol, rankings[name])
+            found, classes = evaluation.summarise(protocol, values)
             results.append(Result(name, found))
+            primary[name] = values[protocol.primary]
             per_class[name] = {self.scored.classes[i]: v for i, v in classes.items()}
+        for name, descriptor in baselines.BASELINES.items():
+            values = baselines.measure(self.scored, protocol, descriptor)
+            results.append(Result(name, evaluation.summarise(protocol, values)[0]))
+            primary[name] = values[protocol.primary]
         results.append(Result("chance", evaluation.chance(protocol)))
         return Evaluation(
             results=results,
@@ -211,10 +234,11 @@ class Retrieval(Task):
             facts={
                 **self._facts(),
                 "per_class": per_class,
+                "uncertainty": uncertainty.uncertainty(protocol, primary),
                 "fingerprint": models["learned"].fingerprint,
                 "timing": {"embed_waiting_share": round(frozen.waiting.share, 4)},
             },
-            notes=self.scored.notes,
+            notes=[*self.scored.notes, *self._problems()],
             kept=rankings,
         )
 
@@ -237,7 +261,11 @@ class Retrieval(Task):
     def sections(self, found: Evaluation) -> Sequence[Section]:
         """Queries with what they find, and the figures of each class."""
         shown = ranked_queries(self.scored, self.protocol, found.kept)
-        return RankedSheet(shown), ClassBars(found.facts["per_class"], self.metric)
+        return (
+            uncertainty.section(found.facts["uncertainty"], self.words.names),
+            RankedSheet(shown),
+            ClassBars(found.facts["per_class"], self.metric),
+        )
 
     def texts(self, report: dict[str, Any]) -> dict[str, str]:
         return {"literature.md": literature.table(report)}
