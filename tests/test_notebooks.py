@@ -106,6 +106,8 @@ def test_train_prompts(run, tmp_path, tiny_folder, shapes_root):
     assert [line.split()[0] for line in printed(figures).splitlines()] == [
         "frozen",
         "learned",
+        "hog",
+        "pixels",
         "chance",
     ]
     (shown,) = page

@@ -60,6 +60,8 @@ def main() -> None:
         table[task] = {"protocol": protocol, "rows": {}}
         for row in (
             "chance",
+            "pixels",
+            "hog",
             "frozen, random weights",
             "learned, random weights",
             "frozen",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 NEAR = 0.97  # of the margin: a loss above it has learned nothing to speak of
-ENOUGH = 4  # rows of a kind before anything is said
+LOSSES, SCORES = 8, 4  # rows of a kind before anything is said
 
 
 def problems(
@@ -24,14 +24,14 @@ def problems(
     found = []
     losses = [row["loss"] for row in history if "loss" in row]
     late = float(np.mean(losses[len(losses) // 2 :])) if losses else 0.0
-    if len(losses) >= ENOUGH and late >= NEAR * margin:
+    if len(losses) >= LOSSES and late >= NEAR * margin:
         found.append(
             f"The loss stands at the margin ({late:.4f} of {margin:g}): right photos "
             "come out no nearer than wrong ones. Try other layers (recipe.taps), a "
             "higher train.learning_rate, or a backbone that knows such pictures."
         )
     scores = [row[key] for row in history if (key := f"val/{metric}") in row]
-    if len(scores) >= ENOUGH and max(scores[1:]) <= scores[0]:
+    if len(scores) >= SCORES and max(scores[1:]) <= scores[0]:
         found.append(
             f"{metric} on held-out seen classes never rose above its first "
             f"{scores[0]:.3f} in {len(scores)} validations: the prompts that are kept "
