@@ -62,6 +62,18 @@ except ImportError:
 else:
     FORMATS, EXTENSIONS = (*FORMATS, "JXL"), EXTENSIONS | {".jxl"}
 
+# Photos that this installation cannot read, and what is missing.
+REMEDIES = {
+    extension: remedy
+    for extension, remedy in {
+        ".heic": "pip install 'sbir_jax[heic]'",
+        ".heif": "pip install 'sbir_jax[heic]'",
+        ".jxl": "pip install 'sbir_jax[jxl]'",
+        ".avif": "pip install --upgrade Pillow",
+    }.items()
+    if extension not in EXTENSIONS
+}
+
 _WHOLE = {"WEBP", "AVIF", "HEIF", "JXL"}
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # bytes a pixel
 
@@ -130,18 +142,14 @@ def means_machine(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def opened(source: Source, name: str = "") -> Iterator[Image.Image]:
-    """An image whose header is read and whose size is allowed; nothing is decoded yet.
+def blamed_on(name: str) -> Iterator[None]:
+    """Turns every failure of the block into a BadImage of this name.
 
-    Raises: BadImage naming `source` for every failure, in here and in the block, but
-      for those that mean the machine; Unreachable where the file could not be read.
+    Raises: BadImage; Unreachable where the file could not be read; errors that mean the
+      machine as they are.
     """
-    name = name or _name(source)
     try:
-        with _image(source) as image:
-            if reason := _unusable(*image.size):
-                raise ValueError(reason)
-            yield image
+        yield
     except BadImage:
         raise
     # Pillow's readers let nearly any exception through on hostile bytes.
@@ -150,6 +158,19 @@ def opened(source: Source, name: str = "") -> Iterator[Image.Image]:
             raise
         kind = Unreachable if getattr(error, "errno", None) else BadImage
         raise kind(name, _reason(error)) from error
+
+
+@contextlib.contextmanager
+def opened(source: Source, name: str = "") -> Iterator[Image.Image]:
+    """An image whose header is read and whose size is allowed; nothing is decoded yet.
+
+    Raises: BadImage naming `source` for every failure, in here and in the block; see
+      `blamed_on`.
+    """
+    with blamed_on(name or _name(source)), _image(source) as image:
+        if reason := _unusable(*image.size):
+            raise ValueError(reason)
+        yield image
 
 
 @contextlib.contextmanager

@@ -29,7 +29,6 @@ from sbir_jax.data.image_files import (
     FORMATS,
     BadImage,
     Source,
-    Unreachable,
     decoded_bytes,
     opened,
 )
@@ -43,7 +42,7 @@ MAX_PIXELS = 40_000_000
 # Above this an image is first reduced by a whole factor, which takes no copy of it.
 _LARGE = 4_000_000
 
-__all__ = ["EXTENSIONS", "FORMATS", "BadImage", "Source", "Unreachable"]
+__all__ = ["EXTENSIONS", "FORMATS", "BadImage", "Source"]
 
 
 def decode(
@@ -136,7 +135,6 @@ def checked_bytes(path: str | os.PathLike) -> bytes:
             image.format in ("JPEG", "MPO", "PNG", "WEBP")
             and image.mode in ("RGB", "L")
             and not image.has_transparency_data
-            and "icc_profile" not in image.info
         )
         full = image.width * image.height
         # Reduced decoding still reads every byte, so it still finds a cut.
