@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from sbir_jax.search import photos, shards
+from sbir_jax.search.model_paths import with_relative
 from sbir_jax.search.photos import Listing
 from sbir_jax.search.shard_writer import Writer, replace
 from sbir_jax.search.shards import Head
@@ -85,7 +86,8 @@ def build(
     begin = time.perf_counter()
     patterns = list(dict.fromkeys([*read_exclude(out), *exclude]))
     listing = photos.list_photos(paths, patterns, avoid=out)
-    new = Head(embedder.fingerprint, embedder.dim, embedder.source)
+    source = with_relative(embedder.source, out)
+    new = Head(embedder.fingerprint, embedder.dim, source)
     with Writer(out, new) as writer:
         if not prune:
             _check_mounted(writer, listing)

@@ -34,6 +34,7 @@ from sbir_jax.data import images
 from sbir_jax.data.tree import Skipped
 from sbir_jax.search import photos
 from sbir_jax.search.build import Embeds, Summary
+from sbir_jax.search.model_paths import with_relative
 from sbir_jax.search.photos import Photo
 from sbir_jax.search.shard_worker import (
     NOTES,
@@ -251,7 +252,8 @@ def _notes(
         file = pq.ParquetFile(_shard(folder, number))
         notes = json.loads(file.schema_arrow.metadata[NOTES])
         if head is None:
-            made = notes["fingerprint"], notes["dim"], notes["embedder"]
+            source = with_relative(notes["embedder"], folder)
+            made = notes["fingerprint"], notes["dim"], source
             head = Head(*made, shard_rows=shard_rows)
         head.check(notes["fingerprint"], f"{folder} up to shard {number}")
         if notes["lost"]:

@@ -6,6 +6,8 @@ from typing import Any
 from sbir_jax import sharing
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Task
+from sbir_jax.frozen import lasting_name
+from sbir_jax.search import model_paths
 
 RUN = "config.json"
 
@@ -40,19 +42,24 @@ def open_model(
 
 
 def make_embedder(
-    source: dict[str, Any] | None, index: str, batch_size: int = 1
+    source: dict[str, Any] | None, index: str, batch_size: int = 1, model: str = ""
 ) -> Embedder:
     """The embedder that `Embedder.source` describes, by default for single drawings.
 
     Args:
-      index: where `source` was found, for errors.
-    Raises: ValueError where the index does not say; what loading it raises.
+      index: where `source` was found, for errors and for paths relative to it.
+      model: where the run, the prompts or the backbone are now, if they were moved.
+    Raises: ValueError where the index does not say; FileNotFoundError for a model that
+      is not there any more; what loading it raises.
     """
     if source is None:
         raise ValueError(
             f"{index} does not say how to make its embedder (it was put together by "
             "hand): open it with Index.open(path, embedder)"
         )
+    if model:
+        source = {**source, "source": lasting_name(model, "toybox")}
+    source = model_paths.resolve(source, index)
     if source["kind"] == "run":
         return Embedder.from_run(source["source"], batch_size)
     if source["kind"] == "prompts":
