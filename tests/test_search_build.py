@@ -314,10 +314,19 @@ def test_killed_at_any_moment_and_run_again(tmp_path):
     print("photos on disk when killed:", seen)
 
 
-def test_progress_is_shown_with_a_rate(root, out, capfd):
-    build([root], out, FakeEmbedder())
-    shown = capfd.readouterr().err
-    assert "11/11" in shown and "photo/s" in shown and "waiting" in shown
+def test_progress_is_shown_with_a_rate_after_the_first_batch(root, out, capfd):
+    class Compiling(FakeEmbedder):
+        def start(self, images, modality):
+            if not self.calls:
+                time.sleep(0.3)
+            return super().start(images, modality)
+
+    build([root], out, Compiling())
+    shown = [line for line in capfd.readouterr().err.split("\r") if line.strip()]
+    first = [line for line in shown if "compiling" in line]
+    assert first and shown[: len(first)] == first
+    assert not any("photo/s" in line or "%" in line for line in first)
+    assert "11/11" in shown[-1] and "photo/s" in shown[-1] and "waiting" in shown[-1]
 
 
 def test_the_next_batch_is_sent_before_one_is_taken_in(root, out):
@@ -498,3 +507,26 @@ def test_other_contents_with_the_same_size_and_time_are_seen_on_reread(root, out
         "embedded": 1,
     }
     assert stored(out) == expected(root)
+
+
+def test_a_failed_first_build_binds_nobody_to_its_model(root, out):
+    class Bad(FakeEmbedder):
+        fingerprint = "0b" * 32
+
+        def embed_arrays(self, images, modality):
+            return super().embed_arrays(images, modality) * np.nan
+
+    with pytest.raises(ValueError, match="not finite"):
+        run(root, out, Bad())
+    assert not (out / "index.json").exists()
+    assert run(root, out).photos == 10
+
+
+def test_an_index_whose_shards_are_gone_is_an_error(root, out):
+    run(root, out)
+    shutil.rmtree(out / "shards")
+    with pytest.raises(ValueError, match="lacks its folder shards"):
+        run(root, out)
+    with pytest.raises(ValueError, match="lacks its folder shards"):
+        shards.read(out)
+    assert not (out / "shards").exists()

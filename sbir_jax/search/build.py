@@ -12,10 +12,12 @@ import pathlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
+from sbir_jax.data.image_files import EXTENSIONS
 from sbir_jax.search import photos, shards
+from sbir_jax.search.integrity import replace
 from sbir_jax.search.model_paths import with_relative
 from sbir_jax.search.photos import Listing
-from sbir_jax.search.shard_writer import Writer, replace
+from sbir_jax.search.shard_writer import Writer
 from sbir_jax.search.shards import Head
 from sbir_jax.search.update import Embeds, Update
 
@@ -78,8 +80,9 @@ def build(
         The index remembers them, in exclude.txt, one a line.
       prune: removes photos of folders that vanished, too.
       reread: opens every file, also those with the size and time they had.
-    Raises: FileNotFoundError and ValueError for sources that are not there; ValueError
-      where the index was made by another embedder, naming both fingerprints, and for a
+    Raises: FileNotFoundError and ValueError for sources that are not there, and for
+      sources without a photo where the index has none of them either; ValueError where
+      the index was made by another embedder, naming both fingerprints, and for a
       folder whose photos have all gone at once (a drive that is not mounted); IndexBusy
       while another process writes into it. Photos that cannot be read raise nothing.
     """
@@ -88,9 +91,13 @@ def build(
     listing = photos.list_photos(paths, patterns, avoid=out)
     source = with_relative(embedder.source, out)
     new = Head(embedder.fingerprint, embedder.dim, source)
+    if not (pathlib.Path(out) / "index.json").exists():
+        _check_any(listing)
     with Writer(out, new) as writer:
         if not prune:
             _check_mounted(writer, listing)
+        if not any(listing.covers(path) for path in writer.paths):
+            _check_any(listing)
         if patterns != read_exclude(out):
             text = "".join(f"{pattern}\n" for pattern in patterns)
             path = pathlib.Path(out) / EXCLUDE
@@ -178,6 +185,17 @@ def _gone(
         else:
             vanished[folder] += 1
     return gone, dict(sorted(vanished.items()))
+
+
+def _check_any(listing: Listing) -> None:
+    if not listing.photos:
+        names = [*listing.folders, *listing.globs, *sorted(listing.named)]
+        also = f"; {listing.others:,} other files" * bool(listing.others)
+        also += "".join(f"; {path}: {why}" for path, why in listing.skipped[:3])
+        raise ValueError(
+            f"no photos in {', '.join(names)}{also}. Give folders or files with names "
+            f"that end in {', '.join(sorted(EXTENSIONS))}"
+        )
 
 
 def _check_mounted(writer: Writer, listing: Listing) -> None:

@@ -13,17 +13,18 @@ RUN = "config.json"
 
 
 def open_model(
-    model: str, task: Task = "category", batch_size: int = 0, encoder: str = ""
+    model: str, task: Task | None = None, batch_size: int = 0, encoder: str = ""
 ) -> Embedder:
     """The embedder of a run folder, of shared prompts, or of a frozen backbone.
 
     Args:
       model: a run folder, a folder in the diffusers layout, a hub id, or "toybox".
-      task: which layers to read, where the model itself does not say.
+      task: which layers to read, where the model itself does not say; category by
+        default.
       batch_size: images at a time; 0 for what fits the memory.
       encoder: a distilled one for a frozen backbone, as of `weights.load_backbone`.
     Raises: FileNotFoundError, ValueError; see `Embedder`. ValueError for an encoder
-      where the model itself says which.
+      or a task where the model itself says which.
     """
     folder = pathlib.Path(model).expanduser()
     run = (folder / RUN).is_file() and '"recipe"' in (folder / RUN).read_text()
@@ -33,12 +34,17 @@ def open_model(
             f"{model} holds prompts, which belong to the encoder they were learned "
             f"with: leave the encoder {encoder!r} out, or train with it"
         )
+    if task and (run or prompts):
+        raise ValueError(
+            f"{model} holds prompts, which say themselves which layers are read: leave "
+            f"the task {task!r} out"
+        )
     if run:
         return Embedder.from_run(folder, batch_size)
     if prompts:
         return sharing.load_prompts(model, batch_size=batch_size)
     given = {"batch_size": batch_size, "encoder": encoder}
-    return Embedder.from_pretrained(model, task, **given)
+    return Embedder.from_pretrained(model, task or "category", **given)
 
 
 def make_embedder(

@@ -1,7 +1,6 @@
 """The worker's side of `distribute`: some of the photos in, a shard's files out."""
 
 import functools
-import io
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -9,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sbir_jax.data import images
 from sbir_jax.data.image_files import means_machine
 from sbir_jax.overlap import one_in_flight
+from sbir_jax.search.integrity import digest
 from sbir_jax.search.photos import Photo
 from sbir_jax.search.reading import read_photo
-from sbir_jax.search.shards import SCHEMA
+from sbir_jax.search.shard_writer import npy_bytes, parquet_bytes
+from sbir_jax.search.shards import SCHEMA, SUM
 from sbir_jax.search.update import Embeds
 
 # In the header of every parquet file of a shard: who embedded it and what it lacks.
@@ -77,11 +77,9 @@ def embed_shard(part: Sequence[Photo], embedder: Embeds) -> tuple[bytes, bytes]:
     }
     table = as_table(part)
     table = table.add_column(1, SCHEMA.field("hash"), [hashes])
-    schema = SCHEMA.with_metadata({NOTES: json.dumps(notes).encode()})
-    npy, parquet = io.BytesIO(), io.BytesIO()
-    np.save(npy, descriptors)
-    pq.write_table(table.cast(schema), parquet, compression="zstd")
-    return npy.getvalue(), parquet.getvalue()
+    header = {NOTES: json.dumps(notes).encode(), SUM: digest(descriptors)}
+    table = table.cast(SCHEMA.with_metadata(header))
+    return npy_bytes(descriptors), parquet_bytes(table)
 
 
 def as_table(part: Sequence[Photo]) -> pa.Table:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from sbir_jax.data import images
 from sbir_jax.data.image_files import Unreachable, means_machine
@@ -14,6 +13,7 @@ from sbir_jax.data.tree import Skipped
 from sbir_jax.overlap import Waiting
 from sbir_jax.search.index import Describes
 from sbir_jax.search.photos import Listing, Photo
+from sbir_jax.search.progress import Progress
 from sbir_jax.search.reading import Read, read_photo
 from sbir_jax.search.shard_writer import Writer
 
@@ -73,20 +73,15 @@ class Update:
         self.sent: list[tuple[Photo, Read]] = []
         self.fetch: Callable[[], np.ndarray] | None = None
         self.waiting = Waiting()
+        self.progress = Progress(0, self.waiting, False)
         self.flushed = time.monotonic()
 
     def run(self, progress: bool) -> None:
         """Embeds what is new."""
         fresh = [photo for photo in self.listing.photos if not self._known(photo)]
         self.unchanged = len(self.listing.photos) - len(fresh)
-        bar = tqdm(
-            total=len(fresh),
-            desc="index",
-            unit="photo",
-            disable=not progress or not fresh,
-            dynamic_ncols=True,
-        )
-        with bar, self.waiting:
+        self.progress = Progress(len(fresh), self.waiting, progress)
+        with self.progress, self.waiting:
             # Two batches ahead of the device, decoded on threads.
             ahead = max(16, 2 * self.embedder.batch_size)
             reads = images.threaded(self._read, fresh, ahead=ahead)
@@ -95,8 +90,7 @@ class Update:
                     self._skip(photo, read)
                 else:
                     self._take(photo, read)
-                bar.set_postfix_str(f"waiting {self.waiting.share:.0%}", refresh=False)
-                bar.update()
+                self.progress.update()
                 if time.monotonic() - self.flushed > FLUSH_SECONDS:
                     self.writer.flush()
                     self.flushed = time.monotonic()
@@ -161,6 +155,7 @@ class Update:
         if self.fetch is None:
             return
         found, self.fetch = self.fetch(), None
+        self.progress.begin()
         finite = np.isfinite(found).all(axis=1)
         if not finite.any() and not self.embedded:
             path = self.sent[0][0].path
