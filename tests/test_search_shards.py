@@ -232,6 +232,11 @@ def damage(folder, kind):
         (folder / "index.json").write_text(json.dumps(head))
     elif kind == "not ours":
         (folder / "index.json").write_text('{"name": "something"}')
+    elif kind == "no rows a shard":
+        head = json.loads((folder / "index.json").read_text()) | {"shard_rows": 0}
+        (folder / "index.json").write_text(json.dumps(head))
+    elif kind == "a deep one":
+        (folder / "index.json").write_text("[" * 100_000 + "]" * 100_000)
     elif kind == "no object":
         (folder / "index.json").write_text("[]")
 
@@ -249,7 +254,9 @@ def damage(folder, kind):
         ("removed cut", r"removed\.npy is damaged"),
         ("newer format", r"index\.json has format 2 .* reads 1"),
         ("not ours", r"index\.json is not an index of sbir"),
-        ("no object", r"index\.json has format None"),
+        ("no object", r"index\.json is not an index of sbir"),
+        ("no rows a shard", r"index\.json is damaged: shard_rows is 0"),
+        ("a deep one", r"index\.json is not an index of sbir"),
     ],
 )
 def test_damage_is_named(folder, kind, message):

@@ -30,12 +30,9 @@ read for the first time (`integrity`).
 import csv
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 import re
-import uuid
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -44,12 +41,12 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float16, Int
 
 from sbir_jax.data.tree import Skipped
+from sbir_jax.search.head import REMEDY, SHARD_ROWS, Head, read_head
 from sbir_jax.search.integrity import Checked, digest
 
-FORMAT = 1
+__all__ = ["SHARD_ROWS", "Head", "Snapshot", "read", "read_head"]
+
 SUM = b"sbir_jax.descriptors"  # in a parquet's header: checksum of its rows' `.npy`
-_REMEDY = "Copy it back from a backup, or delete the index and make it again"
-SHARD_ROWS = 8192
 SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -58,34 +55,6 @@ SCHEMA = pa.schema(
         ("mtime_ns", pa.int64()),
     ]
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Head:
-    """What index.json says.
-
-    Attributes:
-      id: random, given at creation; what is derived from an index carries it.
-      fingerprint: of the embedder that made the descriptors.
-      embedder: `Embedder.source`, or None where it was put together by hand.
-    """
-
-    fingerprint: str
-    dim: int
-    embedder: dict[str, Any] | None
-    id: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
-    shard_rows: int = SHARD_ROWS
-    format: int = FORMAT
-
-    def check(self, fingerprint: str, what: str) -> None:
-        """Raises: ValueError naming both where `fingerprint` is not the index's."""
-        if fingerprint != self.fingerprint:
-            raise ValueError(
-                f"{what} was made by the embedder with fingerprint "
-                f"{self.fingerprint[:12]} and this one is {fingerprint[:12]}: their "
-                "descriptors do not compare. Use the model it was made with, or make "
-                "a new index."
-            )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,28 +77,6 @@ class Snapshot:
     def descriptor(self, row: int | np.integer) -> Float16[np.ndarray, " d"]:
         shard, inside = divmod(row, self.head.shard_rows)
         return np.asarray(self.descriptors[shard][inside])
-
-
-def read_head(folder: str | os.PathLike) -> Head:
-    """Raises: FileNotFoundError without an index there, ValueError for another format
-    or a file that is not ours."""
-    path = pathlib.Path(folder) / "index.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        head = Head(**values) if isinstance(values, dict) else None
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"no index in {os.fspath(folder)} (there is no {path.name}). Make one: "
-            f"sbir index PHOTOS --out {os.fspath(folder)}"
-        ) from None
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not an index of sbir: {error}") from error
-    if head is None or head.format != FORMAT:
-        raise ValueError(
-            f"{path} has format {getattr(head, 'format', None)} and this version of "
-            f"sbir_jax reads {FORMAT}; update sbir_jax, or make the index again"
-        )
-    return head
 
 
 def read(folder: str | os.PathLike, before: Snapshot | None = None) -> Snapshot:
@@ -187,14 +134,16 @@ def read_skipped(folder: str | os.PathLike) -> list[Skipped]:
     path = pathlib.Path(folder) / "skipped.csv"
     if not path.exists():
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return [Skipped(row["path"], row["reason"]) for row in csv.DictReader(file)]
+    with open(path, encoding="utf-8", errors="replace", newline="") as file:
+        lines = csv.reader(line.replace("\0", "") for line in file)
+        return [Skipped(*line) for line in lines if len(line) == 2][1:]
 
 
 def read_removed(folder: pathlib.Path) -> Int[np.ndarray, " r"]:
     """The rows that no longer count. Raises: ValueError for a damaged file."""
     try:
-        removed = np.load(folder / "removed.npy")
+        # Mapped, so that a header that claims more than there is takes no memory.
+        removed = np.array(np.load(folder / "removed.npy", mmap_mode="r"))
         if removed.dtype != np.int64 or removed.ndim != 1 or (removed < 0).any():
             raise ValueError("not a list of rows")
         return removed
@@ -202,7 +151,7 @@ def read_removed(folder: pathlib.Path) -> Int[np.ndarray, " r"]:
         return np.zeros(0, np.int64)
     except (ValueError, EOFError) as error:
         path = folder / "removed.npy"
-        raise ValueError(f"{path} is damaged: {error}. {_REMEDY}") from error
+        raise ValueError(f"{path} is damaged: {error}. {REMEDY}") from error
 
 
 def check_shards(folder: pathlib.Path) -> None:
@@ -252,7 +201,7 @@ def _read_table(path: pathlib.Path) -> tuple[pa.Table, str]:
     except (pa.ArrowException, ValueError, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise ValueError(f"{path} is damaged: {error}. {_REMEDY}") from error
+        raise ValueError(f"{path} is damaged: {error}. {REMEDY}") from error
 
 
 def _check_values(table: pa.Table) -> None:
@@ -268,17 +217,17 @@ def _verify(path: pathlib.Path, rows: np.ndarray, wanted: str) -> None:
     if wanted and digest(rows) != wanted:
         raise ValueError(
             f"{path} does not hold the descriptors that were written (its checksum "
-            f"differs). {_REMEDY}"
+            f"differs). {REMEDY}"
         )
     if not wanted and not np.isfinite(rows).all():
-        raise ValueError(f"{path} is damaged: values that are not finite. {_REMEDY}")
+        raise ValueError(f"{path} is damaged: values that are not finite. {REMEDY}")
 
 
 def _map(path: pathlib.Path, rows: int, head: Head) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is damaged or missing: {error}. {_REMEDY}") from error
+        raise ValueError(f"{path} is damaged or missing: {error}. {REMEDY}") from error
     if array.dtype != np.float16 or array.shape[1:] != (head.dim,):
         raise ValueError(
             f"{path} is {array.dtype} {list(array.shape)}; this index holds float16 "
