@@ -46,14 +46,15 @@ class ColourEmbedder:
         cells = pixels.reshape(len(pixels), 2, 8, 2, 8, 3).mean((2, 4))
         flat = cells.reshape(len(pixels), self.dim) + 0.01 * np.arange(self.dim)
         time.sleep(0.005)  # so that a kill may come in between
-        return lambda: flat / np.linalg.norm(flat, axis=1, keepdims=True)
+        unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+        return lambda: unit.astype(np.float32)
 
     def embed(self, sources, modality: str) -> np.ndarray:
         loaded = [images.load(source, self.size, modality) for source in sources]
         return self.start(np.stack(loaded), modality)()
 
     def embed_words(self, texts) -> np.ndarray:
-        return np.full((len(texts), self.dim), self.dim**-0.5)
+        return np.full((len(texts), self.dim), self.dim**-0.5, np.float32)
 
 
 class Watched:

@@ -151,7 +151,7 @@ def read_removed(folder: pathlib.Path) -> Int[np.ndarray, " r"]:
         return np.zeros(0, np.int64)
     except (ValueError, EOFError) as error:
         path = folder / "removed.npy"
-        raise ValueError(f"{path} is damaged: {error}. {REMEDY}") from error
+        raise ValueError(f"{path} is damaged: {_flat(error)}. {REMEDY}") from error
 
 
 def check_shards(folder: pathlib.Path) -> None:
@@ -161,6 +161,11 @@ def check_shards(folder: pathlib.Path) -> None:
             f"{folder} lacks its folder shards: copy it back, or delete {folder} and "
             "make the index again"
         )
+
+
+def _flat(error: Exception) -> str:
+    """On one line, which messages of numpy and pyarrow are not."""
+    return " ".join(str(error).split())
 
 
 def _numbers(folder: pathlib.Path, head: Head) -> range:
@@ -201,7 +206,7 @@ def _read_table(path: pathlib.Path) -> tuple[pa.Table, str]:
     except (pa.ArrowException, ValueError, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise ValueError(f"{path} is damaged: {error}. {REMEDY}") from error
+        raise ValueError(f"{path} is damaged: {_flat(error)}. {REMEDY}") from error
 
 
 def _check_values(table: pa.Table) -> None:
@@ -227,7 +232,9 @@ def _map(path: pathlib.Path, rows: int, head: Head) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is damaged or missing: {error}. {REMEDY}") from error
+        raise ValueError(
+            f"{path} is damaged or missing: {_flat(error)}. {REMEDY}"
+        ) from error
     if array.dtype != np.float16 or array.shape[1:] != (head.dim,):
         raise ValueError(
             f"{path} is {array.dtype} {list(array.shape)}; this index holds float16 "
