@@ -48,10 +48,10 @@ class FakeEmbedder:
 
 
 if __name__ == "__main__":
-    from sbir_jax.search import build, shards
+    from sbir_jax.search import build, shards, update
 
     # Every write that there is, as often as possible.
-    build.FLUSH_SECONDS = 0.0
+    update.FLUSH_SECONDS = 0.0
     build.Head = functools.partial(shards.Head, shard_rows=8)
     print("ready", flush=True)
     build.build([sys.argv[1]], sys.argv[2], FakeEmbedder(0.01), progress=False)

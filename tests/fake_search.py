@@ -3,6 +3,7 @@ to where its ink is."""
 
 import hashlib
 import pathlib
+import types
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from sbir_jax.data import images
 from sbir_jax.search.explain import Explanation, Match
+from sbir_jax.search.opened import UnknownPhoto
 
 
 class Hit(NamedTuple):
@@ -21,7 +23,7 @@ class Hit(NamedTuple):
 class FakeIndex:
     """36 photos, numbered row by row from top left. The word "far" turns the order."""
 
-    embedder = "an embedder"
+    embedder = types.SimpleNamespace(size=64)
 
     def __init__(self, folder: pathlib.Path):
         self.paths = {}
@@ -51,14 +53,18 @@ class FakeIndex:
         return [h for h in hits if min_score is None or h.score >= min_score]
 
     def similar(self, photo_id, k=20):
-        if photo_id not in self.paths:
-            raise KeyError(photo_id)
+        self.photo(photo_id)
         i = list(self.paths).index(photo_id)
         hits = self._ranked((i % 6 + 0.5) / 6, (i // 6 + 0.5) / 6, False)
         return hits[1 : k + 1]
 
     def photo(self, photo_id):
+        if photo_id not in self.paths:
+            raise UnknownPhoto(photo_id)
         return self.paths[photo_id]
+
+    def reload(self):
+        return False
 
     def info(self):
         return {

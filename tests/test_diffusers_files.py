@@ -1,9 +1,11 @@
 """Folders and files: what is absent, what is no weight file."""
 
 import json
+import os
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
 
 from sbir_jax.backbones import diffusers_files
@@ -104,3 +106,13 @@ def test_configs_that_cannot_be_read(folder, file, content, message):
     (folder / file).write_text(content)
     with pytest.raises(ValueError, match=message):
         load_backbone(folder)
+
+
+def test_files_follow_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        path = tmp_path / "a.safetensors"
+        diffusers_files.save_tensors(path, {"a": np.zeros(3, np.float32)})
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640  # the library alone: 0o600

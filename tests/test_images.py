@@ -5,9 +5,9 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
-from sbir_jax.data import images
+from sbir_jax.data import image_colour, images
 from sbir_jax.data.images import BadImage, decode
 
 RAMP = np.linspace(0, 255, 64 * 64).reshape(64, 64)
@@ -110,7 +110,7 @@ def test_exif_rotation(tag):
     exif[0x0112] = tag
     upright = Image.fromarray(colours()[:, :48])
     back = {5: 5, 6: 8, 7: 7, 8: 6}.get(tag, tag)  # the turn that undoes the tag's
-    stored = upright.transpose(images._TURNS[back]) if tag > 1 else upright
+    stored = upright.transpose(image_colour._TURNS[back]) if tag > 1 else upright
     out = decode(encoded(stored, "JPEG", exif=exif, quality=95, subsampling=0))
     assert out.shape == (64, 48, 3)
     assert np.abs(out.astype(int) - colours()[:, :48]).mean() < 3
@@ -131,15 +131,13 @@ def test_damaged_exif_does_no_harm(exif, format):
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n", "not an image"),
         (encoded(Image.fromarray(colours()), "JPEG")[:-200], "[Tt]runcated"),
         (encoded(Image.effect_noise((64, 64), 99))[:-900], "[Tt]runcated"),
-        (png(30_000, 30_000), "pixels"),
-        (png(12_000, 8_000), "pixels"),
-        (png(9_000, 8_900), "more than 80,000,000"),
-        (png(30_000, 100), "longer than 20"),
+        (png(30_000, 30_000), "so many pixels .* MB are allowed"),
+        (png(9_000, 8_900), "[Tt]runcated"),
+        (png(30_000, 100), "longer than 100"),
         (png(4, 400), "under 8"),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_hostile_files_are_refused_by_name(tmp_path, data, reason):
     path = tmp_path / "photo (1).jpg"
     path.write_bytes(data)
@@ -153,9 +151,11 @@ def test_hostile_files_are_refused_by_name(tmp_path, data, reason):
 
 
 def test_size_is_read_from_the_header_alone(monkeypatch):
-    monkeypatch.setattr(Image.Image, "load", pytest.fail)
-    with pytest.raises(BadImage, match="9000 x 8900 pixels"):
-        decode(png(9_000, 8_900))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: 1 / 0)
+    with pytest.raises(BadImage, match="so many pixels"):
+        decode(png(30_000, 30_000))
+    with pytest.raises(BadImage, match="30000 x 100 pixels"):
+        decode(png(30_000, 100))
 
 
 def test_missing_file_and_folder(tmp_path):

@@ -73,7 +73,7 @@ def test_the_type_is_that_of_the_machine_or_as_named(monkeypatch):
 
 def test_programs_are_kept_where_jax_was_told_or_at_home(tmp_path, monkeypatch):
     script = (
-        "from sbir_jax import machine; import jax; machine.keep_programs();"
+        "from sbir_jax.runtime import hardware; import jax; hardware.keep_programs();"
         "print(jax.config.values['jax_compilation_cache_dir'])"
     )
 

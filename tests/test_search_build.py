@@ -1,3 +1,6 @@
+import errno
+import hashlib
+import io
 import os
 import pathlib
 import random
@@ -11,10 +14,10 @@ import pytest
 from fake_embedder import FakeEmbedder
 from PIL import Image
 
-from sbir_jax.search import build as build_lib
-from sbir_jax.search import shards
+from sbir_jax.data import image_files
+from sbir_jax.search import shards, update
 from sbir_jax.search.build import build, remove
-from sbir_jax.search.photos import content_hash
+from sbir_jax.search.reading import content_hash
 from sbir_jax.search.shard_writer import IndexBusy, Writer
 
 KILLS = int(os.environ.get("SBIR_KILLS", "3"))
@@ -73,7 +76,10 @@ def expected(root):
     found = {}
     for path in sorted(root.rglob("*.png")):
         vector = FakeEmbedder().embed([path], "photo")[0].astype(np.float16)
-        found[str(path)] = (content_hash(path.read_bytes()), *vector.tolist())
+        found[str(path)] = (
+            content_hash(io.BytesIO(path.read_bytes())),
+            *vector.tolist(),
+        )
     return found
 
 
@@ -101,10 +107,10 @@ def test_what_is_unchanged_is_not_opened(root, out, monkeypatch):
     run(root, out)
     (root / "broken.jpg").unlink()
 
-    def opened(self):
-        raise AssertionError(f"{self} was opened")
+    def opened(path, *_):
+        raise AssertionError(f"{path} was opened")
 
-    monkeypatch.setattr(pathlib.Path, "read_bytes", opened)
+    monkeypatch.setattr(image_files, "_open_at_once", opened)
     embedder = FakeEmbedder()
     assert did(run(root, out, embedder)) == {"unchanged": 10}
     assert embedder.calls == []
@@ -308,10 +314,19 @@ def test_killed_at_any_moment_and_run_again(tmp_path):
     print("photos on disk when killed:", seen)
 
 
-def test_progress_is_shown_with_a_rate(root, out, capfd):
-    build([root], out, FakeEmbedder())
-    shown = capfd.readouterr().err
-    assert "11/11" in shown and "photo/s" in shown and "waiting" in shown
+def test_progress_is_shown_with_a_rate_after_the_first_batch(root, out, capfd):
+    class Compiling(FakeEmbedder):
+        def start(self, images, modality):
+            if not self.calls:
+                time.sleep(0.3)
+            return super().start(images, modality)
+
+    build([root], out, Compiling())
+    shown = [line for line in capfd.readouterr().err.split("\r") if line.strip()]
+    first = [line for line in shown if "compiling" in line]
+    assert first and shown[: len(first)] == first
+    assert not any("photo/s" in line or "%" in line for line in first)
+    assert "11/11" in shown[-1] and "photo/s" in shown[-1] and "waiting" in shown[-1]
 
 
 def test_the_next_batch_is_sent_before_one_is_taken_in(root, out):
@@ -341,7 +356,7 @@ def test_rows_are_in_the_order_of_the_photos_batch_by_batch(root, out):
 
 
 def test_writes_within_the_time_given(root, out, monkeypatch):
-    monkeypatch.setattr(build_lib, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(update, "FLUSH_SECONDS", 0.0)
     seen = []
 
     class Watching(FakeEmbedder):
@@ -352,3 +367,166 @@ def test_writes_within_the_time_given(root, out, monkeypatch):
     run(root, out, Watching())
     # Of nine the last batch was sent before the one with the other four came back.
     assert seen == [0, 5, 5]
+
+
+def test_content_hash_is_blake2b():
+    for content in (b"", b"a" * 3_000_000):
+        wanted = hashlib.blake2b(content, digest_size=16).hexdigest()
+        assert content_hash(io.BytesIO(content)) == wanted
+
+
+def test_one_file_never_ends_a_build(root, out, monkeypatch):
+    wanted = expected(root)
+    huge = root / "huge.jpg"
+    huge.write_bytes(b"\xff\xd8\xff\xe0")
+    os.truncate(huge, 40 << 30)  # takes no room on the disk
+    (root / "strange.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    reader = update.read_photo
+
+    def read(photo, *rest):
+        if photo.path.endswith("strange.png"):
+            raise MemoryError
+        return reader(photo, *rest)
+
+    monkeypatch.setattr(update, "read_photo", read)
+    assert did(run(root, out)) == {"added": 10, "skipped": 3, "embedded": 9}
+    assert stored(out) == wanted
+    reasons = {os.path.basename(s.path): s.reason for s in shards.read_skipped(out)}
+    assert "42,950 MB" in reasons["huge.jpg"] and "Memory" in reasons["strange.png"]
+
+
+def test_a_machine_at_its_end_ends_a_build(root, out, monkeypatch):
+    def read(photo, *rest):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(update, "read_photo", read)
+    with pytest.raises(OSError, match="No space left"):
+        run(root, out)
+
+
+def test_a_photo_that_cannot_be_read_now_stays_as_it_was(root, out, monkeypatch):
+    run(root, out)
+    before = stored(out)
+    os.utime(root / "2.png", (1, 1))
+
+    def gone(path, flags):
+        raise OSError(errno.ESTALE, "Stale file handle", path)
+
+    monkeypatch.setattr(image_files, "_open_at_once", gone)
+    assert did(run(root, out)) == {"unchanged": 9, "skipped": 2}
+    assert stored(out) == before
+    assert shards.read_skipped(out)[0].reason == "cannot be read: Stale file handle"
+
+
+def test_one_descriptor_that_is_not_finite_is_skipped_and_all_are_an_error(root, out):
+    class Broken(FakeEmbedder):
+        def __init__(self, bad):
+            super().__init__()
+            self.bad = bad
+
+        def embed_arrays(self, images, modality):
+            found = super().embed_arrays(images, modality)
+            found[[self.bad(image) for image in images]] = np.nan
+            return found
+
+    white = Image.new("RGB", (16, 16), "white")
+    white.save(root / "white.png")
+    white.save(root / "white copy.png")
+    summary = run(root, out, Broken(lambda image: image.min() == 1))
+    assert did(summary) == {"added": 10, "skipped": 3, "embedded": 9}
+    with pytest.raises(ValueError, match="not finite; check the model"):
+        run(root, out.with_name("other"), Broken(lambda image: True))
+
+
+def test_a_folder_that_cannot_be_listed_loses_nothing(root, out, monkeypatch):
+    run(root, out)
+    before, scan = stored(out), os.scandir
+    shutil.copy(root / "sub" / "0.png", root / "copy.png")
+
+    def scandir(path):
+        if str(path) == str(root / "sub"):
+            raise OSError(errno.EIO, "Input/output error", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    summary = run(root, out)
+    assert summary.removed == 0 and summary.vanished == {str(root / "sub"): 3}
+    assert before.items() <= stored(out).items()
+    # Not even with this: nothing is known of the folder.
+    assert run(root, out, prune=True).vanished == {str(root / "sub"): 3}
+
+
+def test_a_folder_that_vanished_stays_until_it_is_asked_for(root, out):
+    run(root, out)
+    before = stored(out)
+    shutil.move(root / "sub", root.with_name("elsewhere"))
+    (root / "sub").mkdir()  # a mount point without its share
+    (root / "4.png").unlink()
+    summary = run(root, out)
+    assert summary.removed == 1 and summary.vanished == {str(root / "sub"): 3}
+    del before[str(root / "4.png")]
+    assert stored(out) == before
+    summary = run(root, out, prune=True)
+    assert summary.removed == 3 and summary.vanished == {}
+    assert stored(out) == expected(root)
+
+
+def test_a_whole_source_that_vanished_goes_only_when_asked(root, out):
+    run(root, out)
+    shutil.rmtree(root)
+    root.mkdir()
+    with pytest.raises(ValueError, match="--prune"):
+        run(root, out)
+    assert run(root, out, prune=True).removed == 10
+
+
+def test_what_is_excluded_is_remembered(root, out):
+    assert run(root, out, exclude=["sub"]).photos == 7
+    assert run(root, out).photos == 7
+    assert run(root, out, exclude=["4.*"]).photos == 6
+    assert (out / "exclude.txt").read_text() == "sub\n4.*\n"
+    (out / "exclude.txt").unlink()
+    assert run(root, out).photos == 10
+
+
+def test_other_contents_with_the_same_size_and_time_are_seen_on_reread(root, out):
+    run(root, out)
+    path = root / "2.png"
+    info, content = path.stat(), bytearray(path.read_bytes())
+    picture(path, 77)
+    new = path.read_bytes().ljust(len(content), b"\0")[: len(content)]
+    path.write_bytes(new)
+    os.utime(path, ns=(info.st_mtime_ns, info.st_mtime_ns))
+    same = path.stat().st_size == info.st_size
+    assert same and did(run(root, out)) == {"unchanged": 10, "skipped": 1}
+    summary = run(root, out, reread=True)
+    assert did(summary) == {
+        "changed": 1,
+        "unchanged": 9,
+        "skipped": 1,
+        "embedded": 1,
+    }
+    assert stored(out) == expected(root)
+
+
+def test_a_failed_first_build_binds_nobody_to_its_model(root, out):
+    class Bad(FakeEmbedder):
+        fingerprint = "0b" * 32
+
+        def embed_arrays(self, images, modality):
+            return super().embed_arrays(images, modality) * np.nan
+
+    with pytest.raises(ValueError, match="not finite"):
+        run(root, out, Bad())
+    assert not (out / "index.json").exists()
+    assert run(root, out).photos == 10
+
+
+def test_an_index_whose_shards_are_gone_is_an_error(root, out):
+    run(root, out)
+    shutil.rmtree(out / "shards")
+    with pytest.raises(ValueError, match="lacks its folder shards"):
+        run(root, out)
+    with pytest.raises(ValueError, match="lacks its folder shards"):
+        shards.read(out)
+    assert not (out / "shards").exists()

@@ -62,9 +62,9 @@ def test_index_add_remove_info(made, photos, tmp_path, capsys):
     status, out, err = sbir(
         capsys, "add", made, more, "--batch-size", 8, "--exclude", "blue*"
     )
-    assert status == 0 and "25 photos; 1 added, 1 skipped in " in out
+    assert status == 0 and "25 photos; 1 added, 1 could not be used in " in out
     assert "photos/s, " in out and "% waiting for files" in out and "2/2" in err
-    assert str(made / "skipped.csv") in out
+    assert f"not used: {more / 'bad.png'}: empty file" in out
 
     status, out, _ = sbir(capsys, "info", made)
     assert status == 0 and "25" in out and "pretrained" in out
@@ -72,7 +72,7 @@ def test_index_add_remove_info(made, photos, tmp_path, capsys):
     assert status == 0 and out == f"{tmp_path / 'out'}: 25 photos written\n"
     assert "give a new folder" in error(capsys, "export", made, tmp_path / "out")
     status, out, _ = sbir(capsys, "remove", made, more)
-    assert status == 0 and "1 photos taken out" in out
+    assert status == 0 and "1 photo taken out" in out
     assert json.loads(sbir(capsys, "info", made, "--json")[1])["photos"] == 24
 
 
@@ -207,8 +207,131 @@ def test_help_needs_no_heavy_import():
 
 
 def test_usage_errors(capsys):
-    for command in ("", "search", "index photos", "search a b -k x", "dance"):
+    usage = ("search", "index photos", "search a b -k x", "dance")
+    for command in (*usage, "search a --json --paths"):
         with pytest.raises(SystemExit) as caught:
             cli.main(shlex.split(command))
         assert caught.value.code == 2
     assert "usage: sbir" in capsys.readouterr().err
+
+
+def test_bare_sbir_prints_help_and_version_a_version(capsys):
+    assert cli.main([]) == 0
+    assert "COMMAND" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0 and capsys.readouterr().out.startswith("sbir ")
+
+
+def test_flags_that_would_be_ignored_are_errors(
+    made, photos, sketch, tiny_folder, tmp_path, capsys
+):
+    for flag, value in (("--task", "fine_grained"), ("--encoder", "tiny")):
+        err = error(capsys, "index", photos, "--out", made, flag, value)
+        assert f"{flag} is '{value}'" in err and "already" in err
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text('{"recipe": {}}')
+    out = tmp_path / "new"
+    args = ("index", photos, "--out", out, "--model", run, "--task", "category")
+    assert "leave the task" in error(capsys, *args)
+    for words in ((), ("--text", "a cup")):
+        share = ("search", made, *words, "--text-share", "0.3")
+        assert "give --text and a SKETCH" in error(capsys, *share)
+    assert "give --text" in error(capsys, "search", made, sketch, "--text-share=0.3")
+    for score in ("nan", "inf"):
+        args = ("search", made, sketch, f"--min-score={score}")
+        assert f"--min-score is {score}" in error(capsys, *args)
+    assert "--exclude is empty" in error(capsys, "add", made, photos, "--exclude", "")
+
+
+def test_folders_without_a_photo_are_an_error(made, tiny_folder, tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    new = ("index", empty, "--out", tmp_path / "out", "--model", tiny_folder)
+    assert f"no photos in {empty}. Give folders" in error(capsys, *new)
+    (empty / "a.xmp").write_text("?")
+    assert "1 other files" in error(capsys, "add", made, empty)
+    assert not (tmp_path / "out").exists()
+    (empty / "bad.jpg").write_text("?")
+    status, out, _ = sbir(capsys, *new)
+    assert status == 1 and "0 photos; 1 could not be used, 1 other file in" in out
+
+
+def test_names_never_reach_the_terminal_raw(
+    sketch, tiny_folder, tmp_path, capsys, monkeypatch
+):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    evil = photos / "\x1b]0;owned\x07\x1b[31m\u202egpj.jpg"
+    Image.new("RGB", (32, 32), "red").save(evil, "PNG")
+    (photos / "\x1b[2Jbad.jpg").write_text("?")
+    out = tmp_path / "index"
+    new = ("index", photos, "--out", out, "--model", tiny_folder, "--exclude", "\x1b")
+    shown = [sbir(capsys, *new, "--batch-size", 8)]
+    shown += [sbir(capsys, "add", out, photos, "--batch-size", 8)]
+    shown += [sbir(capsys, "search", out, sketch)]
+    shown += [sbir(capsys, "search", out, sketch, "--json")]
+    shown += [(0, "", error(capsys, "search", out, tmp_path / "\x1bno.png"))]
+    for _, printed, err in shown:
+        text = printed + err.replace("\x1b[A", "")  # the bar's own
+        assert not {"\x1b", "\x07", "\u202e"} & set(text), repr(text)
+    assert "\\x1b]0;owned\\x07" in shown[2][1]
+    # For a pipe as it is, one a line.
+    assert sbir(capsys, "search", out, sketch, "--paths")[1] == f"{evil}\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert "\x1b" not in sbir(capsys, "search", out, sketch, "--paths")[1]
+
+
+def test_a_folder_that_vanished_is_told_loudly(photos, tiny_folder, tmp_path, capsys):
+    import shutil
+
+    root, out = tmp_path / "photos", tmp_path / "index"
+    shutil.copytree(photos, root)
+    new = ("index", root, "--out", out, "--batch-size", 8)
+    assert sbir(capsys, *new, "--model", tiny_folder)[0] == 0
+    shutil.rmtree(root / "box")
+    status, printed, err = sbir(capsys, *new)
+    assert status == 0 and "24 photos; 20 unchanged" in printed
+    assert f"{root / 'box'} does not show its 4 photos" in err and "--prune" in err
+    status, printed, err = sbir(capsys, *new, "--prune")
+    assert "20 photos; 20 unchanged, 4 removed" in printed and "warning" not in err
+
+
+def test_a_full_disk_is_named_with_its_file(made, photos, tmp_path, capsys):
+    from sbir_jax.search import shard_writer
+
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "new.png")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shard_writer.os, "fsync", full)
+        err = error(capsys, "add", made, tmp_path / "new.png", "--batch-size", 8)
+    assert str(made) in err and "No space left" in err and "make room" in err
+    assert not list(made.rglob("*.part"))
+
+
+def test_a_polite_kill_says_what_is_kept(made, photos, capsys, monkeypatch):
+    import os
+    import signal
+
+    from sbir_jax.search import build
+
+    def killed(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(build, "build", killed)
+    status, _, err = sbir(capsys, "add", made, photos, "--batch-size", 8)
+    assert status == 130 and "the same command goes on from here" in err
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_numbers_have_their_nouns():
+    from sbir_jax.search.terminal import plural
+
+    assert [plural(n, "photo") for n in (0, 1, 2, 1200)] == [
+        *("0 photos", "1 photo", "2 photos", "1,200 photos")
+    ]

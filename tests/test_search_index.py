@@ -418,12 +418,75 @@ def test_bad_drawings_and_closed_indexes(folder, index, tmp_path):
         index.search(np.zeros((16, 16, 3), np.uint8))
 
 
-def test_an_index_made_anew_under_an_open_one_is_told(folder, index):
+def test_an_index_made_anew_is_taken_up_if_by_the_same_embedder(folder, index):
     shutil.rmtree(folder)
     with Writer(folder, Head(FakeEmbedder.fingerprint, 12, None)):
         pass
-    with pytest.raises(ValueError, match="made anew"):
+    assert index.reload() and len(index) == 0
+    shutil.rmtree(folder)
+    with Writer(folder, Head("0b" * 32, 12, None)):
+        pass
+    with pytest.raises(ValueError, match="0b0b0b0b0b0b and this one is fafafafafafa"):
         index.reload()
+    assert len(index) == 0  # it stays as it was
+
+
+def test_a_reload_closes_what_it_leaves_when_nobody_uses_it(
+    photos, folder, index, monkeypatch
+):
+    closed, inside, go_on = [], threading.Event(), threading.Event()
+    monkeypatch.setattr(Exact, "close", lambda self: closed.append(self))
+    search, first = Exact.search, index._open_state.backend
+
+    def slow(self, queries, k):
+        if self is first:
+            inside.set()
+            assert go_on.wait(10)
+            assert first not in closed
+        return search(self, queries, k)
+
+    monkeypatch.setattr(Exact, "search", slow)
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.extend(index.search(photos / "7.png", k=3))
+    )
+    thread.start()
+    assert inside.wait(10)
+    Image.new("RGB", (16, 16), "red").save(photos / "red.png")
+    build([photos], folder, FakeEmbedder(), progress=False)
+    assert index.reload() and closed == []
+    go_on.set()
+    thread.join(10)
+    assert len(found) == 3 and closed == [first]
+    second = index._open_state.backend
+    (photos / "red.png").unlink()
+    build([photos], folder, FakeEmbedder(), progress=False)
+    assert index.reload() and closed == [first, second]
+
+
+def test_a_model_is_found_after_it_moved_with_its_index(tiny_folder, tmp_path):
+    from sbir_jax.search.model import open_model
+
+    home, photos = tmp_path / "home", tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (32, 32), "red").save(photos / "red.png")
+    shutil.copytree(tiny_folder, home / "model")
+    embedder = open_model(str(home / "model"), batch_size=1)
+    build([photos], home / "index", embedder, progress=False)
+    home.rename(tmp_path / "away")
+    with Index.open(tmp_path / "away" / "index") as index:
+        assert index.embedder.fingerprint == embedder.fingerprint
+        assert "relative" not in index.info()["embedder"]
+    (tmp_path / "away" / "model").rename(tmp_path / "model")
+    with Index.open(tmp_path / "away" / "index") as index:
+        with pytest.raises(FileNotFoundError, match=r"home/model.*--model"):
+            index.search(photos / "red.png")
+    model = str(tmp_path / "model")
+    with Index.open(tmp_path / "away" / "index", model=model) as index:
+        assert index.search(photos / "red.png")[0].path == str(photos / "red.png")
+    with Index.open(tmp_path / "away" / "index", model="toybox") as index:
+        with pytest.raises(ValueError, match="fingerprint"):
+            index.search(photos / "red.png")
 
 
 def test_no_such_backend(folder):

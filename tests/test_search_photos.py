@@ -1,11 +1,10 @@
-import hashlib
 import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sbir_jax.search.photos import content_hash, list_photos, table_paths
+from sbir_jax.search.photos import list_photos, table_paths
 
 
 @pytest.fixture
@@ -40,10 +39,10 @@ def test_a_folder_is_read_with_all_below_it(root):
     reasons = {os.path.relpath(s.path, root): s.reason for s in listing.skipped}
     assert reasons == {
         "gone.jpg": "cannot be reached: No such file or directory",
-        "notes.txt": "extension '.txt', not an image's",
         "pipe.jpg": "not a regular file",
         "sub/up": "a link back to a folder that is read already",
     }
+    assert listing.others == 1  # notes.txt
 
 
 def test_paths_are_absolute_and_each_comes_once(root, monkeypatch):
@@ -153,6 +152,48 @@ def test_what_a_listing_decides_about(root):
     assert not some.covers(str(root / "old.jpeg"))
 
 
-def test_content_hash_is_blake2b():
-    assert content_hash(b"") == hashlib.blake2b(b"", digest_size=16).hexdigest()
-    assert content_hash(b"a") != content_hash(b"b")
+def test_sidecars_are_counted_apart_from_what_cannot_be_used(root):
+    for name in ("b.xmp", "b.MOV", "sub/c.json", "sub/.c.jpeg.swp"):
+        (root / name).write_bytes(b"?")
+    listing = list_photos([root])
+    assert listing.others == 4 and not [s for s in listing.skipped if "b.x" in s.path]
+
+
+def test_bins_of_systems_and_servers_are_clutter(root):
+    names_ = ["#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"]
+    for name in names_:
+        (root / name).mkdir()
+        (root / name / "old.jpg").write_bytes(b"1")
+    listing = list_photos([root])
+    assert names(listing, root) == ALL
+    assert all(listing.excludes(str(root / name / "old.jpg")) for name in names_)
+    assert not listing.excludes(str(root / "b.jpg"))
+
+
+def test_a_photo_that_this_machine_cannot_read_is_skipped_with_its_remedy(
+    root, monkeypatch
+):
+    (root / "phone.HEIC").write_bytes(b"1")
+    (root / "list.csv").write_text("path\nphone.HEIC\n")
+    remedies = {".heic": "pip install it"}
+    monkeypatch.setattr("sbir_jax.data.tree.REMEDIES", remedies)
+    monkeypatch.setattr("sbir_jax.search.photos.REMEDIES", remedies)
+    for source in (root, root / "list.csv"):
+        reasons = [s.reason for s in list_photos([source]).skipped]
+        assert ".HEIC files are read after: pip install it" in reasons
+
+
+def test_nothing_is_known_of_what_could_not_be_listed(root, monkeypatch):
+    def scandir(path):
+        if str(path) == str(root / "sub"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    scan = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    for source in (root, f"{root}/**/*.*"):
+        listing = list_photos([source])
+        assert names(listing, root) == ["a.PNG", "b.jpg", "raw/e.jpg"]
+        assert not listing.covers(str(root / "sub" / "c.jpeg"))
+        assert listing.unreachable(str(root / "sub" / "deep" / "d.webp"))
+        assert listing.covers(str(root / "raw" / "old.jpg"))

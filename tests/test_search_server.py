@@ -1,13 +1,17 @@
 import asyncio
 import base64
+import contextlib
 import io
 import json
+import os
 import socket
 import struct
 import threading
 import time
+import urllib.parse
 import urllib.request
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,10 +20,14 @@ from PIL import Image, ImageDraw
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx2")
 
+import uvicorn
 from fake_search import FakeIndex, fake_explain
 from fastapi.testclient import TestClient
 
-from sbir_jax.search import guard, server
+from sbir_jax.search import connections, guard, photo_files, server
+from sbir_jax.search import following as following_lib
+from sbir_jax.search.opened import UnknownPhoto
+from sbir_jax.search.photo_files import Reader, Thumbnails
 
 HERE = "http://localhost"
 
@@ -102,6 +110,7 @@ def test_similar_photos_thumbnails_and_files(client, index):
     whole = client.get(hit["photo"])
     assert whole.content == open(index.paths[hit["id"]], "rb").read()
     assert whole.headers["content-type"] == "image/png"
+    assert hit["name"] in whole.headers["content-disposition"]
 
 
 def test_formats_that_browsers_cannot_show_come_as_jpeg(index, tmp_path):
@@ -118,11 +127,13 @@ class Gallery:
 
     def __init__(self, index, path):
         self.path = path
-        for name in ("search", "similar", "info", "embedder"):
+        for name in ("search", "similar", "info", "embedder", "reload"):
             setattr(self, name, getattr(index, name))
 
     def photo(self, photo_id):
-        return {"aa": str(self.path)}[photo_id]
+        if photo_id != "aa":
+            raise UnknownPhoto("no photo has this id")
+        return str(self.path)
 
 
 def test_photos_that_are_gone_or_damaged_are_told(index, tmp_path):
@@ -195,7 +206,7 @@ GOOD = {"image": coded(drawing())}
         ({"image": "abc"}, 400, "not base64"),
         ({"image": coded(b"GIF89a nonsense")}, 400, "image:"),
         ({"image": coded(b"%PDF-1.4")}, 400, "not an image file"),
-        ({"image": coded(bomb())}, 400, "more than 80,000,000 pixels"),
+        ({"image": coded(bomb())}, 400, "so many pixels"),
         ({"image": coded(drawing()[:100])}, 400, "image:"),
         ({"image": coded(bytes(8_000_001))}, 413, "8,000,001 bytes"),
         ([1], 422, "the body"),
@@ -364,15 +375,130 @@ def test_thumbnails_are_kept_up_to_a_limit(tmp_path):
         paths.append(tmp_path / f"{i}.png")
         pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(paths[-1])
-    one = len(server.Thumbnails(10**9).get("x", paths[0]))
-    kept = server.Thumbnails(int(2.5 * one))
-    for i, path in enumerate(paths):
-        kept.get(str(i), path)
-        path.unlink()
-    assert kept.bytes <= 2.5 * one
-    assert kept.get("2", paths[2]) and kept.get("1", paths[1])
-    with pytest.raises(ValueError, match="no such file"):
-        kept.get("0", paths[0])
+
+    async def main():
+        one = len(await Thumbnails(10**9, Reader()).get("x", paths[0]))
+        kept = Thumbnails(int(2.5 * one), Reader())
+        for i, path in enumerate(paths):
+            await kept.get(str(i), path)
+            path.unlink()
+        assert kept.bytes <= 2.5 * one
+        assert await kept.get("2", paths[2]) and await kept.get("1", paths[1])
+        with pytest.raises(ValueError, match="no such file"):
+            await kept.get("0", paths[0])
+
+    asyncio.run(main())
+
+
+def test_equal_requests_share_one_decode(tmp_path, monkeypatch):
+    path, made = tmp_path / "a.png", []
+    Image.new("RGB", (40, 40), "teal").save(path)
+
+    def slow(path):
+        made.append(path)
+        time.sleep(0.1)
+        if len(made) == 1:
+            raise ValueError("once")
+        return b"jpeg"
+
+    monkeypatch.setattr(photo_files, "_thumbnail", slow)
+
+    async def main():
+        kept = Thumbnails(10**6, Reader())
+        for wanted in (ValueError, bytes):  # a failure is shared, and not kept
+            asked = [kept.get("a", path) for _ in range(9)]
+            found = await asyncio.gather(*asked, return_exceptions=True)
+            assert all(isinstance(one, wanted) for one in found)
+        assert len(made) == 2
+
+    asyncio.run(main())
+
+
+def test_a_hung_disk_is_told_and_blocks_only_photos(index, tmp_path, monkeypatch):
+    release = threading.Event()
+    monkeypatch.setattr(photo_files, "opened", lambda path: release.wait(20))
+    monkeypatch.setattr(photo_files, "_thumbnail", lambda path: release.wait(20))
+    monkeypatch.setattr(photo_files, "SECONDS", 0.3)
+    monkeypatch.setattr(server, "Reader", lambda: Reader(2, 0.3))
+    with TestClient(server.make_app(index), base_url=HERE) as client:
+        try:
+            asked = [f"/api/{kind}/{id}" for id in index.paths for kind in KINDS][:45]
+            with ThreadPoolExecutor(45) as pool:
+                answers = pool.map(client.get, asked)
+                works(client)
+                for answer in answers:
+                    refused(answer, 504, "did not answer")
+        finally:
+            release.set()
+
+
+KINDS = ("photo", "thumbnail")
+
+
+def test_what_stands_in_a_photos_place_is_told_without_its_path(index, tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "text.jpg").write_text("hello")
+    for name in ("pipe.jpg", "folder.jpg", "text.jpg", "none.jpg"):
+        app = server.make_app(Gallery(index, tmp_path / name))
+        client = TestClient(app, base_url=HERE, raise_server_exceptions=False)
+        for kind in KINDS:
+            answer = client.get(f"/api/{kind}/aa")
+            refused(answer, 404, name)
+            assert str(tmp_path) not in answer.text and "Errno" not in answer.text
+        asked = {"image": coded(drawing()), "id": "aa"}
+        refused(client.post("/api/explain", json=asked), 404, name)
+
+
+def test_a_key_error_of_a_bug_is_no_unknown_photo(index, monkeypatch):
+    monkeypatch.setattr(index, "similar", lambda *_: {}["a bug"])
+    app = server.make_app(index)
+    client = TestClient(app, base_url=HERE, raise_server_exceptions=False)
+    wanted = next(iter(index.paths))
+    refused(client.get(f"/api/similar/{wanted}"), 500, "the server failed")
+
+
+def test_the_index_is_followed_while_the_server_runs(index, monkeypatch, capsys):
+    looks = []
+
+    def reload():
+        looks.append(1)
+        if len(looks) < 4:
+            raise OSError("the disk is away")
+        return True
+
+    monkeypatch.setattr(index, "reload", reload)
+    monkeypatch.setattr(following_lib, "SECONDS", 0.01)
+
+    async def main():
+        async with following_lib.following(index, 0.01):
+            while len(looks) < 8:
+                await asyncio.sleep(0.01)
+        seen = len(looks)
+        await asyncio.sleep(0.05)
+        assert len(looks) == seen
+
+    asyncio.run(main())
+    assert capsys.readouterr().err.count("the disk is away") == 1  # told once
+    looks.clear()
+    monkeypatch.setattr(
+        server, "following", lambda index: following_lib.following(index, 0.01)
+    )
+    with TestClient(server.make_app(index), base_url=HERE) as client:
+        works(client)
+        time.sleep(0.1)
+    assert looks
+
+
+def test_large_bodies_together_are_bounded(index, monkeypatch):
+    monkeypatch.setattr(guard, "ARRIVING", 300_000)
+    monkeypatch.setattr(guard, "SMALL_BODY", 1_000)
+    client = TestClient(server.make_app(index), base_url=HERE)
+    asked = {"image": coded(drawing()) + " " * 400_000}
+    refused(client.post("/api/search", json=asked), 503, "too many large pictures")
+    for _ in range(4):  # what is done does not count any more
+        client.post("/api/search", json={"image": coded(drawing()) + " " * 200_000})
+        works(client)
 
 
 def test_a_server_error_shows_no_trace(index, monkeypatch):
@@ -400,15 +526,112 @@ def test_openapi_describes_json_and_form(client):
 
 
 def test_beyond_this_machine_a_token_is_made_up(index, monkeypatch, capsys):
-    monkeypatch.setattr(server.uvicorn.Server, "run", lambda self, sockets: None)
     for host, token, expected in (
         ("127.0.0.1", None, False),
         ("0.0.0.0", None, True),
         ("0.0.0.0", "", False),
         ("127.0.0.1", "word", True),
     ):
+        printed = {}
+
+        def run(self, sockets, printed=printed):
+            printed["place"] = self.place
+
+        monkeypatch.setattr(server._Server, "run", run)
         server.serve(index, host, 0, token)
-        assert ("?token=" in capsys.readouterr().out) == expected
+        shown = capsys.readouterr()
+        assert ("?token=" in printed["place"]) == expected
+        # Whoever lets everybody in is told.
+        assert ("warning: anybody" in shown.err) == (token == "")
+
+
+@pytest.mark.parametrize("token", ["a&b=c#d e?/%+", "größer 猫", "'\"<>;,", " blank "])
+def test_a_token_may_have_any_characters(index, token):
+    with server._listen("127.0.0.1", 0) as listener:
+        place = urllib.parse.urlsplit(server.address(listener, token))
+    app = server.make_app(index, token, hosts=None)
+    client = TestClient(app, base_url=HERE, follow_redirects=False)
+    assert client.get("/").status_code == 401
+    entered = client.get(f"{place.path}?{place.query}")
+    assert entered.status_code == 303 and client.get("/").status_code == 200
+    client.cookies.clear()
+    head = {"Authorization": b"Bearer " + token.encode()}
+    assert client.get("/", headers=head).status_code == 200
+    head = {"Authorization": b"Bearer x" + token.encode()}
+    assert client.get("/", headers=head).status_code == 401
+
+
+def test_the_address_is_printed_when_it_listens(index, capsys):
+    with running(index) as (served, place):
+        assert served.started
+        assert f":{place[1]}/" in capsys.readouterr().out
+        with urllib.request.urlopen(f"http://127.0.0.1:{place[1]}/") as answer:
+            assert answer.status == 200
+
+
+@contextlib.contextmanager
+def running(index):
+    """The server as `serve` sets it up, on a thread."""
+    servers = []
+
+    def run(self, sockets):
+        servers.append(self)
+        uvicorn.Server.run(self, sockets=sockets)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server._Server, "run", run)
+        thread = threading.Thread(
+            target=server.serve, args=(index,), kwargs={"port": 0}
+        )
+        thread.start()
+        while not (servers and servers[0].started):
+            time.sleep(0.02)
+        yield servers[0], servers[0].servers[0].sockets[0].getsockname()
+        servers[0].should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_slow_clients_are_let_go_and_others_served(index, monkeypatch, capfd):
+    for name, seconds in (("HEADER", 0.5), ("BODY", 0.5), ("ANSWER", 0.5)):
+        monkeypatch.setattr(connections, f"{name}_SECONDS", seconds)
+    with running(index) as (_, place), contextlib.ExitStack() as stack:
+
+        def connect():
+            return stack.enter_context(socket.create_connection(place, timeout=5))
+
+        head = b"POST /api/search HTTP/1.1\r\nHost: localhost\r\n"
+        long = b"Content-Type: application/json\r\nContent-Length: 9999\r\n\r\n"
+        slow = {"idle": b"", "header": head, "body": head + long + b"{"}
+        held = {name: connect() for name in slow}
+        for name, sent in slow.items():
+            held[name].sendall(sent)
+        for _ in range(12):
+            time.sleep(0.1)
+            for name in ("header", "body"):  # a byte now and then buys no time
+                with contextlib.suppress(OSError):
+                    held[name].sendall(b"x")
+        for name, connection in held.items():
+            with contextlib.suppress(ConnectionError):
+                assert connection.recv(10) == b"", name
+        with urllib.request.urlopen(f"http://127.0.0.1:{place[1]}/") as answer:
+            assert answer.status == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_too_many_connections_make_room_for_new_ones(index, monkeypatch):
+    monkeypatch.setattr(connections, "CONNECTIONS_OF_ONE", 20)
+    with running(index) as (served, place), contextlib.ExitStack() as stack:
+        idle = [
+            stack.enter_context(socket.create_connection(place, timeout=5))
+            for _ in range(60)
+        ]
+        for _ in range(10):
+            with urllib.request.urlopen(f"http://127.0.0.1:{place[1]}/") as answer:
+                assert answer.status == 200
+        assert len(served.server_state.connections) <= 20
+        with contextlib.suppress(ConnectionError):
+            assert idle[0].recv(1) == b""  # the first to come is the first to go
 
 
 def test_a_port_in_use_is_told(index):
@@ -419,19 +642,11 @@ def test_a_port_in_use_is_told(index):
             server.serve(index, port=port)
 
 
-def test_dropped_connections_leave_the_server_working(index):
-    listener = server._listen("127.0.0.1", 0)
-    place = listener.getsockname()
-    app = server.make_app(index)
-    served = server.uvicorn.Server(server.uvicorn.Config(app, log_config=None))
-    thread = threading.Thread(target=served.run, kwargs={"sockets": [listener]})
-    thread.start()
-    while not served.started:
-        time.sleep(0.02)
+def test_dropped_connections_leave_the_server_working(index, capfd, caplog):
     body = json.dumps(GOOD).encode()
     head = b"POST /api/search HTTP/1.1\r\nHost: localhost\r\n"
     head += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-    try:
+    with running(index) as (_, place):
         for sent in (b"", b"POS", head, head + body[:9], head + body):
             for linger in (0, 1):  # closed, and reset
                 with socket.create_connection(place) as connection:
@@ -443,7 +658,5 @@ def test_dropped_connections_leave_the_server_working(index):
         request = urllib.request.Request(address, body, kind)
         with urllib.request.urlopen(request, timeout=60) as answer:
             assert len(json.load(answer)["hits"]) == 20
-    finally:
-        served.should_exit = True
-        thread.join(20)
-    assert not thread.is_alive()
+    assert "Traceback" not in capfd.readouterr().err
+    assert not [record for record in caplog.records if record.exc_info]

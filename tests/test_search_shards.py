@@ -232,6 +232,11 @@ def damage(folder, kind):
         (folder / "index.json").write_text(json.dumps(head))
     elif kind == "not ours":
         (folder / "index.json").write_text('{"name": "something"}')
+    elif kind == "no rows a shard":
+        head = json.loads((folder / "index.json").read_text()) | {"shard_rows": 0}
+        (folder / "index.json").write_text(json.dumps(head))
+    elif kind == "a deep one":
+        (folder / "index.json").write_text("[" * 100_000 + "]" * 100_000)
     elif kind == "no object":
         (folder / "index.json").write_text("[]")
 
@@ -249,7 +254,9 @@ def damage(folder, kind):
         ("removed cut", r"removed\.npy is damaged"),
         ("newer format", r"index\.json has format 2 .* reads 1"),
         ("not ours", r"index\.json is not an index of sbir"),
-        ("no object", r"index\.json has format None"),
+        ("no object", r"index\.json is not an index of sbir"),
+        ("no rows a shard", r"index\.json is damaged: shard_rows is 0"),
+        ("a deep one", r"index\.json is not an index of sbir"),
     ],
 )
 def test_damage_is_named(folder, kind, message):
@@ -314,3 +321,94 @@ def test_export_has_the_photos_that_count(folder):
     with pytest.raises(FileNotFoundError, match="no index"):
         export(out, folder.with_name("other"))
     assert not list(folder.parent.glob(".*"))
+
+
+def rewritten(path, change):
+    """The file with other contents, and another time."""
+    info = path.stat()
+    array = np.load(path)
+    change(array)
+    np.save(path, array)
+    os.utime(path, ns=(info.st_mtime_ns + 1, info.st_mtime_ns + 1))
+
+
+@pytest.mark.parametrize("shard", [1, 2])
+@pytest.mark.parametrize("kind", ["flipped", "reversed", "copied", "not finite"])
+def test_descriptors_that_were_not_written_are_refused(folder, shard, kind):
+    shards.read(folder)
+    path = folder / "shards" / f"{shard:06d}.npy"
+
+    def change(array):
+        if kind == "flipped":
+            array.view(np.uint8)[1, 3] ^= 4
+        elif kind == "reversed":
+            array[:] = array[::-1].copy()
+        elif kind == "copied":
+            array[:] = np.load(folder / "shards" / "000000.npy")[: len(array)]
+        else:
+            array[0] = np.nan
+
+    rewritten(path, change)
+    for _ in range(2):  # not only at the first opening
+        with pytest.raises(ValueError, match=rf"{path.name} .*checksum.*make it again"):
+            shards.read(folder)
+    with pytest.raises(ValueError, match="checksum"):
+        Writer(folder)
+
+
+def test_damaged_rows_of_a_table_are_refused(folder):
+    path = folder / "shards" / "000001.parquet"
+    content = bytearray(path.read_bytes())
+    for place in range(len(content) // 3, len(content) // 2, 3):
+        flipped = bytearray(content)
+        flipped[place] ^= 8
+        path.write_bytes(flipped)
+        try:
+            table = shards.read(folder).table
+        except ValueError as error:
+            assert "000001.parquet is damaged" in str(error)
+        else:  # a bit that means nothing
+            assert table["path"].to_pylist() == [f"/p/{i}.jpg" for i in range(10)]
+
+
+def test_files_are_checked_once_and_again_when_they_change(folder, monkeypatch):
+    checked = []
+    digest = shards.digest
+    monkeypatch.setattr(
+        shards, "digest", lambda rows: checked.append(1) or digest(rows)
+    )
+    shards.read(folder)
+    assert len(checked) == 3 and (folder / "checked.json").exists()
+    shards.read(folder)
+    assert len(checked) == 3
+    fill(folder, 10, 11)  # the last shard grows
+    shards.read(folder)
+    assert len(checked) == 4
+    (folder / "checked.json").write_text("{nonsense")
+    shards.read(folder)
+    assert len(checked) == 7
+
+
+def test_an_index_from_before_there_were_checksums_is_read(folder):
+    for path in (folder / "shards").glob("*.parquet"):
+        table = pq.ParquetFile(path).read().replace_schema_metadata(None)
+        pq.write_table(table, path)
+    before = stored(shards.read(folder))
+    assert len(before) == 10
+    rewritten(folder / "shards" / "000001.npy", lambda array: array.fill(np.inf))
+    with pytest.raises(ValueError, match=r"000001\.npy is damaged: .*not finite"):
+        shards.read(folder)
+
+
+def test_what_a_killed_writer_left_is_cleaned(folder):
+    (folder / "shards" / "000002.npy.part").write_bytes(b"half")
+    (folder / "skipped.csv.part").write_bytes(b"half")
+    with Writer(folder):
+        assert not list(folder.rglob("*.part"))
+
+
+@pytest.mark.parametrize("rows", [[-1], [0.5], [[1]]])
+def test_removed_rows_that_cannot_be_are_refused(folder, rows):
+    np.save(folder / "removed.npy", np.array(rows))
+    with pytest.raises(ValueError, match=r"removed\.npy is damaged"):
+        shards.read(folder)

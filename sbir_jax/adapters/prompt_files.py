@@ -222,7 +222,7 @@ a matrix in place of the text, learned on a frozen text-to-image diffusion model
 model itself is not in this file and is loaded from where it is.
 
 ```python
-from sbir_jax.sharing import load_prompts
+from sbir_jax.adapters.prompt_files import load_prompts
 
 embedder = load_prompts("OWNER/{name}")  # or a local folder
 photos = embedder.embed(paths, "photo")

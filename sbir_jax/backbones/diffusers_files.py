@@ -335,8 +335,11 @@ def written_aside(folder: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 def save_tensors(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
     """Write one safetensors file, under published names."""
+    path.touch()
+    mode = path.stat().st_mode  # as the umask has it; the library's is for the owner
     # The metadata is what transformers looks for before it reads on.
     save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(mode)
 
 
 def write_json(path: pathlib.Path, value: dict[str, Any]) -> None:

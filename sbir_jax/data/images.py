@@ -11,6 +11,7 @@ reduction, so a thin line grows pale but never disappears between two samples.
 
 import functools
 import io
+import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -21,51 +22,27 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-Source = str | os.PathLike | bytes | Image.Image | np.ndarray
+from sbir_jax.data.image_colour import END_MARKER, loaded, upright_rgb
+from sbir_jax.data.image_files import (
+    DECODING,
+    EXTENSIONS,
+    FORMATS,
+    BadImage,
+    Source,
+    decoded_bytes,
+    opened,
+)
+
 Fit = Literal["pad", "crop", "stretch"]
 
 FIT: dict[str, Fit] = {"sketch": "pad", "photo": "crop"}
 
-# Above the 50 Mpx of common cameras, below the 89 Mpx at which Pillow starts to warn.
-# A decoded image of this size takes 240 MB.
-MAX_PIXELS = 80_000_000
-MAX_ASPECT = 20.0
-MIN_SIDE = 8
+# What an image of its own shape may have; a larger one is reduced.
+MAX_PIXELS = 40_000_000
+# Above this an image is first reduced by a whole factor, which takes no copy of it.
+_LARGE = 4_000_000
 
-# Only formats that Pillow decodes by itself: its EPS reader, for one, runs a program.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .pnm".split()
-)
-try:  # the extra `heic`: what phones save
-    import pillow_heif  # pyright: ignore[reportMissingImports]
-except ImportError:
-    pass
-else:
-    pillow_heif.register_heif_opener()
-    FORMATS, EXTENSIONS = (*FORMATS, "HEIF"), EXTENSIONS | {".heic", ".heif"}
-
-_ORIENTATION_TAG = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-class BadImage(ValueError):
-    """A file that cannot be used as an image: `path` as given, and `reason`."""
-
-    def __init__(self, path: str, reason: str):
-        super().__init__(f"{path}: {reason}")
-        self.path, self.reason = path, reason
-
-    def __reduce__(self):  # so that it crosses process borders
-        return type(self), (self.path, self.reason)
+__all__ = ["EXTENSIONS", "FORMATS", "BadImage", "Source"]
 
 
 def decode(
@@ -74,25 +51,29 @@ def decode(
     """Decodes one image to upright 8-bit RGB, transparency shown on white.
 
     Args:
-      source: a path, the bytes of a file, a Pillow image, or a uint8 array [h, w],
-        [h, w, 3] or [h, w, 4].
-      size: side of the square wanted, in pixels; None keeps the image's own shape.
+      source: a path, the bytes of a file, an open binary file, a Pillow image, or a
+        uint8 array [h, w], [h, w, 3] or [h, w, 4].
+      size: side of the square wanted, in pixels; None keeps the image's own shape, or
+        reduces it by a whole factor to no more than MAX_PIXELS.
       fit: how a non-square image becomes square: "pad" with white, "crop" the central
         square, or "stretch". Without a size it has no effect.
       name: what to call the image in errors; the path by default.
     Returns: values in [0, 255]; h = w = size where a size is given.
     Raises: BadImage for a file that is missing, empty, truncated, no image, or outside
-      MAX_PIXELS, MAX_ASPECT and MIN_SIDE (read from the header, before decoding).
+      the limits of `image_files` (read from the header, before decoding).
     """
     if fit not in ("pad", "crop", "stretch"):
         raise ValueError(f"fit is {fit!r}; allowed are 'pad', 'crop' and 'stretch'")
-    with _opened(source, name) as image:
-        if size is not None:
-            _draft(image, size, fit)
-        rgb = _upright_rgb(image)
-        if size is not None:
-            rgb = _square(rgb, size, fit)
-        return np.asarray(rgb)
+    with opened(source, name) as image:
+        full = image.width * image.height
+        _draft(image, size, fit)
+        factor = _factor(image, size, fit)
+        left = image.width * image.height // factor**2
+        with DECODING.hold(decoded_bytes(image, full, left)):
+            rgb = upright_rgb(image, factor)
+            if size is not None:
+                rgb = _square(rgb, size, fit)
+            return np.asarray(rgb)
 
 
 def load(source: Source, size: int, modality: str) -> Float[np.ndarray, "s s 3"]:
@@ -149,18 +130,23 @@ def checked_bytes(path: str | os.PathLike) -> bytes:
 
     Raises: BadImage.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         plain = (
             image.format in ("JPEG", "MPO", "PNG", "WEBP")
             and image.mode in ("RGB", "L")
             and not image.has_transparency_data
         )
-        if plain:
-            # Reduced decoding still reads every byte, so it still finds a cut.
-            _draft(image, 128, "crop")
-            image.load()
-            return pathlib.Path(path).read_bytes()
-        return encode_png(np.asarray(_upright_rgb(image)))
+        full = image.width * image.height
+        # Reduced decoding still reads every byte, so it still finds a cut.
+        _draft(image, 128 if plain else None, "crop")
+        factor = _factor(image, None, "crop")
+        left = 0 if plain else image.width * image.height // factor**2
+        with DECODING.hold(decoded_bytes(image, full, left)):
+            if plain:
+                whole = loaded(image) is image
+                content = pathlib.Path(path).read_bytes()
+                return content if whole else content + END_MARKER
+            return encode_png(np.asarray(upright_rgb(image, factor)))
 
 
 def threaded(
@@ -206,122 +192,28 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_threads(), thread_name_prefix="decode")
 
 
-class _opened:
-    """Opens an image after checking its header; turns every failure into BadImage."""
-
-    def __init__(self, source: Source, name: str = ""):
-        self.source, self.name = source, name
-        if not name and isinstance(source, str | os.PathLike):
-            self.name = os.fspath(source)
-        elif not name:
-            self.name = f"<{type(source).__name__}>"
-
-    def __enter__(self) -> Image.Image:
-        try:
-            self.image = self._open()
-        except Exception as error:
-            raise self._bad(error) from error
-        if reason := _unusable(*self.image.size):
-            self._close()
-            raise BadImage(self.name, reason)
-        return self.image
-
-    def _open(self) -> Image.Image:
-        source = self.source
-        if isinstance(source, Image.Image):
-            return source
-        if isinstance(source, np.ndarray):
-            return Image.fromarray(source)
-        if isinstance(source, bytes):
-            empty, file = not source, io.BytesIO(source)
-        else:
-            empty, file = os.stat(source).st_size == 0, source
-        if empty:
-            raise BadImage(self.name, "empty file")
-        return Image.open(file, formats=FORMATS)
-
-    def _close(self) -> None:
-        if self.image is not self.source:
-            self.image.close()
-
-    def __exit__(self, kind, error, trace) -> None:
-        self._close()
-        # Pillow's readers let nearly any exception through on hostile bytes.
-        if isinstance(error, Exception) and not isinstance(error, BadImage):
-            raise self._bad(error) from error
-
-    def _bad(self, error: Exception) -> BadImage:
-        if isinstance(error, BadImage):
-            return error
-        if isinstance(error, Image.UnidentifiedImageError):
-            return BadImage(self.name, f"not an image file ({', '.join(FORMATS)})")
-        if isinstance(
-            error, Image.DecompressionBombError | Image.DecompressionBombWarning
-        ):
-            return BadImage(self.name, f"more than {MAX_PIXELS:,} pixels")
-        if isinstance(error, FileNotFoundError):
-            return BadImage(self.name, "no such file")
-        return BadImage(self.name, f"{error or type(error).__name__}")
-
-
-def _unusable(width: int, height: int) -> str:
-    """Why an image of this size is refused; empty if it is not."""
-    shape = f"{width} x {height} pixels"
-    if width * height > MAX_PIXELS:
-        return f"{shape}: more than {MAX_PIXELS:,} pixels"
-    if min(width, height) < MIN_SIDE:
-        return f"{shape}: a side under {MIN_SIDE} pixels"
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        return f"{shape}: longer than {MAX_ASPECT:g} times its width"
-    return ""
-
-
-def _draft(image: Image.Image, size: int, fit: Fit) -> None:
+def _draft(image: Image.Image, size: int | None, fit: Fit) -> None:
     """Lets a JPEG decode at 1/2, 1/4 or 1/8, but no nearer than twice the target."""
-    side = max(image.size) if fit == "pad" else min(image.size)
+    width, height = image.size
+    if size is None:
+        factor = _factor(image, None, fit)
+        image.draft(None, (width // factor, height // factor))
+        return
+    side = max(width, height) if fit == "pad" else min(width, height)
     scale = 2 * size / side
     if scale < 1:
-        width, height = image.size
         image.draft(None, (int(width * scale), int(height * scale)))
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 0 where there is none or the tags are damaged."""
-    try:
-        value = image.getexif().get(_ORIENTATION_TAG, 0)
-    except Exception:
-        return 0
-    return value if value in _TURNS else 0
-
-
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    orientation = _orientation(image)
-    image.load()
-    if image.mode.startswith(("I", "F")):
-        rgb = _wide_grey(image)
-    elif image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        rgb = Image.new("RGB", rgba.size, "white")
-        rgb.paste(rgba, mask=rgba.getchannel("A"))
-    else:
-        rgb = image.convert("RGB")
-    return rgb.transpose(_TURNS[orientation]) if orientation else rgb
-
-
-def _wide_grey(image: Image.Image) -> Image.Image:
-    """16-bit integers, or floats, to 8 bits by scaling; Pillow itself would clip."""
-    values = np.asarray(image).astype(np.float64)
-    low, high = values.min(), values.max()
-    if not (low >= 0 and high <= 65535):  # also false for NaN
-        raise ValueError(
-            f"mode {image.mode}, values {low:g} to {high:g}, not a picture"
-        )
-    if image.mode.startswith("F"):
-        top = 1.0 if high <= 1 else 255.0 if high <= 255 else 65535.0
-    else:
-        top = 65535.0
-    grey = np.rint(values * (255 / top)).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
+def _factor(image: Image.Image, size: int | None, fit: Fit) -> int:
+    """How many pixels may become one, for a large image: none that would be seen."""
+    width, height = image.size
+    if size is None:
+        return math.ceil((width * height / MAX_PIXELS) ** 0.5)
+    if width * height <= _LARGE:
+        return 1
+    side = max(width, height) if fit == "pad" else min(width, height)
+    return max(1, side // (4 * size))
 
 
 def _square(image: Image.Image, size: int, fit: Fit) -> Image.Image:

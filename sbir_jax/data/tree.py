@@ -13,9 +13,17 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from sbir_jax.data.images import EXTENSIONS
+from sbir_jax.data.image_files import EXTENSIONS, REMEDIES
 
-_CLUTTER = frozenset(("thumbs.db", "desktop.ini", "__macosx", "@eadir"))
+# What systems, servers and cloud clients leave: previews, bins and snapshots.
+_CLUTTER = frozenset(
+    (
+        *("thumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle", "@recycle"),
+        *("$recycle.bin", "recycler", "recycled", "system volume information"),
+        *("lost+found", "#snapshot", "@sharebin", "@tmp", "network trash folder"),
+        *("temporary items", "lost.dir", "found.000"),
+    )
+)
 
 
 class DataError(ValueError):
@@ -38,6 +46,24 @@ class File(NamedTuple):
     stem: str  # file name without extension, in Unicode's composed form
     size: int  # bytes
     mtime: int  # nanoseconds
+
+
+@dataclasses.dataclass
+class Found:
+    """What lies below one folder.
+
+    Attributes:
+      files: images.
+      skipped: what may be an image and cannot be used.
+      others: files that are no images: sidecars, films, texts.
+      unlisted: paths that nothing is known of now: folders that could not be listed,
+        and files that could not be reached.
+    """
+
+    files: list[File] = dataclasses.field(default_factory=list)
+    skipped: list[Skipped] = dataclasses.field(default_factory=list)
+    others: list[Skipped] = dataclasses.field(default_factory=list)
+    unlisted: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +154,7 @@ def parse_names(text: str) -> list[str]:
 def subfolders(folder: str | os.PathLike) -> list[str]:
     """Names of the visible folders inside a folder, sorted."""
     with os.scandir(folder) as entries:
-        names = [e.name for e in entries if not _clutter(e.name) and _is_dir(e)]
+        names = [e.name for e in entries if not is_clutter(e.name) and _is_dir(e)]
     return sorted(names)
 
 
@@ -161,7 +187,7 @@ def read_tree(
     """
     names: dict[str, str] = {}
     homes: dict[str, list[tuple[int, str]]] = {}
-    skipped: list[Skipped] = []
+    out = Found()
     for kind, folders in enumerate((sketch_folders, photo_folders)):
         for folder in folders:
             for name in subfolders(folder):
@@ -169,54 +195,49 @@ def read_tree(
                 key = normal_name(spelt)
                 names.setdefault(key, spelt)
                 homes.setdefault(key, []).append((kind, os.path.join(folder, name)))
-            for entry in _entries(str(folder), root, skipped):
+            for entry in _entries(str(folder), root, out):
                 if not _is_dir(entry):
                     reason = "lies outside any class folder"
-                    skipped.append(Skipped(_id(entry.path, root), reason))
+                    out.skipped.append(Skipped(_id(entry.path, root), reason))
     files: tuple[list[File], list[File]] = ([], [])
     above = _around(*sketch_folders, *photo_folders, root)
     keys = sorted(names)
     for label, key in enumerate(keys):
         for kind in (0, 1):
             seen = set(above)
-            found: list[File] = []
+            out.files = []
             for home_kind, home in homes[key]:
                 if home_kind == kind:
-                    _walk(home, root, label, seen, found, skipped)
-            files[kind].extend(sorted(found, key=lambda f: f.id))
+                    _walk(home, root, label, seen, out)
+            files[kind].extend(sorted(out.files, key=lambda f: f.id))
     classes = tuple(_utf8(names[key]) for key in keys)
-    return Tree(root, classes, tuple(files[0]), tuple(files[1]), tuple(sorted(skipped)))
+    skipped = tuple(sorted([*out.skipped, *out.others]))
+    return Tree(root, classes, tuple(files[0]), tuple(files[1]), skipped)
 
 
 def list_files(
     folder: pathlib.Path, root: pathlib.Path
 ) -> tuple[list[File], list[Skipped]]:
     """Lists `<folder>/**` as files of class 0, sorted, and what was left out."""
-    found: list[File] = []
-    skipped: list[Skipped] = []
-    _walk(str(folder), root, 0, _around(root), found, skipped)
-    return sorted(found, key=lambda f: f.id), skipped
+    out = Found()
+    _walk(str(folder), root, 0, _around(root), out)
+    return sorted(out.files, key=lambda f: f.id), [*out.skipped, *out.others]
 
 
-def read_images(
-    folder: pathlib.Path, excluded: Callable[[str], bool]
-) -> tuple[list[File], list[Skipped]]:
-    """All images below one folder, whatever its layout, sorted by id.
+def read_images(folder: pathlib.Path, excluded: Callable[[str], bool]) -> Found:
+    """All images below one folder, whatever its layout.
 
     Args:
       excluded: told the path of every file and folder; those it is true for are passed
         over without a word. Links and clutter are as in `read_tree`.
     """
-    found: list[File] = []
-    skipped: list[Skipped] = []
+    out = Found()
     above = _around(folder) - {os.path.realpath(folder)}
-    _walk(str(folder), folder, 0, above, found, skipped, excluded)
-    return sorted(found, key=lambda f: f.id), sorted(skipped)
+    _walk(str(folder), folder, 0, above, out, excluded)
+    return out
 
 
-def _walk(
-    start, root, label, seen, found, skipped, excluded=lambda path: False
-) -> None:
+def _walk(start, root, label, seen, out: Found, excluded=lambda path: False) -> None:
     folders, links = [start], []
     while folders or links:
         # Links last: what two paths lead to is read by its own.
@@ -224,10 +245,10 @@ def _walk(
         real = os.path.realpath(folder)
         if real in seen:
             reason = "a link back to a folder that is read already"
-            skipped.append(Skipped(_id(folder, root), reason))
+            out.skipped.append(Skipped(_id(folder, root), reason))
             continue
         seen.add(real)
-        for entry in _entries(folder, root, skipped):
+        for entry in _entries(folder, root, out):
             if excluded(entry.path):
                 continue
             name = _id(entry.path, root)
@@ -235,21 +256,27 @@ def _walk(
                 info = entry.stat()
             except OSError as error:
                 reason = f"cannot be reached: {error.strerror}"
-                skipped.append(Skipped(name, reason))
+                out.skipped.append(Skipped(name, reason))
+                if not isinstance(error, FileNotFoundError):
+                    out.unlisted.append(entry.path)
                 continue
             stem, extension = os.path.splitext(entry.name)
             if stat.S_ISDIR(info.st_mode):
                 (links if entry.is_symlink() else folders).append(entry.path)
             elif not stat.S_ISREG(info.st_mode):
                 # Opening a pipe would wait for ever.
-                skipped.append(Skipped(name, "not a regular file"))
+                out.skipped.append(Skipped(name, "not a regular file"))
+            elif extension.lower() in REMEDIES:
+                remedy = REMEDIES[extension.lower()]
+                reason = f"{extension} files are read after: {remedy}"
+                out.skipped.append(Skipped(name, reason))
             elif extension.lower() not in EXTENSIONS:
                 kind = f"extension {extension!r}" if extension else "no extension"
-                skipped.append(Skipped(name, f"{kind}, not an image's"))
+                out.others.append(Skipped(name, f"{kind}, not an image's"))
             else:
                 stem = unicodedata.normalize("NFC", _utf8(stem))
                 size, mtime = info.st_size, info.st_mtime_ns
-                found.append(File(entry.path, name, label, stem, size, mtime))
+                out.files.append(File(entry.path, name, label, stem, size, mtime))
 
 
 def _around(*folders: pathlib.Path) -> set[str]:
@@ -265,18 +292,20 @@ def _is_dir(entry: os.DirEntry) -> bool:
         return False
 
 
-def _entries(folder: str, root: pathlib.Path, skipped: list[Skipped]) -> list:
+def _entries(folder: str, root: pathlib.Path, out: Found) -> list:
     try:
         with os.scandir(folder) as entries:
-            visible = [e for e in entries if not _clutter(e.name)]
+            visible = [e for e in entries if not is_clutter(e.name)]
             return sorted(visible, key=lambda e: e.name)
     except OSError as error:
         reason = f"folder cannot be read: {error.strerror}"
-        skipped.append(Skipped(_id(folder, root), reason))
+        out.skipped.append(Skipped(_id(folder, root), reason))
+        out.unlisted.append(folder)
         return []
 
 
-def _clutter(name: str) -> bool:
+def is_clutter(name: str) -> bool:
+    """Whether a file or folder of this name is passed over everywhere."""
     return name.startswith(".") or name.casefold() in _CLUTTER
 
 

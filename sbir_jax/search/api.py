@@ -15,18 +15,17 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from sbir_jax.data import images
 from sbir_jax.search.guard import Refusal
+from sbir_jax.search.opened import UnknownPhoto
 from sbir_jax.text_queries import SHARE
 
 MAX_UPLOAD = 8_000_000
 MAX_TEXT = 500
 MAX_K = 200
-PICTURE = (
-    f"{', '.join(images.FORMATS)}, at most {MAX_UPLOAD:,} bytes and "
-    f"{images.MAX_PIXELS:,} pixels"
-)
+PICTURE = f"{', '.join(images.FORMATS)}, at most {MAX_UPLOAD:,} bytes"
 ID = "^[0-9a-f]{1,64}$"
 
 Id = Annotated[str, Path(pattern=ID, description="id of a hit")]
@@ -198,8 +197,8 @@ def add_errors(app: FastAPI) -> None:
             "bring the index up to date: sbir add INDEX PHOTOS",
         )
 
-    @handler(KeyError)
-    def unknown(error: KeyError) -> Refusal:
+    @handler(UnknownPhoto)
+    def unknown(error: UnknownPhoto) -> Refusal:
         return Refusal(
             404,
             "no photo of this index has that id",
@@ -217,6 +216,10 @@ def add_errors(app: FastAPI) -> None:
         given = given if len(given) < 80 else f"{given[:77]}..."
         what = f"{field} is {given}" if field else "the body is not what it should be"
         return Refusal(422, what, first["msg"], "see /docs for what each field takes")
+
+    @handler(ClientDisconnect)
+    def left(error: ClientDisconnect) -> Refusal:
+        return Refusal(499, "the client left", "", "")
 
     @handler(HTTPException)
     def http(error: HTTPException) -> Refusal:

@@ -5,42 +5,25 @@ one up to date: what is there is compared with what is listed, and only new cont
 embedded.
 """
 
+import collections
 import dataclasses
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
-from tqdm.auto import tqdm
-
-from sbir_jax.data import images
-from sbir_jax.data.tree import Skipped
-from sbir_jax.runtime.prefetch import Waiting
+from sbir_jax.data.image_files import EXTENSIONS
 from sbir_jax.search import photos, shards
-from sbir_jax.search.index import Describes
-from sbir_jax.search.photos import Listing, Photo
+from sbir_jax.search.integrity import replace
+from sbir_jax.search.model_paths import with_relative
+from sbir_jax.search.photos import Listing
 from sbir_jax.search.shard_writer import Writer
 from sbir_jax.search.shards import Head
+from sbir_jax.search.update import Embeds, Update
 
-# A kill loses no more than this much work.
-FLUSH_SECONDS = 20.0
+__all__ = ["Embeds", "Summary", "build", "remove"]
 
-
-@runtime_checkable
-class Embeds(Describes, Protocol):
-    """What a build needs of an embedder; `sbir_jax.embedder.Embedder` is one."""
-
-    size: int
-    source: dict[str, Any] | None
-
-    @property
-    def batch_size(self) -> int: ...
-
-    def start(self, images: np.ndarray, modality: Any) -> Callable[[], np.ndarray]:
-        """Begins with at most `batch_size` images; the answer waits for descriptors."""
-        ...
+EXCLUDE = "exclude.txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +37,9 @@ class Summary:
       skipped: cannot be used; skipped.csv in the index says why.
       photos: in the index now.
       waiting_share: of the time in which it embedded, how much it waited for files.
+      others: files in the folders that are no images: sidecars, films, texts.
+      vanished: folders of which no photo is left, or that could not be listed, with how
+        many photos the index has of each; these stay in the index.
     """
 
     added: int
@@ -66,6 +52,8 @@ class Summary:
     photos: int
     seconds: float
     waiting_share: float
+    others: int = 0
+    vanished: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def build(
@@ -74,30 +62,51 @@ def build(
     embedder: Embeds,
     exclude: Sequence[str] = (),
     progress: bool = True,
+    prune: bool = False,
+    reread: bool = False,
 ) -> Summary:
     """Brings the index in `out` in step with the photos of `paths`; makes it if needed.
 
     Photos of the index that lie below the folders in `paths` and are not there any more
-    are removed; photos of other folders stay as they are. A file with the size and time
-    it had is not opened. One with contents that the index knows is not embedded again.
+    are removed, but for those of a folder of which nothing is left: a drive or a share
+    may be gone for a while. Photos of other folders stay as they are. A file with the
+    size and time it had is not opened. One with contents that the index knows is not
+    embedded again.
 
     Args:
       paths: folders, files, globs and tables; see `photos.list_photos`.
       embedder: of the index, where there is one already.
       exclude: globs of files and folders to pass over; those in the index are removed.
-    Raises: FileNotFoundError and ValueError for sources that are not there; ValueError
-      where the index was made by another embedder, naming both fingerprints, and for a
+        The index remembers them, in exclude.txt, one a line.
+      prune: removes photos of folders that vanished, too.
+      reread: opens every file, also those with the size and time they had.
+    Raises: FileNotFoundError and ValueError for sources that are not there, and for
+      sources without a photo where the index has none of them either; ValueError where
+      the index was made by another embedder, naming both fingerprints, and for a
       folder whose photos have all gone at once (a drive that is not mounted); IndexBusy
       while another process writes into it. Photos that cannot be read raise nothing.
     """
     begin = time.perf_counter()
-    listing = photos.list_photos(paths, exclude, avoid=out)
-    new = Head(embedder.fingerprint, embedder.dim, embedder.source)
+    patterns = list(dict.fromkeys([*read_exclude(out), *exclude]))
+    listing = photos.list_photos(paths, patterns, avoid=out)
+    source = with_relative(embedder.source, out)
+    new = Head(embedder.fingerprint, embedder.dim, source)
+    if not (pathlib.Path(out) / "index.json").exists():
+        _check_any(listing)
     with Writer(out, new) as writer:
-        _check_mounted(writer, listing)
-        work = _Build(writer, embedder, listing)
+        if not prune:
+            _check_mounted(writer, listing)
+        if not any(listing.covers(path) for path in writer.paths):
+            _check_any(listing)
+        if patterns != read_exclude(out):
+            text = "".join(f"{pattern}\n" for pattern in patterns)
+            path = pathlib.Path(out) / EXCLUDE
+            replace(path, lambda file: file.write(text.encode()))
+        work = Update(writer, embedder, listing, reread)
         work.run(progress)
-        gone = work.remove_gone()
+        rows = [row for rows in work.orphans.values() for row in rows]
+        gone, vanished = _gone(writer, listing, rows, prune)
+        writer.bury(gone)
         skipped = [*listing.skipped, *work.skipped]
         kept = [s for s in shards.read_skipped(out) if not listing.covers(s.path)]
         writer.flush()
@@ -107,13 +116,24 @@ def build(
             changed=work.changed,
             unchanged=work.unchanged,
             moved=work.moved,
-            removed=gone,
+            removed=len(gone),
             skipped=len(skipped),
             embedded=work.embedded,
             photos=sum(writer.alive),
             seconds=time.perf_counter() - begin,
             waiting_share=work.waiting.share,
+            others=listing.others,
+            vanished=vanished,
         )
+
+
+def read_exclude(index: str | os.PathLike) -> list[str]:
+    """The globs that an index remembers; none where there is no index."""
+    try:
+        text = (pathlib.Path(index) / EXCLUDE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def remove(paths: Iterable[str | os.PathLike], out: str | os.PathLike) -> int:
@@ -145,6 +165,39 @@ def remove(paths: Iterable[str | os.PathLike], out: str | os.PathLike) -> int:
         return len(rows)
 
 
+def _gone(
+    writer: Writer, listing: Listing, rows: Iterable[int], prune: bool
+) -> tuple[list[int], dict[str, int]]:
+    """Which of these rows, not listed any more, go; and what stays, by folder."""
+    alive = {os.path.dirname(photo.path) for photo in listing.photos}
+    gone: list[int] = []
+    vanished: collections.Counter[str] = collections.Counter()
+    for row in rows:
+        path = writer.paths[row]
+        folder = os.path.dirname(path)
+        if listing.excludes(path):
+            gone.append(row)
+        elif not listing.covers(path):
+            if listing.unreachable(path):
+                vanished[folder] += 1
+        elif prune or folder in alive:
+            gone.append(row)
+        else:
+            vanished[folder] += 1
+    return gone, dict(sorted(vanished.items()))
+
+
+def _check_any(listing: Listing) -> None:
+    if not listing.photos:
+        names = [*listing.folders, *listing.globs, *sorted(listing.named)]
+        also = f"; {listing.others:,} other files" * bool(listing.others)
+        also += "".join(f"; {path}: {why}" for path, why in listing.skipped[:3])
+        raise ValueError(
+            f"no photos in {', '.join(names)}{also}. Give folders or files with names "
+            f"that end in {', '.join(sorted(EXTENSIONS))}"
+        )
+
+
 def _check_mounted(writer: Writer, listing: Listing) -> None:
     for folder in listing.folders:
         inside = folder.rstrip(os.sep) + os.sep
@@ -155,171 +208,6 @@ def _check_mounted(writer: Writer, listing: Listing) -> None:
         if lost:
             raise ValueError(
                 f"{folder} holds no photo now and the index has {lost} of it: is a "
-                f"drive not mounted? If they are gone for good: sbir remove "
-                f"{writer.folder} {folder}"
+                "drive not mounted? If they are gone for good, add --prune, or: sbir "
+                f"remove {writer.folder} {folder}"
             )
-
-
-class _Read(NamedTuple):
-    """A file's contents: their hash, and the image where it is needed."""
-
-    hash: str
-    pixels: np.ndarray | None
-
-
-class _Build:
-    def __init__(self, writer: Writer, embedder: Embeds, listing: Listing):
-        self.writer, self.embedder, self.listing = writer, embedder, listing
-        self.added = self.changed = self.unchanged = self.moved = self.embedded = 0
-        self.skipped: list[Skipped] = []
-        self.listed = {photo.path for photo in listing.photos}
-        # The row of each path, and one row with the descriptor of each content.
-        self.row_of = {
-            path: row
-            for row, (path, alive) in enumerate(
-                zip(writer.paths, writer.alive, strict=True)
-            )
-            if alive
-        }
-        self.content = {hash: row for row, hash in enumerate(writer.hashes)}
-        self.orphans: dict[str, list[int]] = {}
-        for path, row in self.row_of.items():
-            if path not in self.listed:
-                self.orphans.setdefault(writer.hashes[row], []).append(row)
-        self.batch: list[tuple[Photo, _Read]] = []
-        self.batched: set[str] = set()
-        # The batch on the device, and what waits for its descriptors.
-        self.sent: list[tuple[Photo, _Read]] = []
-        self.fetch: Callable[[], np.ndarray] | None = None
-        self.waiting = Waiting()
-        self.flushed = time.monotonic()
-
-    def run(self, progress: bool) -> None:
-        """Embeds what is new."""
-        fresh = [photo for photo in self.listing.photos if not self._known(photo)]
-        self.unchanged = len(self.listing.photos) - len(fresh)
-        bar = tqdm(
-            total=len(fresh),
-            desc="index",
-            unit="photo",
-            disable=not progress or not fresh,
-            dynamic_ncols=True,
-        )
-        with bar, self.waiting:
-            # Two batches ahead of the device, decoded on threads.
-            ahead = max(16, 2 * self.embedder.batch_size)
-            reads = images.threaded(self._read, fresh, ahead=ahead)
-            for photo, read in zip(fresh, self.waiting(reads), strict=True):
-                if isinstance(read, OSError | images.BadImage):
-                    self._skip(photo, read)
-                elif isinstance(read, BaseException):
-                    raise read
-                else:
-                    self._take(photo, read)
-                bar.set_postfix_str(f"waiting {self.waiting.share:.0%}", refresh=False)
-                bar.update()
-                if time.monotonic() - self.flushed > FLUSH_SECONDS:
-                    self.writer.flush()
-                    self.flushed = time.monotonic()
-            self._send()
-            self._store()
-
-    def remove_gone(self) -> int:
-        """Buries photos that the listing covers and does not have any more."""
-        rows = [row for rows in self.orphans.values() for row in rows]
-        gone = [row for row in rows if self.listing.covers(self.writer.paths[row])]
-        self.writer.bury(gone)
-        return len(gone)
-
-    def _known(self, photo: Photo) -> bool:
-        row = self.row_of.get(photo.path)
-        if row is None:
-            return False
-        stamp = (self.writer.sizes[row], self.writer.mtimes[row])
-        return stamp == (photo.size, photo.mtime_ns)
-
-    def _read(self, photo: Photo) -> _Read:
-        """On a thread. Two copies that come close together may both be decoded."""
-        content = pathlib.Path(photo.path).read_bytes()
-        hash = photos.content_hash(content)
-        if hash in self.content:
-            return _Read(hash, None)
-        size = self.embedder.size
-        name = photo.path
-        pixels = images.decode(content, size, images.FIT["photo"], name=name)
-        return _Read(hash, pixels)
-
-    def _skip(self, photo: Photo, error: Exception) -> None:
-        reason = error.reason if isinstance(error, images.BadImage) else str(error)
-        self.skipped.append(Skipped(photo.path, reason))
-        if (row := self.row_of.pop(photo.path, None)) is not None:
-            self.writer.bury([row])
-
-    def _take(self, photo: Photo, read: _Read) -> None:
-        if read.hash in self.batched:
-            self._store()  # it may be just that
-        row = self.row_of.get(photo.path)
-        if row is not None and self.writer.hashes[row] == read.hash:
-            self.writer.restamp(row, *photo)
-            self.unchanged += 1
-        elif read.hash in self.content:
-            self._place(photo, read.hash)
-        elif read.hash in self.batched:
-            self._send()
-            self._place(photo, read.hash)
-        else:
-            self.batched.add(read.hash)
-            self.batch.append((photo, read))
-            if len(self.batch) >= self.embedder.batch_size:
-                self._send()
-
-    def _send(self) -> None:
-        """Hands the batch to the device, then takes in the one before it."""
-        sent, fetch = self.batch, None
-        try:
-            if sent:
-                pixels = [read.pixels for _, read in sent if read.pixels is not None]
-                batch = images.to_float(np.stack(pixels))
-                fetch = self.embedder.start(batch, "photo")
-        finally:
-            self._store()
-        self.batch, self.sent, self.fetch = [], sent, fetch
-
-    def _store(self) -> None:
-        """Waits for the batch on the device, if there is one."""
-        if self.fetch is None:
-            return
-        found, self.fetch = self.fetch(), None
-        for (photo, read), descriptor in zip(self.sent, found, strict=True):
-            row = self._append(photo, read.hash, descriptor)
-            self.content[read.hash] = row
-            self.batched.discard(read.hash)
-        self.embedded += len(self.sent)
-
-    def _place(self, photo: Photo, hash: str) -> None:
-        """A path for contents that have a descriptor: a move, or another copy."""
-        self._store()  # rows are in the order of the photos, batch by batch
-        for row in self.orphans.get(hash, []):
-            # A photo of a folder that was not listed may still be where it was.
-            if not os.path.lexists(self.writer.paths[row]):
-                self.orphans[hash].remove(row)
-                self.moved += not self._replace(photo.path, row)
-                self.writer.restamp(row, *photo)
-                return
-        self._append(photo, hash, self.writer.descriptor(self.content[hash]))
-
-    def _append(self, photo: Photo, hash: str, descriptor: np.ndarray) -> int:
-        row = self.writer.append(photo.path, hash, *photo[1:], descriptor)
-        if not self._replace(photo.path, row):
-            self.added += 1
-        return row
-
-    def _replace(self, path: str, row: int) -> bool:
-        """Puts a row in the place of the one that had its path; whether one had."""
-        old = self.row_of.get(path)
-        self.row_of[path] = row
-        if old is None:
-            return False
-        self.writer.bury([old])
-        self.changed += 1
-        return True

@@ -1,17 +1,15 @@
 """The console command `sbir`: index a folder of photos, then find them by drawing."""
 
 import argparse
-import dataclasses
-import json
+import contextlib
+import math
 import os
-import pathlib
-import re
+import signal
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Iterator, Sequence
 
-if TYPE_CHECKING:
-    from sbir_jax.search.index import Hit, Index
+from sbir_jax.search.terminal import clean, explained
 
 # JAX and the data libraries take seconds to import: only commands that need them do.
 
@@ -24,12 +22,24 @@ SERVE = ("fastapi", "uvicorn", "multipart", "python_multipart")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status, 2 after an error on one line."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 0
     try:
-        return args.run(args) or 0
+        with _ends_like_an_interrupt(signal.SIGTERM):
+            _check(args)
+            return _run(args)
     except KeyboardInterrupt:
-        print("\nsbir: stopped; the same command goes on from here", file=sys.stderr)
+        kept = "the same command goes on from here"
+        goes_on = args.command in ("index", "add")
+        line = f"stopped; {kept}" if goes_on else "stopped"
+        print(f"\nsbir: {line}", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output has enough
+        sys.stdout = open(os.devnull, "w")
+        return 141
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name not in SERVE:
             raise
@@ -39,29 +49,92 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("SBIR_DEBUG"):
             raise
-        message = str(error)
+        message = explained(error)
     except KeyError as error:
         if type(error) is KeyError:  # not one of ours, which say what is wrong
             raise
         message = str(error)
-    print(f"sbir: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"sbir: error: {clean(' '.join(message.split()))}", file=sys.stderr)
     return 2
+
+
+def _run(args: argparse.Namespace) -> int:
+    from sbir_jax.search import commands
+
+    return getattr(commands, args.command)(args) or 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Flags that would be ignored, or mean nothing. Raises: ValueError."""
+    given = vars(args)
+    if given.get("batch_size", 0) < 0:
+        raise ValueError(
+            f"--batch-size is {args.batch_size}; give 1 or more, 0 to find it"
+        )
+    if "" in given.get("exclude", []):
+        raise ValueError("--exclude is empty; give a name or a glob")
+    if args.command == "index" and not args.model:
+        known = os.path.exists(os.path.join(args.out, "index.json"))
+        for flag in ("task", "encoder"):
+            if known and given[flag]:
+                raise ValueError(
+                    f"--{flag} is {given[flag]!r}, and {args.out} has its model "
+                    "already, which says so itself: leave it out, or give a new --out"
+                )
+    if args.command == "search":
+        if "text_share" in given and not (args.text and args.sketch):
+            raise ValueError(
+                "--text-share weighs words beside a drawing: give --text and a SKETCH"
+            )
+        if args.min_score is not None and not math.isfinite(args.min_score):
+            raise ValueError(
+                f"--min-score is {args.min_score}; give a cosine, from -1 to 1"
+            )
+
+
+@contextlib.contextmanager
+def _ends_like_an_interrupt(number: int) -> Iterator[None]:
+    """A polite kill is Ctrl+C: what was done is written, and one line says so."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+class _Version(argparse.Action):
+    """Looked up when it is asked for."""
+
+    def __call__(self, parser, *_) -> None:
+        from importlib import metadata
+
+        try:
+            version = metadata.version("sbir_jax")
+        except metadata.PackageNotFoundError:
+            version = "(not installed: run from its source)"
+        print(f"sbir {version}")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sbir", description="Find your photos by drawing."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print it and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
-    def command(name: str, run, text: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=text)
-        made.set_defaults(run=run)
-        return made
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text)
 
     index = command(
         "index",
-        _index,
         "Make an index of photos, go on with one, or bring it up to date.",
     )
     index.add_argument("photos", nargs="+", metavar="PHOTOS", help=PHOTOS)
@@ -74,7 +147,6 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument(
         "--task",
         choices=("category", "fine_grained"),
-        default="category",
         help="which layers to read where --model is a backbone (default: category)",
     )
     index.add_argument(
@@ -85,19 +157,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     _building(index)
 
-    add = command("add", _add, "Add photos to an index, or bring some up to date.")
+    add = command("add", "Add photos to an index, or bring some up to date.")
     add.add_argument("index", metavar="INDEX")
     add.add_argument("photos", nargs="+", metavar="PHOTOS", help=PHOTOS)
     _building(add)
+    _model(add)
 
-    remove = command("remove", _remove, "Take photos out of an index; no file is lost.")
+    remove = command("remove", "Take photos out of an index; no file is lost.")
     remove.add_argument("index", metavar="INDEX")
     remove.add_argument(
         "paths", nargs="+", metavar="PATH", help="a photo, or a folder with all in it"
     )
 
     search = command(
-        "search", _search, "Find the photos nearest to a drawing, to words, or to both."
+        "search", "Find the photos nearest to a drawing, to words, or to both."
     )
     search.add_argument("index", metavar="INDEX")
     search.add_argument(
@@ -116,11 +189,16 @@ def _parser() -> argparse.ArgumentParser:
         "--min-score", type=float, help="only photos with this cosine or more"
     )
     search.add_argument("--save", metavar="SHEET", help="a picture: sheet.png or .jpg")
-    search.add_argument("--json", action="store_true", help="print JSON")
+    form = search.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument(
+        "--paths", action="store_true", help="print paths alone, one a line, for pipes"
+    )
     _backend(search)
+    _model(search)
 
     explain = command(
-        "explain", _explain, "Show which places of a drawing and a photo are alike."
+        "explain", "Show which places of a drawing and a photo are alike."
     )
     explain.add_argument("index", metavar="INDEX", help="whose model looks at both")
     explain.add_argument("sketch", metavar="SKETCH", help="an image file")
@@ -128,23 +206,23 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument(
         "--save", metavar="SHEET", default="explain.png", help="(default: explain.png)"
     )
+    _model(explain)
 
-    info = command("info", _info, "Show what an index holds.")
+    info = command("info", "Show what an index holds.")
     info.add_argument("index", metavar="INDEX")
     info.add_argument("--json", action="store_true", help="print JSON")
 
-    export = command(
-        "export", _export, "Write descriptors and paths for other programs."
-    )
+    export = command("export", "Write descriptors and paths for other programs.")
     export.add_argument("index", metavar="INDEX")
     export.add_argument("out", metavar="FOLDER", help="a new folder")
 
-    serve = command("serve", _serve, "Open a page to draw on, in your browser.")
+    serve = command("serve", "Open a page to draw on, in your browser.")
     serve.add_argument("index", metavar="INDEX")
     serve.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1)")
     serve.add_argument("--port", type=int, default=8000, help="(default: 8000)")
     serve.add_argument("--token", help="a word that visitors must give")
     _backend(serve)
+    _model(serve)
     return parser
 
 
@@ -154,7 +232,18 @@ def _building(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="GLOB",
-        help="names to pass over, e.g. thumbs or '*.gif'; may be given again",
+        help="names to pass over, e.g. thumbs or '*.gif'; may be given again, and is "
+        "remembered (INDEX/exclude.txt)",
+    )
+    parser.add_argument(
+        "--prune",
+        action="store_true",
+        help="also take out photos of folders that are gone as a whole",
+    )
+    parser.add_argument(
+        "--reread",
+        action="store_true",
+        help="open every file, also those with the size and time they had",
     )
     parser.add_argument(
         "--batch-size",
@@ -170,167 +259,10 @@ def _backend(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _index(args: argparse.Namespace) -> None:
-    from sbir_jax.search import model, shards
-
-    _keep_programs()
-    _check_batch_size(args.batch_size)
-    known = (pathlib.Path(args.out) / "index.json").exists()
-    if known and args.model is None and not args.encoder:
-        source = shards.read_head(args.out).embedder
-        embedder = model.make_embedder(source, args.out, args.batch_size)
-    else:
-        given = args.model or "toybox", args.task, args.batch_size, args.encoder
-        embedder = model.open_model(*given)
-    _build(args.photos, args.out, embedder, args.exclude)
-
-
-def _add(args: argparse.Namespace) -> None:
-    from sbir_jax.search import model, shards
-
-    _keep_programs()
-    _check_batch_size(args.batch_size)
-    source = shards.read_head(args.index).embedder
-    embedder = model.make_embedder(source, args.index, args.batch_size)
-    _build(args.photos, args.index, embedder, args.exclude)
-
-
-def _build(sources, out, embedder, exclude) -> None:
-    from tqdm import tqdm
-
-    from sbir_jax.data import images
-    from sbir_jax.search import shards
-    from sbir_jax.search.build import build
-
-    did = dataclasses.asdict(build(sources, out, embedder, exclude))
-    seconds, total = did.pop("seconds"), did.pop("photos")
-    waiting = did.pop("waiting_share")
-    rate = tqdm.format_sizeof(did["embedded"] / max(seconds, 1e-9))
-    parts = [f"{n:,} {name}" for name, n in did.items() if n and name != "embedded"]
-    line = f"{', '.join(parts) or 'nothing to do'} in {seconds:.1f} s"
-    if did["embedded"]:
-        line += f" ({rate} photos/s, {waiting:.0%} waiting for files)"
-    print(f"{out}: {total:,} photos; {line}")
-    if did["skipped"]:
-        print(f"skipped files: {pathlib.Path(out) / 'skipped.csv'}")
-        paths = [s.path.lower() for s in shards.read_skipped(out)]
-        phone = any(path.endswith(".heic") for path in paths)
-        if phone and ".heic" not in images.EXTENSIONS:
-            print("HEIC photos are read after: pip install 'sbir_jax[heic]'")
-
-
-def _remove(args: argparse.Namespace) -> None:
-    from sbir_jax.search.build import remove
-
-    print(f"{args.index}: {remove(args.paths, args.index):,} photos taken out")
-
-
-def _search(args: argparse.Namespace) -> None:
-    from sbir_jax.data import images
-    from sbir_jax.search.sheet import save_sheet, search_sheet, sheet_format
-
-    # Before a model is loaded, which takes longer.
-    if args.sketch:
-        images.decode(args.sketch)
-    if args.save:
-        sheet_format(args.save)
-    names = ("sketch", "text", "k", "min_score", "text_share")
-    asks = {name: value for name, value in vars(args).items() if name in names}
-    _keep_programs()
-    with _open(args) as index:
-        hits = index.search(**asks)
-    if args.save:
-        save_sheet(search_sheet(args.sketch, hits, args.text), args.save)
-    if args.json:
-        print(json.dumps([hit._asdict() for hit in hits], indent=2))
-        return
-    _print_hits(hits)
-    line = f"{len(hits)} photos" if hits else "no photo found"
-    print(f"{line}; sheet: {args.save}" if args.save else line)
-
-
-def _explain(args: argparse.Namespace) -> None:
-    from sbir_jax.search.explain import explain, save_sheet
-    from sbir_jax.search.index import Index
-    from sbir_jax.search.sheet import sheet_format
-
-    sheet_format(args.save)  # a name it cannot have is told before any work
-    _keep_programs()
-    with Index.open(args.index) as index:
-        photo = args.photo
-        if re.fullmatch("[0-9a-f]{16}", photo) and not os.path.exists(photo):
-            try:
-                photo = index.photo(photo)
-            except KeyError as error:
-                raise ValueError(str(error)) from error
-        embedder: Any = index.embedder  # the index's own is a whole Embedder
-        found = explain(embedder, args.sketch, photo)
-    save_sheet(found, args.save)
-    print(f"score {found.score:.3f}; sheet: {args.save}")
-
-
-def _print_hits(hits: "list[Hit]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("rank", justify="right")
-    table.add_column("score", justify="right")
-    table.add_column("photo", overflow="fold")
-    for rank, hit in enumerate(hits, start=1):
-        # As Text: square brackets in a file name are no markup.
-        table.add_row(str(rank), f"{hit.score:.3f}", Text(hit.path))
-    if hits:
-        Console().print(table)
-
-
-def _info(args: argparse.Namespace) -> None:
-    from sbir_jax.search.index import Index
-
-    with Index.open(args.index) as index:
-        values = index.info()
-    if args.json:
-        print(json.dumps(values, indent=2))
-        return
-    source = values["embedder"] or {"kind": "put together by hand"}
-    values["embedder"] = ", ".join(str(value) for value in source.values() if value)
-    width = max(map(len, values))
-    for name, value in values.items():
-        shown = f"{value:,}" if isinstance(value, int) else value
-        print(f"{name.replace('_', ' '):<{width}}  {shown}")
-
-
-def _export(args: argparse.Namespace) -> None:
-    from sbir_jax.search.export import export
-
-    print(f"{args.out}: {export(args.index, args.out):,} photos written")
-
-
-def _serve(args: argparse.Namespace) -> None:
-    # First, so that a missing extra is told before a model is loaded.
-    from sbir_jax.search import server
-
-    _keep_programs()
-    with _open(args) as index:
-        server.serve(index, args.host, args.port, args.token)
-
-
-def _open(args: argparse.Namespace) -> "Index":
-    from sbir_jax.search.index import Index
-
-    return Index.open(args.index, backend=args.backend)
-
-
-def _check_batch_size(size: int) -> None:
-    if size < 0:
-        raise ValueError(f"--batch-size is {size}; give 1 or more, 0 to find it")
-
-
-def _keep_programs() -> None:
-    from sbir_jax.runtime import hardware
-
-    hardware.keep_programs()
+def _model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default="", help="where the index's model is now, if it was moved"
+    )
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ from sbir_jax.data import images
 from sbir_jax.data.tree import Skipped
 from sbir_jax.search import photos
 from sbir_jax.search.build import Embeds, Summary
+from sbir_jax.search.integrity import replace
+from sbir_jax.search.model_paths import with_relative
 from sbir_jax.search.photos import Photo
 from sbir_jax.search.shard_worker import (
     NOTES,
@@ -42,7 +44,7 @@ from sbir_jax.search.shard_worker import (
     as_table,
     open_embedder,
 )
-from sbir_jax.search.shard_writer import IndexBusy, Writer, replace
+from sbir_jax.search.shard_writer import IndexBusy, Writer
 from sbir_jax.search.shards import SHARD_ROWS, Head
 
 
@@ -251,7 +253,8 @@ def _notes(
         file = pq.ParquetFile(_shard(folder, number))
         notes = json.loads(file.schema_arrow.metadata[NOTES])
         if head is None:
-            made = notes["fingerprint"], notes["dim"], notes["embedder"]
+            source = with_relative(notes["embedder"], folder)
+            made = notes["fingerprint"], notes["dim"], source
             head = Head(*made, shard_rows=shard_rows)
         head.check(notes["fingerprint"], f"{folder} up to shard {number}")
         if notes["lost"]:
@@ -277,7 +280,7 @@ def main() -> None:
     parser.add_argument("photos", nargs="+", help="folders, tables, s3:// or gs://")
     parser.add_argument("--out", required=True, metavar="INDEX")
     parser.add_argument("--model", default="toybox", help="as of sbir index")
-    parser.add_argument("--task", default="category", help="as of sbir index")
+    parser.add_argument("--task", help="as of sbir index")
     parser.add_argument(
         "--batch-size", type=int, default=0, help="images at a time, as of sbir index"
     )

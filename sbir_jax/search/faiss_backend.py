@@ -8,6 +8,7 @@ Source: Malkov and Yashunin, "Efficient and robust approximate nearest neighbor 
 using Hierarchical Navigable Small World graphs", 2016.
 """
 
+import functools
 import importlib
 import os
 import pathlib
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, Int
 
+from sbir_jax.search import integrity
 from sbir_jax.search.backends import best_first, fill
 from sbir_jax.search.shards import Snapshot
 
@@ -46,11 +48,16 @@ class Hnsw:
         return made
 
     def save(self, path: pathlib.Path) -> None:
-        """Writes aside and renames."""
+        """Writes aside and renames; its checksum is in a file beside it."""
         path.parent.mkdir(exist_ok=True)
         aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-        faiss.write_index(self.graph, str(aside))
-        os.replace(aside, path)
+        try:
+            faiss.write_index(self.graph, str(aside))
+            wanted = integrity.file_digest(aside)
+            os.replace(aside, path)
+            integrity.replace(_sum(path), lambda file: file.write(wanted.encode()))
+        finally:
+            aside.unlink(missing_ok=True)
 
     def add(self, start: int, descriptors: Float16[np.ndarray, "n d"]) -> None:
         if start != self.graph.ntotal:
@@ -103,9 +110,12 @@ def open_faiss(folder: pathlib.Path, snapshot: Snapshot) -> Hnsw:
     backend = Hnsw(head.dim)
     if path.exists():
         try:
+            checked = integrity.Checked(pathlib.Path(folder))
+            checked.check(path, functools.partial(_verify, path))
             backend = Hnsw.load(path, head.dim)
-        except RuntimeError:
-            path.unlink()  # damaged: it is made again below
+            checked.save()
+        except (RuntimeError, OSError, ValueError):
+            pass  # damaged, or from before there were checksums: made again below
         if backend.graph.ntotal > rows:  # of an index that lost shards
             backend = Hnsw(head.dim)
     known = backend.graph.ntotal
@@ -113,3 +123,13 @@ def open_faiss(folder: pathlib.Path, snapshot: Snapshot) -> Hnsw:
     if known < rows and os.access(folder, os.W_OK):
         backend.save(path)
     return backend
+
+
+def _sum(path: pathlib.Path) -> pathlib.Path:
+    return path.with_name(f"{path.name}.sum")
+
+
+def _verify(path: pathlib.Path) -> None:
+    """Raises: ValueError for a graph that is not the one that was written."""
+    if _sum(path).read_text() != integrity.file_digest(path):
+        raise ValueError(f"{path} is not what was written")

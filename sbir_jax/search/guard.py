@@ -20,6 +20,8 @@ REQUESTS_PER_SECOND, BURST = 100.0, 400
 ADDRESSES = 4096  # remembered at once
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 COOKIE = "sbir_token"
+# Of bodies that are arriving, all together; small ones, as drawings are, do not count.
+ARRIVING, SMALL_BODY = 100_000_000, 256_000
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -90,6 +92,7 @@ class Guard:
         self.app, self.hosts = app, hosts
         self.proof = _proof(token) if token else None
         self.limit = RateLimit(REQUESTS_PER_SECOND, BURST)
+        self.arriving = 0  # bytes of large bodies in memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -107,7 +110,11 @@ class Guard:
             answer = refusal.response()
         if answer is not None:
             return await answer(scope, receive, guarded_send)
-        await self.app(scope, _counted(receive), guarded_send)
+        body = _Body(self, receive)
+        try:
+            await self.app(scope, body.receive, guarded_send)
+        finally:
+            self.arriving -= body.counted
 
     def _check(self, scope: Scope) -> Response | None:
         """An answer in the app's place, if any. Raises: Refusal."""
@@ -166,7 +173,9 @@ class Guard:
 
     def _check_token(self, headers: Mapping[str, str]) -> None:
         kind, _, word = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and self._right(_proof(word.strip())):
+        # Sent as UTF-8 by most programs; a header itself is of single bytes.
+        word = word.encode("latin-1").decode("utf-8", "replace")
+        if kind.lower() == "bearer" and self._right(_proof(word)):
             return
         try:
             cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
@@ -190,7 +199,8 @@ class Guard:
 
 def _proof(token: str) -> str:
     """Hex, so that any token can be a cookie, and all comparisons are as long."""
-    return hashlib.sha256(b"sbir" + token.encode("utf-8", "replace")).hexdigest()
+    word = token.strip().encode("utf-8", "replace")  # a header cannot end in blanks
+    return hashlib.sha256(b"sbir" + word).hexdigest()
 
 
 def _too_large(length: str) -> Refusal:
@@ -202,16 +212,27 @@ def _too_large(length: str) -> Refusal:
     )
 
 
-def _counted(receive: Receive) -> Receive:
-    """`receive` that stops at MAX_BODY, whatever Content-Length said."""
-    seen = 0
+class _Body:
+    """A body that stops at MAX_BODY, whatever Content-Length said, and at ARRIVING."""
 
-    async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > MAX_BODY:
+    def __init__(self, guard: Guard, receive: Receive):
+        self.guard, self._receive = guard, receive
+        self.seen = self.counted = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.seen += len(message.get("body", b""))
+        if self.seen > MAX_BODY:
             raise _too_large(f"more than {MAX_BODY:,}")
+        if self.seen > SMALL_BODY:
+            self.guard.arriving += self.seen - self.counted
+            self.counted = self.seen
+            if self.guard.arriving > ARRIVING:
+                raise Refusal(
+                    503,
+                    "too many large pictures are arriving",
+                    f"{ARRIVING:,} bytes at one moment",
+                    "ask again in a moment, or make the picture smaller",
+                    {"Retry-After": "5"},
+                )
         return message
-
-    return counted

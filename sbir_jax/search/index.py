@@ -5,21 +5,24 @@ with Index.open("photos.index") as index:
         print(hit.score, hit.path)
 """
 
+import contextlib
 import functools
-import hashlib
 import os
 import pathlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Float32, Int
 
 from sbir_jax import text_queries
 from sbir_jax.search import shards
-from sbir_jax.search.backends import Backend, check_descriptors, check_k, open_backend
+from sbir_jax.search.backends import check_descriptors, check_k, open_backend
+from sbir_jax.search.model_paths import plain
+from sbir_jax.search.opened import Opened, Retired, UnknownPhoto, photo_id
+
+__all__ = ["Hit", "Index", "UnknownPhoto", "photo_id"]
 
 WORDS = 64  # texts whose descriptors are remembered
 
@@ -30,13 +33,6 @@ class Hit(NamedTuple):
     id: str  # 16 hex digits, see `photo_id`
     path: str
     score: float
-
-
-class UnknownPhoto(KeyError):
-    """No photo of this index has the id."""
-
-    def __str__(self) -> str:
-        return self.args[0]
 
 
 @runtime_checkable
@@ -54,42 +50,23 @@ class Describes(Protocol):
     def embed_words(self, texts: Sequence[str]) -> np.ndarray: ...
 
 
-class _State(NamedTuple):
-    snapshot: shards.Snapshot
-    backend: Backend
-    prefixes: np.ndarray  # the first 8 hex digits of each row's content hash, S8
-
-
-def photo_id(content_hash: str, path: str) -> str:
-    """Short and safe in a URL: 8 hex digits of the contents, 8 of the path.
-
-    Copies of a photo share the first half; a photo keeps its id as long as it stays
-    where it is and is not edited.
-    """
-    place = hashlib.blake2b(path.encode(), digest_size=4).hexdigest()
-    return content_hash[:8] + place
-
-
-def _prefixes(hashes: pa.ChunkedArray) -> np.ndarray:
-    """The first 8 of 32 digits, without a Python object for each of a million rows."""
-    parts = [np.zeros(0, "S8")]
-    for chunk in hashes.chunks:
-        digits = chunk.cast(pa.binary()).cast(pa.binary(32)).buffers()[1]
-        parts.append(np.frombuffer(digits, "S32", count=len(chunk)).astype("S8"))
-    return np.concatenate(parts)
-
-
 class Index:
     """An index that is open for searching; a context manager.
 
-    Many threads may search at once. A writer may add photos meanwhile: `reload` shows
-    them.
+    Many threads may search at once. A writer may change the index meanwhile: `reload`
+    shows it.
     """
 
-    def __init__(self, folder: pathlib.Path, embedder: Describes | None, backend: str):
-        self.folder, self._backend = folder, backend
-        self._lock = threading.Lock()
-        self._state: _State | None = self._read(None)
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        embedder: Describes | None,
+        backend: str,
+        model: str = "",
+    ):
+        self.folder, self._backend, self._model = folder, backend, model
+        self._lock, self._reloading = threading.Lock(), threading.Lock()
+        self._state: Opened | None = self._read(None)
         if embedder is not None:
             self.head.check(embedder.fingerprint, str(folder))
         self._embedder = embedder
@@ -104,6 +81,7 @@ class Index:
         path: str | os.PathLike,
         embedder: Describes | None = None,
         backend: str = "exact",
+        model: str = "",
     ) -> "Index":
         """Opens an index; descriptors stay on disk, memory-mapped.
 
@@ -112,11 +90,12 @@ class Index:
           embedder: for drawings; made again as index.json says, at the first one, if
             it is None.
           backend: "exact", "faiss", or "milvus:URI"; see `backends.open_backend`.
+          model: where the model is now, if not where it was when the index was made.
         Raises: FileNotFoundError without an index there; ValueError for an index that
           is damaged, and for an embedder other than the one that made it, naming both
           fingerprints; ImportError naming the extra that a backend needs.
         """
-        return cls(pathlib.Path(path), embedder, backend)
+        return cls(pathlib.Path(path), embedder, backend, model)
 
     @property
     def head(self) -> shards.Head:
@@ -129,7 +108,9 @@ class Index:
             if self._embedder is None:
                 from sbir_jax.search.model import make_embedder
 
-                made = make_embedder(self.head.embedder, str(self.folder))
+                made = make_embedder(
+                    self.head.embedder, str(self.folder), model=self._model
+                )
                 self.head.check(made.fingerprint, str(self.folder))
                 self._embedder = made
             return self._embedder
@@ -169,12 +150,13 @@ class Index:
 
         Raises: UnknownPhoto; ValueError for a k below 1.
         """
-        k, state = check_k(k), self._open_state
-        row = self._row(state, photo_id)
-        own = state.snapshot.descriptor(row).astype(np.float32)
-        scores, rows = state.backend.search(own[None], k + 1)
-        others = rows[0] != row
-        return self._named(state, scores[0][others][:k], rows[0][others][:k])
+        k = check_k(k)
+        with self._using() as state:
+            row = state.row(photo_id, str(self.folder))
+            own = state.snapshot.descriptor(row).astype(np.float32)
+            scores, rows = state.backend.search(own[None], k + 1)
+            others = rows[0] != row
+            return _named(state, scores[0][others][:k], rows[0][others][:k])
 
     def search_descriptors(
         self, descriptors: Iterable, k: int
@@ -186,18 +168,18 @@ class Index:
         Returns: cosines, descending, equal ones by row; `path` has a row's path.
         Raises: ValueError for another shape, or a k below 1.
         """
-        state = self._open_state
-        queries = check_descriptors(descriptors, state.snapshot.head.dim)
-        return state.backend.search(queries, check_k(k))
+        with self._using() as state:
+            queries = check_descriptors(descriptors, state.snapshot.head.dim)
+            return state.backend.search(queries, check_k(k))
 
     def path(self, row: int | np.integer) -> str:
         """Where the photo of a row lies."""
-        return self._open_state.snapshot.table["path"][int(row)].as_py()
+        return self._open_state.path(int(row))
 
     def photo(self, photo_id: str) -> str:
         """The path of the photo with this id. Raises: UnknownPhoto."""
         state = self._open_state
-        return self._path(state, self._row(state, photo_id))
+        return state.path(state.row(photo_id, str(self.folder)))
 
     def info(self) -> dict[str, Any]:
         """What the index holds, in plain values."""
@@ -207,7 +189,7 @@ class Index:
             "photos": len(self),
             "dim": snapshot.head.dim,
             "fingerprint": snapshot.head.fingerprint,
-            "embedder": snapshot.head.embedder,
+            "embedder": plain(snapshot.head.embedder),
             "backend": self._backend,
             "shards": len(snapshot.shards),
             "removed_rows": len(snapshot.alive) - len(self),
@@ -219,18 +201,28 @@ class Index:
         return int(np.sum(self._open_state.snapshot.alive))
 
     def reload(self) -> bool:
-        """Takes up what was added or removed on disk since; whether there was any."""
-        with self._lock:
+        """Takes up what was added or removed on disk since; whether there was any.
+
+        Also takes up an index that was made anew by the same embedder. Searches that
+        are under way end with what they began with.
+
+        Raises: as `open`; ValueError where another embedder made it anew. What is open
+          stays open then.
+        """
+        with self._reloading:
             before = self._open_state
             after = self._read(before)
             self._state = after
+        if after is not before:
+            before.retire()
         return after is not before
 
     def close(self) -> None:
         """Lets the files go; the index cannot be used any more."""
-        if self._state is not None:
-            self._state.backend.close()
-            self._state = None
+        with self._reloading:
+            state, self._state = self._state, None
+        if state is not None:
+            state.retire()
 
     def __enter__(self) -> "Index":
         return self
@@ -239,53 +231,43 @@ class Index:
         self.close()
 
     @property
-    def _open_state(self) -> _State:
-        if self._state is None:
+    def _open_state(self) -> Opened:
+        state = self._state
+        if state is None:
             raise ValueError(f"{self.folder} was closed; open it again")
-        return self._state
+        return state
 
-    def _read(self, before: _State | None) -> _State:
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[Opened]:
+        """The newest state, open for the block."""
+        with contextlib.ExitStack() as stack:
+            while True:
+                with contextlib.suppress(Retired):  # reloaded just now
+                    state = stack.enter_context(self._open_state.used())
+                    break
+            yield state
+
+    def _read(self, before: Opened | None) -> Opened:
         snapshot = shards.read(self.folder, before.snapshot if before else None)
         if before is not None and snapshot is before.snapshot:
             return before
-        if before is not None and snapshot.head != before.snapshot.head:
-            raise ValueError(
-                f"{self.folder} was made anew meanwhile; close it and open it again"
-            )
-        backend = open_backend(self._backend, self.folder, snapshot)
-        return _State(snapshot, backend, _prefixes(snapshot.table["hash"]))
+        if before is not None:
+            snapshot.head.check(before.snapshot.head.fingerprint, str(self.folder))
+        return Opened(snapshot, open_backend(self._backend, self.folder, snapshot))
 
     def _hits(
         self, descriptors: np.ndarray, k: int, min_score: float | None
     ) -> list[Hit]:
-        state = self._open_state
-        scores, rows = state.backend.search(descriptors, k)
-        hits = self._named(state, scores[0], rows[0])
+        with self._using() as state:
+            scores, rows = state.backend.search(descriptors, k)
+            hits = _named(state, scores[0], rows[0])
         if min_score is None:
             return hits
         return [hit for hit in hits if hit.score >= min_score]
 
-    def _named(self, state: _State, scores: np.ndarray, rows: np.ndarray) -> list[Hit]:
-        hashes = state.snapshot.table["hash"]
-        hits = []
-        for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
-            path = self._path(state, row)
-            hits.append(Hit(photo_id(hashes[row].as_py(), path), path, score))
-        return hits
 
-    def _row(self, state: _State, wanted: str) -> int:
-        alike = np.flatnonzero(
-            (state.prefixes == wanted[:8].encode()) & state.snapshot.alive
-        )
-        hashes = state.snapshot.table["hash"]
-        for row in alike.tolist():
-            path = self._path(state, row)
-            if photo_id(hashes[row].as_py(), path) == wanted:
-                return row
-        raise UnknownPhoto(
-            f"no photo of {self.folder} has the id {wanted!r}; ids come from the hits "
-            "of a search"
-        )
-
-    def _path(self, state: _State, row: int) -> str:
-        return state.snapshot.table["path"][row].as_py()
+def _named(state: Opened, scores: np.ndarray, rows: np.ndarray) -> list[Hit]:
+    return [
+        Hit(state.id(row), state.path(row), score)
+        for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
+    ]

@@ -8,7 +8,6 @@ import csv
 import dataclasses
 import fnmatch
 import glob
-import hashlib
 import os
 import pathlib
 import stat
@@ -18,8 +17,8 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sbir_jax.data.images import EXTENSIONS
-from sbir_jax.data.tree import Skipped, read_images
+from sbir_jax.data.image_files import EXTENSIONS, REMEDIES
+from sbir_jax.data.tree import Skipped, is_clutter, read_images
 
 TABLES = (".csv", ".parquet")
 Source = str | os.PathLike
@@ -39,10 +38,14 @@ class Listing:
 
     Attributes:
       photos: sorted by path, each path once.
-      skipped: what was passed over and why, with absolute paths, sorted.
+      skipped: what could not be used and why, with absolute paths, sorted.
       folders: folders that were read whole.
       named: files that were named one by one, there or not.
       globs: absolute, as they were matched.
+      exclude: globs of what was passed over.
+      others: how many files were no images.
+      unlisted: folders and files that could not be reached, which says nothing about
+        what is there.
     """
 
     photos: tuple[Photo, ...]
@@ -50,12 +53,32 @@ class Listing:
     folders: tuple[str, ...]
     named: frozenset[str]
     globs: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+    others: int = 0
+    unlisted: tuple[str, ...] = ()
 
     def covers(self, path: str) -> bool:
         """Whether this listing decides about `path`: not listed then means gone."""
+        if self.unreachable(path):
+            return False
         if path in self.named or _below(path, self.folders):
             return True
         return any(_glob_takes(path, pattern) for pattern in self.globs)
+
+    def unreachable(self, path: str) -> bool:
+        """Whether nothing is known of `path` now: it, or its folder, was not read."""
+        return path in self.unlisted or _below(path, self.unlisted)
+
+    def excludes(self, path: str) -> bool:
+        """Whether `path` was passed over on purpose: excluded, or clutter."""
+        roots = [folder for folder in self.folders if _below(path, (folder,))]
+        roots += [_base(glob) for glob in self.globs if _glob_takes(path, glob)]
+        roots += [os.path.dirname(path)] * (path in self.named)
+        return any(
+            _excluded(path, root, self.exclude)
+            or any(map(is_clutter, os.path.relpath(path, root).split(os.sep)))
+            for root in roots
+        )
 
 
 def list_photos(
@@ -91,11 +114,6 @@ def list_photos(
                 "tables (.csv, .parquet) with a column 'path'."
             )
     return collected.listing()
-
-
-def content_hash(content: bytes) -> str:
-    """BLAKE2b of a file's bytes, 32 hex digits."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def table_paths(table: str | os.PathLike) -> list[str]:
@@ -136,6 +154,8 @@ class _Collected:
         self.folders: set[str] = set()
         self.named: set[str] = set()
         self.globs: set[str] = set()
+        self.others: set[str] = set()
+        self.unlisted: set[str] = set()
 
     def listing(self) -> Listing:
         return Listing(
@@ -144,6 +164,9 @@ class _Collected:
             tuple(sorted(self.folders)),
             frozenset(self.named),
             tuple(sorted(self.globs)),
+            self.exclude,
+            len(self.others),
+            tuple(sorted(self.unlisted)),
         )
 
     def add(self, path: str) -> None:
@@ -165,45 +188,55 @@ class _Collected:
             parts = path.split("/")
             return excluded(path) or not _starts(parts[: depth + 1], pattern)
 
-        found, skipped = self._walk(base, pruned)
-        found = [photo for photo in found if _glob_takes(photo.path, pattern)]
-        skipped = [s for s in skipped if _glob_takes(s.path, pattern)]
-        if not found and not skipped:
+        if not self._walk(base, pruned, lambda path: _glob_takes(path, pattern)):
             raise ValueError(f"nothing matches {pattern}")
         self.globs.add(pattern)
-        self._extend(found, skipped)
 
     def _folder(self, folder: str) -> None:
         self.folders.add(folder)
-        self._extend(*self._walk(folder, self._excluder(folder)))
+        self._walk(folder, self._excluder(folder), lambda path: True)
 
     def _walk(
-        self, folder: str, excluded: Callable[[str], bool]
-    ) -> tuple[list[Photo], list[Skipped]]:
-        found, skipped = read_images(pathlib.Path(folder), excluded)
-        photos = [Photo(os.path.normpath(f.path), f.size, f.mtime) for f in found]
-        join = os.path.join
-        return photos, [
-            Skipped(os.path.normpath(join(folder, s.path)), s.reason) for s in skipped
-        ]
+        self,
+        folder: str,
+        excluded: Callable[[str], bool],
+        wanted: Callable[[str], bool],
+    ) -> bool:
+        """Collects what is wanted below a folder; whether there was anything."""
+        there = read_images(pathlib.Path(folder), excluded)
 
-    def _extend(self, photos: list[Photo], skipped: list[Skipped]) -> None:
+        def whole(skipped: Skipped) -> Skipped:
+            path = os.path.normpath(os.path.join(folder, skipped.path))
+            return skipped._replace(path=path)
+
+        photos = [Photo(os.path.normpath(f.path), f.size, f.mtime) for f in there.files]
+        photos = [photo for photo in photos if wanted(photo.path)]
+        skipped = [s for s in map(whole, there.skipped) if wanted(s.path)]
+        others = [s.path for s in map(whole, there.others) if wanted(s.path)]
+        self.unlisted.update(map(os.path.normpath, there.unlisted))
         self.skipped.update(skipped)
+        self.others.update(others)
         for photo in photos:
             self._keep(photo)
+        return bool(photos or skipped or others)
 
     def _file(self, path: str, root: str) -> None:
         self.named.add(path)
-        if self._any_excluded(path, root):
+        if _excluded(path, root, self.exclude):
             return
         extension = os.path.splitext(path)[1]
         try:
             info = os.stat(path)
         except OSError as error:
             self._skip(path, f"cannot be reached: {error.strerror}")
+            if not isinstance(error, FileNotFoundError):
+                self.unlisted.add(path)
             return
         if not stat.S_ISREG(info.st_mode):
             self._skip(path, "not a regular file")
+        elif extension.lower() in REMEDIES:
+            remedy = REMEDIES[extension.lower()]
+            self._skip(path, f"{extension} files are read after: {remedy}")
         elif extension.lower() not in EXTENSIONS:
             self._skip(path, f"extension {extension!r}, not an image's")
         else:
@@ -232,15 +265,14 @@ class _Collected:
 
         return excluded
 
-    def _any_excluded(self, path: str, root: str) -> bool:
-        """As a walk from `root` would have it, which meets the folders first."""
-        excluded = self._excluder(root)
-        while not excluded(path):
-            parent = os.path.dirname(path)
-            if not _below(parent, (root,)) or parent == root:
-                return False
-            path = parent
-        return True
+
+def _excluded(path: str, root: str, patterns: Sequence[str]) -> bool:
+    """As a walk from `root` would have it, which meets the folders first."""
+    while not any(_matches(path, os.path.basename(path), root, p) for p in patterns):
+        path = os.path.dirname(path)
+        if path == root or not _below(path, (root,)):
+            return False
+    return True
 
 
 def _matches(path: str, name: str, root: str, pattern: str) -> bool:

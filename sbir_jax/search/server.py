@@ -6,15 +6,13 @@ runs one call at a time; further ones wait in a short queue.
 
 import asyncio
 import base64
-import io
 import ipaddress
-import os
 import pathlib
 import secrets
 import socket
-import threading
+import sys
 import time
-from collections import OrderedDict
+import urllib.parse
 from collections.abc import Callable
 from importlib import resources
 from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
@@ -22,11 +20,10 @@ from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 import uvicorn
 from fastapi import FastAPI, Query, Request
-from fastapi.responses import FileResponse, Response
-from PIL import Image
+from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
-from sbir_jax.data import images
+from sbir_jax.data.images import FIT, decode
 from sbir_jax.search.api import (
     MAX_K,
     Explained,
@@ -43,14 +40,15 @@ from sbir_jax.search.api import (
     read_question,
     require,
 )
+from sbir_jax.search.connections import CONNECTIONS, Connection
 from sbir_jax.search.explain import explain, overlay
+from sbir_jax.search.following import following
 from sbir_jax.search.guard import LOOPBACK, Guard, Refusal
+from sbir_jax.search.photo_files import HEADERS, Reader, Thumbnails, whole
 from sbir_jax.text_queries import SHARE
 
 QUEUE = 64  # searches that may wait for the model
-THUMBNAIL = 320
 THUMBNAIL_BYTES = 32_000_000  # kept in memory
-BROWSER = {"JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP"}  # formats a page can show
 PAGE = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
@@ -77,13 +75,15 @@ class Searchable(Protocol):
 
     def info(self) -> dict: ...
 
+    def reload(self) -> bool: ...
+
 
 def make_app(
     index: Searchable,
     token: str | None = None,
     hosts: frozenset | None = LOOPBACK,
 ) -> FastAPI:
-    """The application over an open index.
+    """The application over an open index, which it follows while it runs.
 
     Args:
       token, hosts: who may ask; see `guard.Guard`.
@@ -94,12 +94,14 @@ def make_app(
         docs_url=None,  # FastAPI's own page loads its scripts from elsewhere
         redoc_url=None,
         responses={"4XX": {"model": Problem, "description": "Refused"}},
+        lifespan=lambda app: following(index),
     )
     app.add_middleware(Guard, token=token, hosts=hosts)
     add_errors(app)
     for path, (name, kind) in PAGE.items():
         app.get(path, include_in_schema=False)(_static(name, kind))
-    gate, thumbnails = Gate(QUEUE), Thumbnails(THUMBNAIL_BYTES)
+    gate, reader = Gate(QUEUE), Reader()
+    thumbnails = Thumbnails(THUMBNAIL_BYTES, reader)
 
     @app.post("/api/search", openapi_extra=body_schema(SearchQuestion))
     async def search(request: Request) -> Found:
@@ -127,19 +129,21 @@ def make_app(
         asked, found = await read_question(request, ExplainQuestion)
         picture = require(found, "what is explained is a drawing's score", "send one")
         path = index.photo(asked.id)
-        return await gate.run(
-            request, lambda: _explained(index.embedder, picture, path)
-        )
+        embedder = await run_in_threadpool(lambda: index.embedder)
+        # Read before its turn comes, so that a hung disk does not hold up the others.
+        photo = await reader.run(decode, path, embedder.size, FIT["photo"])
+        return await gate.run(request, lambda: _explained(embedder, picture, photo))
 
     @app.get("/api/thumbnail/{id}", response_class=Response)
-    def thumbnail(id: Id) -> Response:
+    async def thumbnail(id: Id) -> Response:
         """The central square of a photo as a JPEG, as large as a page's tile."""
-        return _cached(thumbnails.get(id, index.photo(id)), "image/jpeg")
+        content = await thumbnails.get(id, index.photo(id))
+        return Response(content, media_type="image/jpeg", headers=HEADERS)
 
     @app.get("/api/photo/{id}", response_class=Response)
-    def photo(id: Id) -> Response:
+    async def photo(id: Id) -> Response:
         """A photo as it is on disk; as a JPEG where browsers cannot show its format."""
-        return _photo(pathlib.Path(index.photo(id)))
+        return await whole(index.photo(id), reader)
 
     @app.get("/api/info")
     def info() -> Info:
@@ -167,18 +171,23 @@ def serve(
     alone = _is_loopback(host)
     if token is None and not alone:
         token = secrets.token_urlsafe(16)
+    if not token and not alone:
+        print(
+            "sbir: warning: anybody who can reach this machine can see the photos of "
+            "the index; leave --token out for a word of the server's own",
+            file=sys.stderr,
+        )
     with _listen(host, port) as listener:
         print("loading the model ...", flush=True)
         # The first call compiles: better now than under the first stroke.
         white = np.full((64, 64, 3), 255, np.uint8)
         index.search(white, k=1)
-        shown = f"[{host}]" if ":" in host else host
-        address = f"http://{shown}:{listener.getsockname()[1]}/"
-        print(f"draw here: {address}{f'?token={token}' if token else ''}", flush=True)
-        print("stop with Ctrl+C", flush=True)
         app = make_app(index, token, LOOPBACK if alone and not token else None)
         config = uvicorn.Config(
             app,
+            http=Connection,
+            ws="none",
+            backlog=CONNECTIONS,
             log_level="warning",
             log_config=None,  # or it would close the handlers of everybody else
             access_log=False,
@@ -186,7 +195,27 @@ def serve(
             # Or any client could choose the address that it is known by.
             proxy_headers=False,
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config, address(listener, token)).run(sockets=[listener])
+
+
+def address(listener: socket.socket, token: str | None) -> str:
+    """What to open in a browser, whatever characters the token has."""
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    asked = f"?token={urllib.parse.quote(token, safe='')}" if token else ""
+    return f"http://{shown}:{port}/{asked}"
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, place: str):
+        super().__init__(config)
+        self.place = place
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # Not before: who opens it at once must find somebody there.
+        print(f"draw here: {self.place}", flush=True)
+        print("stop with Ctrl+C", flush=True)
 
 
 Answer = TypeVar("Answer")
@@ -220,29 +249,6 @@ class Gate:
             self.inside -= 1
 
 
-class Thumbnails:
-    """JPEG thumbnails; those used last are kept, up to `limit` bytes."""
-
-    def __init__(self, limit: int):
-        self.limit, self.bytes = limit, 0
-        self._files: OrderedDict[str, bytes] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: str, path: str | os.PathLike) -> bytes:
-        """Raises: BadImage for a photo that is gone or damaged."""
-        with self._lock:
-            if key in self._files:
-                self._files.move_to_end(key)
-                return self._files[key]
-        made = _jpeg(images.decode(path, THUMBNAIL, "crop"), 82)
-        with self._lock:
-            self.bytes += len(made) - len(self._files.pop(key, b""))
-            self._files[key] = made
-            while self.bytes > self.limit:
-                self.bytes -= len(self._files.popitem(last=False)[1])
-        return made
-
-
 def _found(hits: list, start: float) -> Found:
     photos = [
         FoundPhoto(
@@ -257,43 +263,14 @@ def _found(hits: list, start: float) -> Found:
     return Found(hits=photos, seconds=round(time.monotonic() - start, 4))
 
 
-def _explained(embedder: Any, picture: bytes, path: Any) -> Explained:
-    found = explain(embedder, picture, path)
+def _explained(embedder: Any, picture: bytes, photo: np.ndarray) -> Explained:
+    found = explain(embedder, picture, photo)
     return Explained(
         score=found.score,
         sketch=_data_url(overlay(found.sketch, found.sketch_heat)),
         photo=_data_url(overlay(found.photo, found.photo_heat)),
         matches=[Pair(**match._asdict()) for match in found.matches],
     )
-
-
-def _photo(path: pathlib.Path) -> Response:
-    try:
-        with Image.open(path, formats=images.FORMATS) as image:
-            form = image.format or ""
-    except (OSError, ValueError):  # `decode` says what is wrong
-        form = ""
-    if form not in BROWSER:
-        return _cached(_jpeg(images.decode(path), 92), "image/jpeg")
-    kind = "image/jpeg" if form == "MPO" else Image.MIME[form]
-    return FileResponse(
-        path,
-        media_type=kind,
-        filename=path.name,
-        content_disposition_type="inline",
-        headers={"Cache-Control": "private, max-age=3600"},
-    )
-
-
-def _cached(content: bytes, kind: str) -> Response:
-    headers = {"Cache-Control": "private, max-age=3600"}
-    return Response(content, media_type=kind, headers=headers)
-
-
-def _jpeg(picture: np.ndarray, quality: int) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(picture).save(out, "JPEG", quality=quality)
-    return out.getvalue()
 
 
 def _data_url(png: bytes) -> str:

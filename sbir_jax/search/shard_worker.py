@@ -1,24 +1,23 @@
 """The worker's side of `distribute`: some of the photos in, a shard's files out."""
 
 import functools
-import io
 import itertools
 import json
-import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs
-import pyarrow.parquet as pq
 
 from sbir_jax.data import images
+from sbir_jax.data.image_files import means_machine
 from sbir_jax.runtime.prefetch import one_in_flight
-from sbir_jax.search import photos
-from sbir_jax.search.build import Embeds
+from sbir_jax.search.integrity import digest
 from sbir_jax.search.photos import Photo
-from sbir_jax.search.shards import SCHEMA
+from sbir_jax.search.reading import read_photo
+from sbir_jax.search.shard_writer import npy_bytes, parquet_bytes
+from sbir_jax.search.shards import SCHEMA, SUM
+from sbir_jax.search.update import Embeds
 
 # In the header of every parquet file of a shard: who embedded it and what it lacks.
 NOTES = b"sbir_jax"
@@ -44,13 +43,13 @@ def embed_shard(part: Sequence[Photo], embedder: Embeds) -> tuple[bytes, bytes]:
     good: list[int] = []
 
     def pictures() -> Iterator[np.ndarray]:
-        read = functools.partial(_read, size=embedder.size)
+        read = functools.partial(read_photo, size=embedder.size)
         ahead = max(16, 2 * embedder.batch_size)
         for row, found in enumerate(images.threaded(read, part, ahead=ahead)):
-            if isinstance(found, OSError | images.BadImage):
-                lost[row] = getattr(found, "reason", None) or str(found)
-            elif isinstance(found, BaseException):
-                raise found
+            if isinstance(found, BaseException):
+                if means_machine(found):
+                    raise found
+                lost[row] = getattr(found, "reason", None) or repr(found)
             else:
                 hashes[row], pixels = found
                 good.append(row)
@@ -78,30 +77,9 @@ def embed_shard(part: Sequence[Photo], embedder: Embeds) -> tuple[bytes, bytes]:
     }
     table = as_table(part)
     table = table.add_column(1, SCHEMA.field("hash"), [hashes])
-    schema = SCHEMA.with_metadata({NOTES: json.dumps(notes).encode()})
-    npy, parquet = io.BytesIO(), io.BytesIO()
-    np.save(npy, descriptors)
-    pq.write_table(table.cast(schema), parquet, compression="zstd")
-    return npy.getvalue(), parquet.getvalue()
-
-
-def _read(photo: Photo, size: int) -> tuple[str, np.ndarray]:
-    """The hash of a file's bytes, and its pixels."""
-    if "://" in photo.path:
-        scheme, path = photo.path.split("://", 1)
-        with _files(scheme, path.partition("/")[0]).open_input_stream(path) as file:
-            content = file.read()
-    else:
-        content = pathlib.Path(photo.path).read_bytes()
-    fit = images.FIT["photo"]
-    pixels = images.decode(content, size, fit, name=photo.path)
-    return photos.content_hash(content), pixels
-
-
-@functools.cache
-def _files(scheme: str, bucket: str) -> pyarrow.fs.FileSystem:
-    root = f"{scheme}://{bucket}" if bucket else f"{scheme}:///"
-    return pyarrow.fs.FileSystem.from_uri(root)[0]
+    header = {NOTES: json.dumps(notes).encode(), SUM: digest(descriptors)}
+    table = table.cast(SCHEMA.with_metadata(header))
+    return npy_bytes(descriptors), parquet_bytes(table)
 
 
 def as_table(part: Sequence[Photo]) -> pa.Table:

@@ -11,8 +11,7 @@ import os
 import pathlib
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Sequence
 
 import filelock
 import numpy as np
@@ -21,7 +20,16 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Float16
 
 from sbir_jax.data.tree import Skipped
-from sbir_jax.search.shards import SCHEMA, Head, read, read_head, read_removed
+from sbir_jax.search.integrity import digest, replace
+from sbir_jax.search.shards import (
+    SCHEMA,
+    SUM,
+    Head,
+    check_shards,
+    read,
+    read_head,
+    read_removed,
+)
 
 
 class IndexBusy(RuntimeError):
@@ -44,8 +52,9 @@ class Writer:
           where the folder holds something else.
         """
         self.folder = pathlib.Path(folder)
-        if new is None:
+        if new is None or (self.folder / "index.json").exists():
             read_head(self.folder)
+            check_shards(self.folder)
         elif self.folder.is_dir() and not (self.folder / "index.json").exists():
             others = {p.name for p in self.folder.iterdir()}
             others -= {"lock", "writer.json", "shards"}
@@ -71,6 +80,8 @@ class Writer:
             raise
 
     def _open(self, new: Head | None) -> None:
+        for left in (*self.folder.glob("*.part"), *self.folder.glob("*/*.part")):
+            left.unlink(missing_ok=True)  # of a process that was killed
         owner = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -78,7 +89,8 @@ class Writer:
         }
         _write_json(self.folder / "writer.json", owner)
         path = self.folder / "index.json"
-        if new is not None and not path.exists():
+        self._made = new is not None and not path.exists()
+        if new is not None and self._made:
             _write_json(path, dataclasses.asdict(new))
         self.head = read_head(self.folder)
         if new is not None:
@@ -113,6 +125,9 @@ class Writer:
     def __exit__(self, kind, error, trace) -> None:
         try:
             self.flush()
+            if kind is not None and self._made and not self.paths:
+                # Nothing was embedded: the next try may take another model.
+                (self.folder / "index.json").unlink(missing_ok=True)
         finally:
             (self.folder / "writer.json").unlink(missing_ok=True)
             self._lock.release()
@@ -168,8 +183,8 @@ class Writer:
         """Puts everything on disk."""
         if self._written < len(self.paths):
             shard = self._start // self.head.shard_rows
-            tail = np.stack(self._tail)
-            replace(self._shard(shard).with_suffix(".npy"), lambda f: np.save(f, tail))
+            tail = npy_bytes(np.stack(self._tail))
+            replace(self._shard(shard).with_suffix(".npy"), lambda f: f.write(tail))
             self._changed.add(shard)
         for shard in sorted(self._changed):
             rows = slice(
@@ -179,18 +194,16 @@ class Writer:
             values = dict(
                 zip(SCHEMA.names, (column[rows] for column in columns), strict=True)
             )
-            table = pa.table(values, SCHEMA)
-            replace(
-                self._shard(shard),
-                lambda f, table=table: pq.write_table(table, f, compression="zstd"),
-            )
+            schema = SCHEMA.with_metadata({SUM: digest(self._descriptors(shard))})
+            content = parquet_bytes(pa.table(values, schema))
+            replace(self._shard(shard), lambda f, content=content: f.write(content))
         self._changed.clear()
         self._written = len(self.paths)
         if len(self._tail) == self.head.shard_rows:
             self._start, self._tail = self._written, []
         buried = np.flatnonzero(~np.asarray(self.alive, bool))
         if len(buried) and len(buried) != self._buried:
-            replace(self.folder / "removed.npy", lambda f: np.save(f, buried))
+            replace(self.folder / "removed.npy", lambda f: f.write(npy_bytes(buried)))
         self._buried = len(buried)
 
     def write_skipped(self, skipped: Sequence[Skipped]) -> None:
@@ -203,18 +216,29 @@ class Writer:
         content = text.getvalue().encode("utf-8", "replace")
         replace(self.folder / "skipped.csv", lambda file: file.write(content))
 
+    def _descriptors(self, shard: int) -> Float16[np.ndarray, "n d"]:
+        if shard * self.head.shard_rows == self._start:
+            return np.stack(self._tail)
+        if shard < len(self._snapshot.descriptors):
+            return self._snapshot.descriptors[shard]
+        return np.load(self._shard(shard).with_suffix(".npy"), mmap_mode="r")
+
     def _shard(self, number: int) -> pathlib.Path:
         return self.folder / "shards" / f"{number:06d}.parquet"
 
 
-def replace(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Writes aside, waits for the disk, renames."""
-    aside = path.with_name(path.name + ".part")
-    with open(aside, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+def npy_bytes(array: np.ndarray) -> bytes:
+    """A `.npy` file; `np.save` does not say why it could not write one."""
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A parquet file, with a checksum of each of its pages."""
+    content = io.BytesIO()
+    pq.write_table(table, content, compression="zstd", write_page_checksum=True)
+    return content.getvalue()
 
 
 def _write_json(path: pathlib.Path, value: dict) -> None:

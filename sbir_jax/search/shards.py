@@ -7,6 +7,8 @@
                                  bytes, 32 hex digits), size (bytes), mtime_ns
     INDEX/removed.npy            int64, sorted: rows that no longer count
     INDEX/skipped.csv            path, reason: files that could not be used
+    INDEX/exclude.txt            globs of what is passed over, one a line
+    INDEX/checked.json           which files were found whole, by size and time
     INDEX/lock, writer.json      held by the one process that may write
 
 Row i of a `.npy` belongs to row i of the parquet beside it, and rows count on through
@@ -19,26 +21,32 @@ last shard is replaced by longer ones that start alike, so a `.npy` may for a mo
 be longer than its parquet, which is what counts. Rows are never deleted or reordered:
 they are named in removed.npy. Of rows with the same path that are not, the last counts.
 A reader therefore needs no lock, and a writer that was killed leaves a whole index.
+
+A parquet has checksums of its pages, and in its header the one of its rows in the
+`.npy`; indexes from before there were any have none. They are checked when a file is
+read for the first time (`integrity`).
 """
 
 import csv
 import dataclasses
-import json
+import functools
 import os
 import pathlib
 import re
-import uuid
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float16, Int
 
 from sbir_jax.data.tree import Skipped
+from sbir_jax.search.head import REMEDY, SHARD_ROWS, Head, read_head
+from sbir_jax.search.integrity import Checked, digest
 
-FORMAT = 1
-SHARD_ROWS = 8192
+__all__ = ["SHARD_ROWS", "Head", "Snapshot", "read", "read_head"]
+
+SUM = b"sbir_jax.descriptors"  # in a parquet's header: checksum of its rows' `.npy`
 SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -47,34 +55,6 @@ SCHEMA = pa.schema(
         ("mtime_ns", pa.int64()),
     ]
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Head:
-    """What index.json says.
-
-    Attributes:
-      id: random, given at creation; what is derived from an index carries it.
-      fingerprint: of the embedder that made the descriptors.
-      embedder: `Embedder.source`, or None where it was put together by hand.
-    """
-
-    fingerprint: str
-    dim: int
-    embedder: dict[str, Any] | None
-    id: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
-    shard_rows: int = SHARD_ROWS
-    format: int = FORMAT
-
-    def check(self, fingerprint: str, what: str) -> None:
-        """Raises: ValueError naming both where `fingerprint` is not the index's."""
-        if fingerprint != self.fingerprint:
-            raise ValueError(
-                f"{what} was made by the embedder with fingerprint "
-                f"{self.fingerprint[:12]} and this one is {fingerprint[:12]}: their "
-                "descriptors do not compare. Use the model it was made with, or make "
-                "a new index."
-            )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,28 +79,6 @@ class Snapshot:
         return np.asarray(self.descriptors[shard][inside])
 
 
-def read_head(folder: str | os.PathLike) -> Head:
-    """Raises: FileNotFoundError without an index there, ValueError for another format
-    or a file that is not ours."""
-    path = pathlib.Path(folder) / "index.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        head = Head(**values) if isinstance(values, dict) else None
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"no index in {os.fspath(folder)} (there is no {path.name}). Make one: "
-            f"sbir index PHOTOS --out {os.fspath(folder)}"
-        ) from None
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not an index of sbir: {error}") from error
-    if head is None or head.format != FORMAT:
-        raise ValueError(
-            f"{path} has format {getattr(head, 'format', None)} and this version of "
-            f"sbir_jax reads {FORMAT}; update sbir_jax, or make the index again"
-        )
-    return head
-
-
 def read(folder: str | os.PathLike, before: Snapshot | None = None) -> Snapshot:
     """The index as it is now.
 
@@ -137,6 +95,7 @@ def read(folder: str | os.PathLike, before: Snapshot | None = None) -> Snapshot:
     marks: list[tuple | None] = []
     descriptors: list[np.ndarray] = []
     tables: list[pa.Table] = []
+    checked = Checked(folder)
     for number in _numbers(folder, head):
         path = folder / "shards" / f"{number:06d}.parquet"
         mark = _mark(path)
@@ -144,11 +103,15 @@ def read(folder: str | os.PathLike, before: Snapshot | None = None) -> Snapshot:
             table, array = before.shards[number], before.descriptors[number]
         else:
             # In this order: a longer .npy beside an older parquet is all right.
-            table = _read_table(path)
-            array = _map(path.with_suffix(".npy"), len(table), head)
+            table, wanted = _read_table(path)
+            npy = path.with_suffix(".npy")
+            array = _map(npy, len(table), head)
+            verify = functools.partial(_verify, npy, array, wanted)
+            checked.check(npy, verify, len(table))
         marks.append(mark)
         descriptors.append(array)
         tables.append(table)
+    checked.save()
     for table in tables[:-1]:
         if len(table) != head.shard_rows:
             raise ValueError(
@@ -171,22 +134,43 @@ def read_skipped(folder: str | os.PathLike) -> list[Skipped]:
     path = pathlib.Path(folder) / "skipped.csv"
     if not path.exists():
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return [Skipped(row["path"], row["reason"]) for row in csv.DictReader(file)]
+    with open(path, encoding="utf-8", errors="replace", newline="") as file:
+        lines = csv.reader(line.replace("\0", "") for line in file)
+        return [Skipped(*line) for line in lines if len(line) == 2][1:]
 
 
 def read_removed(folder: pathlib.Path) -> Int[np.ndarray, " r"]:
     """The rows that no longer count. Raises: ValueError for a damaged file."""
     try:
-        return np.load(folder / "removed.npy")
+        # Mapped, so that a header that claims more than there is takes no memory.
+        removed = np.array(np.load(folder / "removed.npy", mmap_mode="r"))
+        if removed.dtype != np.int64 or removed.ndim != 1 or (removed < 0).any():
+            raise ValueError("not a list of rows")
+        return removed
     except FileNotFoundError:
         return np.zeros(0, np.int64)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{folder / 'removed.npy'} is damaged: {error}") from error
+        path = folder / "removed.npy"
+        raise ValueError(f"{path} is damaged: {_flat(error)}. {REMEDY}") from error
+
+
+def check_shards(folder: pathlib.Path) -> None:
+    """Raises: ValueError where the folder of the shards is gone."""
+    if not (folder / "shards").is_dir():
+        raise ValueError(
+            f"{folder} lacks its folder shards: copy it back, or delete {folder} and "
+            "make the index again"
+        )
+
+
+def _flat(error: Exception) -> str:
+    """On one line, which messages of numpy and pyarrow are not."""
+    return " ".join(str(error).split())
 
 
 def _numbers(folder: pathlib.Path, head: Head) -> range:
     """The numbers of the whole shards. Raises: ValueError where one is missing."""
+    check_shards(folder)
     found = sorted(
         int(name[:6])
         for name in os.listdir(folder / "shards")
@@ -210,18 +194,47 @@ def _mark(path: pathlib.Path) -> tuple | None:
     return info.st_mtime_ns, info.st_size, info.st_ino
 
 
-def _read_table(path: pathlib.Path) -> pa.Table:
+def _read_table(path: pathlib.Path) -> tuple[pa.Table, str]:
+    """The rows, and the checksum of their descriptors; "" where there is none."""
     try:
-        return pq.ParquetFile(path).read().cast(SCHEMA)
-    except (pa.ArrowException, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        header = file.schema_arrow.metadata or {}
+        table = file.read().cast(SCHEMA)
+        _check_values(table)
+        return table, header.get(SUM, b"").decode()
+    # pyarrow raises OSError for a page that is not what its checksum says.
+    except (pa.ArrowException, ValueError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{path} is damaged: {_flat(error)}. {REMEDY}") from error
+
+
+def _check_values(table: pa.Table) -> None:
+    if any(column.null_count for column in table.columns):
+        raise ValueError("a value is missing")
+    lengths = pc.unique(pc.binary_length(table["hash"])).to_pylist()
+    if lengths not in ([], [32]):
+        raise ValueError("a hash is not of 32 digits")
+
+
+def _verify(path: pathlib.Path, rows: np.ndarray, wanted: str) -> None:
+    """Raises: ValueError for descriptors that are not those that were written."""
+    if wanted and digest(rows) != wanted:
+        raise ValueError(
+            f"{path} does not hold the descriptors that were written (its checksum "
+            f"differs). {REMEDY}"
+        )
+    if not wanted and not np.isfinite(rows).all():
+        raise ValueError(f"{path} is damaged: values that are not finite. {REMEDY}")
 
 
 def _map(path: pathlib.Path, rows: int, head: Head) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is damaged or missing: {error}") from error
+        raise ValueError(
+            f"{path} is damaged or missing: {_flat(error)}. {REMEDY}"
+        ) from error
     if array.dtype != np.float16 or array.shape[1:] != (head.dim,):
         raise ValueError(
             f"{path} is {array.dtype} {list(array.shape)}; this index holds float16 "

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from sbir_jax.data import images
 from sbir_jax.report.pictures import INK, SOFT, clipped, paste_tile, sheet_font
 from sbir_jax.search.index import Hit
+from sbir_jax.search.terminal import plural
 
 TILE, GAP, SKETCH, CAPTION = 176, 16, 240, 46
 COLUMNS = 5
@@ -46,7 +47,7 @@ def search_sheet(
         words = clipped(f"“{text}”", big, SKETCH)
         draw.text((GAP, down), words, INK, big)
         down += 24
-    found = f"{len(hits)} photos" if hits else "no photo found"
+    found = plural(len(hits), "photo") if hits else "no photo found"
     draw.text((GAP, down), found, SOFT, small)
 
     for i, hit in enumerate(hits):

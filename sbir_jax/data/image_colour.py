@@ -1,0 +1,197 @@
+"""From whatever a file holds to upright 8-bit sRGB.
+
+Covers 16 bits and floats, transparency, palettes, CMYK, colour profiles, orientation,
+and JPEG files that lack their end marker.
+"""
+
+import functools
+import io
+
+import numpy as np
+from PIL import Image, ImageCms, JpegImagePlugin
+
+_BAND_PIXELS = 4_000_000  # converted at a time; all at once would be several copies
+
+_ORIENTATION_TAG = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_CHANGES = {"transparency", "icc_profile"}
+
+END_MARKER = b"\xff\xd9"
+# Bits of samples that are stored in 16, and the largest value of each.
+_TOPS = [2**bits - 1 for bits in (8, 10, 12, 14, 16)]
+
+
+def loaded(image: Image.Image) -> Image.Image:
+    """The image with its pixels decoded.
+
+    A JPEG file may end after its last row without the end marker: then a new image,
+    with the marker, comes back.
+
+    Raises: OSError for a file that was cut.
+    """
+    try:
+        image.load()
+        return image
+    except OSError as error:
+        truncated = "truncated" in str(error)
+        if not (truncated and isinstance(image, JpegImagePlugin.JpegImageFile)):
+            raise
+        mended = _with_end_marker(image)
+        if mended is None:
+            raise
+        return mended
+
+
+def upright_rgb(image: Image.Image, factor: int = 1) -> Image.Image:
+    """An opened image, decoded, as upright RGB in the colours of sRGB.
+
+    Transparency is shown on white.
+
+    Args:
+      factor: how many pixels become one along each side, by their mean.
+    Raises: OSError for a file that was cut, ValueError for values that are no picture.
+    """
+    wide = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    image = loaded(image)
+    # After loading: until then some formats do not know, and TIFF turns as it loads.
+    orientation, top = _orientation(image), _top(image, wide)
+    plain = image.mode == "RGB" and not top and not image.info.keys() & _CHANGES
+    if factor == 1 and plain:
+        rgb = image
+    elif factor == 1 and image.width * image.height <= _BAND_PIXELS:
+        rgb = _rgb(image, top)
+    else:
+        rgb = _by_bands(image, top, factor)
+    return rgb.transpose(_TURNS[orientation]) if orientation else rgb
+
+
+def _by_bands(image: Image.Image, top: float | None, factor: int) -> Image.Image:
+    width, height = image.size
+    # Where the factor does not divide the size, the rest of the last ones is left out.
+    out = Image.new("RGB", (max(1, width // factor), max(1, height // factor)))
+    rows = factor * max(1, _BAND_PIXELS // (width * factor))
+    for start in range(0, height, rows):
+        band = image.crop((0, start, width, min(start + rows, height)))
+        band = _rgb(band, top)
+        out.paste(band.reduce(factor) if factor > 1 else band, (0, start // factor))
+    return out
+
+
+def _rgb(image: Image.Image, top: float | None) -> Image.Image:
+    """RGB of a loaded image or of a band of it; `top` is that of the whole."""
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith(("I", "F")):
+        rgb = _scaled(image, top or 1.0)
+    elif image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        rgb = Image.new("RGB", rgba.size, "white")
+        rgb.paste(rgba, mask=rgba.getchannel("A"))
+    elif image.mode == "CMYK" and (change := _to_srgb(profile, "CMYK")):
+        return ImageCms.applyTransform(image, change) or image
+    else:
+        rgb = image.convert("RGB")
+        if top:
+            table = [min(255, round(value * 255 / top)) for value in range(256)]
+            rgb = rgb.point(table * 3)
+    if change := _to_srgb(profile, "RGB"):
+        return ImageCms.applyTransform(rgb, change) or rgb
+    if change := _to_srgb(profile, "L"):
+        return ImageCms.applyTransform(rgb.getchannel("R"), change) or rgb
+    return rgb
+
+
+@functools.lru_cache(maxsize=8)
+def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From the colours of a profile to those of sRGB; None where nothing is to be done.
+
+    Args:
+      mode: of the pixels: "RGB", "L" or "CMYK". Profiles for others give None.
+    """
+    if not profile:
+        return None
+    try:
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+        if space.get(given.profile.xcolor_space.strip()) != mode:
+            return None
+        if "sRGB" in (given.profile.profile_description or ""):
+            return None
+        return ImageCms.buildTransform(
+            given, ImageCms.createProfile("sRGB"), mode, "RGB"
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError):  # damaged: as if there was none
+        return None
+
+
+def _top(image: Image.Image, wide: bool) -> float | None:
+    """The value that is white, where that is not 255 of 8 bits; else None.
+
+    Cameras and microscopes store 10, 12 or 14 bits in 16, and rarely say so: of the
+    usual depths it is the smallest that holds all values.
+
+    Args:
+      wide: whether the file has 16 bits a sample.
+    Raises: ValueError for values that are no picture.
+    """
+    if image.mode.startswith(("I", "F")):
+        low, high = image.getextrema()
+        if not (low >= 0 and high <= 65535):
+            raise ValueError(
+                f"mode {image.mode}, values {low:g} to {high:g}, not a picture"
+            )
+        if image.mode.startswith("F") and high <= 1:
+            return 1.0
+        return float(next(top for top in _TOPS if high <= top))
+    if image.mode == "RGB" and wide:  # of which Pillow keeps the upper byte
+        highest = max(high for _, high in image.getextrema())
+        top = next(top >> 8 for top in _TOPS[1:] if highest <= top >> 8)
+        return float(top) if top < 255 else None
+    return None
+
+
+def _scaled(image: Image.Image, top: float) -> Image.Image:
+    """Integers of 16 bits, or floats, to 8 bits; Pillow itself would clip."""
+    values = np.asarray(image).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError(f"mode {image.mode}, values that are not finite")
+    grey = np.rint(values * np.float32(255 / top)).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 0 where there is none or the tags are damaged."""
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 0)
+    except Exception:
+        return 0
+    return value if value in _TURNS else 0
+
+
+def _with_end_marker(image: JpegImagePlugin.JpegImageFile) -> Image.Image | None:
+    """A JPEG that was not complete with the marker it lacks; None where rows lack too.
+
+    Where rows are missing, what stands before the marker is decoded as a part of them.
+    So the picture is whole if any bytes there change nothing.
+    """
+    assert image.fp is not None
+    image.fp.seek(0)
+    content = image.fp.read()
+
+    def read(end: bytes) -> Image.Image:
+        again = JpegImagePlugin.JpegImageFile(io.BytesIO(content + end), None)
+        width, height = image.size
+        again.draft(None, (max(1, width - 1), max(1, height - 1)))
+        again.load()
+        return again
+
+    mended, other = read(END_MARKER), read(b"\x5a\xa5\x3c" * 64 + END_MARKER)
+    return mended if mended.tobytes() == other.tobytes() else None

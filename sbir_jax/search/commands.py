@@ -1,0 +1,213 @@
+"""What each command of `sbir` does, once its flags are checked; the parser is `cli`."""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sbir_jax.search.terminal import clean, plural
+
+if TYPE_CHECKING:
+    from sbir_jax.data.tree import Skipped
+    from sbir_jax.search.build import Embeds
+    from sbir_jax.search.index import Hit, Index
+
+REASONS = 5  # of photos that cannot be used, shown on screen
+
+
+def index(args: argparse.Namespace) -> int:
+    from sbir_jax.search import model, shards
+
+    _keep_programs()
+    known = (pathlib.Path(args.out) / "index.json").exists()
+    if known and not args.model:
+        source = shards.read_head(args.out).embedder
+        embedder = model.make_embedder(source, args.out, args.batch_size)
+    else:
+        given = args.model or "toybox", args.task, args.batch_size, args.encoder
+        embedder = model.open_model(*given)
+    return _build(args, args.out, embedder)
+
+
+def add(args: argparse.Namespace) -> int:
+    from sbir_jax.search import model, shards
+
+    _keep_programs()
+    source = shards.read_head(args.index).embedder
+    embedder = model.make_embedder(source, args.index, args.batch_size, args.model)
+    return _build(args, args.index, embedder)
+
+
+def _build(args: argparse.Namespace, out: str, embedder: "Embeds") -> int:
+    """Returns: 1 where no photo at all could be used."""
+    from tqdm import tqdm
+
+    from sbir_jax.search import build, shards
+
+    remembered = build.read_exclude(out)
+    if remembered:
+        print(f"passing over, as before: {clean(', '.join(remembered))}")
+    done = build.build(
+        args.photos,
+        out,
+        embedder,
+        args.exclude,
+        prune=args.prune,
+        reread=args.reread,
+    )
+    names = "added changed unchanged moved removed".split()
+    parts = [f"{getattr(done, name):,} {name}" for name in names]
+    parts = [part for part in parts if not part.startswith("0 ")]
+    parts += [f"{done.skipped:,} could not be used"] * bool(done.skipped)
+    parts += [plural(done.others, "other file")] * bool(done.others)
+    line = f"{', '.join(parts) or 'nothing to do'} in {done.seconds:.1f} s"
+    if done.embedded:
+        rate = tqdm.format_sizeof(done.embedded / max(done.seconds, 1e-9))
+        line += f" ({rate} photos/s, {done.waiting_share:.0%} waiting for files)"
+    print(f"{clean(out)}: {plural(done.photos, 'photo')}; {line}")
+    if done.skipped:
+        _print_skipped(shards.read_skipped(out), pathlib.Path(out) / "skipped.csv")
+    _warn_vanished(done.vanished)
+    return int(not done.photos)
+
+
+def _print_skipped(skipped: Sequence["Skipped"], where: pathlib.Path) -> None:
+    for path, reason in skipped[:REASONS]:
+        print(clean(f"  not used: {path}: {reason}"))
+    more = len(skipped) - REASONS
+    if more > 0:
+        print(clean(f"  and {more:,} more, in {where}"))
+
+
+def _warn_vanished(vanished: Mapping[str, int]) -> None:
+    for folder, count in vanished.items():
+        line = (
+            f"sbir: warning: {folder} does not show its {plural(count, 'photo')} any "
+            "more (a share or drive that is away?): they stay in the index. If they "
+            "are gone for good, run it again with --prune"
+        )
+        print(clean(line), file=sys.stderr)
+
+
+def remove(args: argparse.Namespace) -> None:
+    from sbir_jax.search.build import remove
+
+    count = remove(args.paths, args.index)
+    print(f"{clean(args.index)}: {plural(count, 'photo')} taken out")
+
+
+def search(args: argparse.Namespace) -> None:
+    from sbir_jax.data import images
+    from sbir_jax.search.sheet import save_sheet, search_sheet, sheet_format
+
+    # Before a model is loaded, which takes longer.
+    if args.sketch:
+        images.decode(args.sketch, 64, "pad")
+    if args.save:
+        sheet_format(args.save)
+    names = ("sketch", "text", "k", "min_score", "text_share")
+    asks = {name: value for name, value in vars(args).items() if name in names}
+    _keep_programs()
+    with _open(args) as opened:
+        hits = opened.search(**asks)
+    if args.save:
+        save_sheet(search_sheet(args.sketch, hits, args.text), args.save)
+    if args.json:
+        print(json.dumps([hit._asdict() for hit in hits], indent=2))
+        return
+    if args.paths:
+        _print_paths([hit.path for hit in hits])
+        return
+    _print_hits(hits)
+    line = plural(len(hits), "photo") if hits else "no photo found"
+    print(f"{line}; sheet: {clean(args.save)}" if args.save else line)
+
+
+def _print_paths(paths: Sequence[str]) -> None:
+    """As they are for programs, harmless for a terminal."""
+    for path in paths:
+        print(clean(path) if sys.stdout.isatty() else path)
+
+
+def explain(args: argparse.Namespace) -> None:
+    from sbir_jax.search.explain import explain, save_sheet
+    from sbir_jax.search.index import Index
+    from sbir_jax.search.sheet import sheet_format
+
+    sheet_format(args.save)  # a name it cannot have is told before any work
+    _keep_programs()
+    with Index.open(args.index, model=args.model) as index:
+        photo = args.photo
+        if re.fullmatch("[0-9a-f]{16}", photo) and not os.path.exists(photo):
+            try:
+                photo = index.photo(photo)
+            except KeyError as error:
+                raise ValueError(str(error)) from error
+        embedder: Any = index.embedder  # the index's own is a whole Embedder
+        found = explain(embedder, args.sketch, photo)
+    save_sheet(found, args.save)
+    print(f"score {found.score:.3f}; sheet: {clean(args.save)}")
+
+
+def _print_hits(hits: "list[Hit]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("rank", justify="right")
+    table.add_column("score", justify="right")
+    table.add_column("photo", overflow="fold")
+    for rank, hit in enumerate(hits, start=1):
+        # As Text: square brackets in a file name are no markup.
+        table.add_row(str(rank), f"{hit.score:.3f}", Text(clean(hit.path)))
+    if hits:
+        Console().print(table)
+
+
+def info(args: argparse.Namespace) -> None:
+    from sbir_jax.search.index import Index
+
+    with Index.open(args.index) as index:
+        values = index.info()
+    if args.json:
+        print(json.dumps(values, indent=2))
+        return
+    source = values["embedder"] or {"kind": "put together by hand"}
+    values["embedder"] = ", ".join(str(value) for value in source.values() if value)
+    width = max(map(len, values))
+    for name, value in values.items():
+        shown = f"{value:,}" if isinstance(value, int) else value
+        print(f"{name.replace('_', ' '):<{width}}  {clean(str(shown))}")
+
+
+def export(args: argparse.Namespace) -> None:
+    from sbir_jax.search.export import export
+
+    count = export(args.index, args.out)
+    print(f"{clean(args.out)}: {plural(count, 'photo')} written")
+
+
+def serve(args: argparse.Namespace) -> None:
+    # First, so that a missing extra is told before a model is loaded.
+    from sbir_jax.search import server
+
+    _keep_programs()
+    with _open(args) as index:
+        server.serve(index, args.host, args.port, args.token)
+
+
+def _open(args: argparse.Namespace) -> "Index":
+    from sbir_jax.search.index import Index
+
+    return Index.open(args.index, backend=args.backend, model=args.model)
+
+
+def _keep_programs() -> None:
+    from sbir_jax.runtime import hardware
+
+    hardware.keep_programs()

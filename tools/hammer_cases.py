@@ -1,0 +1,105 @@
+"""The cases of `tools.hammer`: hostile pictures, index folders and requests."""
+
+import io
+import json
+import pathlib
+import random
+
+from PIL import Image
+
+
+def hostile_image(rng: random.Random) -> tuple[str, bytes]:
+    """A name, and the bytes of a picture that was cut, turned over or blown up."""
+    forms = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp"}
+    forms |= {"TIFF": "tif", "PPM": "ppm"}
+    form = rng.choice(sorted(forms))
+    mode = rng.choice(("RGB", "L", "P", "1", "RGBA", "CMYK"))
+    if mode not in {"TIFF": ("RGB", "L", "P", "1", "RGBA", "CMYK")}.get(form, ("RGB",)):
+        mode = "L" if form in ("JPEG", "PNG", "GIF", "BMP", "PPM") else "RGB"
+    side = rng.choice((9, 64, 300))
+    noise = Image.effect_noise((side, side + 7), 80).convert(mode)
+    out = io.BytesIO()
+    noise.save(out, form)
+    content = bytearray(bytes(out.getbuffer()))
+    how = rng.choice(("cut", "flip", "head", "zeros", "grown", "joined", "other"))
+    place = rng.randrange(len(content))
+    if how == "cut":
+        del content[place:]
+    elif how == "flip":
+        for _ in range(rng.choice((1, 9, 99))):
+            content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    elif how == "head":  # sizes and counts stand here
+        for _ in range(4):
+            content[rng.randrange(min(64, len(content)))] = rng.choice((0, 255, 127))
+    elif how == "zeros":
+        content[place : place + 500] = bytes(len(content[place : place + 500]))
+    elif how == "grown":
+        content += rng.randbytes(10_000)
+    elif how == "joined":
+        content += bytes(content)
+    else:
+        content = bytearray(rng.randbytes(rng.choice((0, 1, 30, 9_000))))
+    return f"{how}.{forms[form]}", bytes(content)
+
+
+VALUES = (None, -1, 0, 1e300, 10**30, "", "x", [], {}, [[[]]] * 9, True, "é\x00")
+
+
+def damage(rng: random.Random, folder: pathlib.Path) -> str:
+    """Spoils one file of an index; its name, and how."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [path for path in files if path.suffix in (".json", ".npy", ".parquet")]
+    path = rng.choice(files)
+    how = rng.choice(("cut", "flip", "gone", "folder", "zeros", "value", "deep"))
+    content = bytearray(path.read_bytes())
+    if how in ("value", "deep") or path.name == "index.json":
+        path = folder / "index.json"
+        values = json.loads(path.read_text())
+        key = rng.choice(sorted(values))
+        if rng.random() < 0.3:
+            del values[key]
+        else:
+            values[key] = rng.choice(VALUES)
+        deep = "[" * 100_000 + "]" * 100_000
+        path.write_text(deep if how == "deep" else json.dumps(values))
+    elif how == "cut":
+        path.write_bytes(content[: rng.randrange(len(content))])
+    elif how == "flip":
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        path.write_bytes(content)
+    elif how == "zeros":
+        path.write_bytes(bytes(len(content)))
+    else:
+        path.unlink()
+        if how == "folder":
+            path.mkdir()
+    return f"{path.relative_to(folder)} {how}"
+
+
+def hostile_request(rng: random.Random) -> tuple[str, str, dict]:
+    """Method, path and arguments of httpx's `request`."""
+    good = {"image": "iVBORw0KGgo=", "k": 3, "text": "a cup"}
+    path = rng.choice(
+        (
+            *("/", "/api/search", "/api/explain", "/api/similar/{}", "/api/photo/{}"),
+            *("/api/thumbnail/{}", "/api/info", "/openapi.json", "/../etc/passwd"),
+        )
+    ).format(rng.choice(("0" * 16, "..%2f..", "é", "%00", "a" * 5000, "")))
+    method = rng.choice(("GET", "POST", "PUT", "HEAD", "DELETE", "OPTIONS"))
+    given: dict = {"headers": {"Host": rng.choice(("localhost", "evil.example", "::"))}}
+    kind = rng.randrange(5)
+    if kind == 0:
+        given["json"] = {**good, rng.choice(sorted(good)): rng.choice(VALUES[:3])}
+    elif kind == 1:
+        given["content"] = rng.randbytes(rng.choice((0, 10, 100_000)))
+        given["headers"]["Content-Type"] = rng.choice(
+            ("application/json", "multipart/form-data; boundary=b", "text/plain", "")
+        )
+    elif kind == 2:
+        given["files"] = {"image": hostile_image(rng)}
+    elif kind == 3:
+        given["content"] = b"[" * 200_000
+        given["headers"]["Content-Type"] = "application/json"
+    else:
+        given["params"] = {"k": rng.choice(("-1", "nan", "9" * 40)), "token": "x"}
+    return method, path, given
