@@ -183,6 +183,24 @@ def _backdrop(rng) -> dict:
             "horizon": 5.0}  # fmt: skip
 
 
+def backdrop(colours: list[str], rng: np.random.Generator) -> dict:
+    """Wall and floor, in linear light, behind things of these colours."""
+    wanted = [np.array(COLOURS[name]) for name in colours]
+    # A thing must stand out from what is behind it, as on a product photo.
+    for _ in range(8):
+        scene = _backdrop(rng)
+        near = [scene["wall"][0], scene["wall"][1], scene["floor"][0]]
+        if min(np.linalg.norm(c - w) for c in near for w in wanted) > 85:
+            break
+    return {
+        "wall": _linear(scene["wall"]), "wall_second": _linear(scene["wall_second"]),
+        "wall_style": np.array(scene["wall_style"]),
+        "floor": _linear(scene["floor"]), "floor_style": np.array(scene["floor_style"]),
+        # Where the floor begins to fade into the wall, and over how much.
+        "horizon": np.array([1.5, scene["horizon"]]),
+    }  # fmt: skip
+
+
 def look(
     a: Attributes, slots: list[int], padded: int, rng: np.random.Generator
 ) -> dict:
@@ -201,13 +219,7 @@ def look(
     for i, slot in enumerate(slots):
         table[i], main[i] = colours[slot], slot == parts.MAIN
         gloss[i] = 0.6 if slot in (parts.STEEL, parts.GLASS) else shine
-    # A thing must stand out from what is behind it, as on a product photo.
-    wanted = np.array(COLOURS[a.colour])
-    for _ in range(8):
-        scene = _backdrop(rng)
-        near = [scene["wall"][0], scene["wall"][1], scene["floor"][0]]
-        if min(np.linalg.norm(c - wanted) for c in near) > 85:
-            break
+    room = backdrop([a.colour], rng)
     frame = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     # Mostly upright patterns: stripes run around or along the object.
     upright = rng.random() < 0.7
@@ -228,12 +240,10 @@ def look(
         "pattern_scale": np.array(rng.uniform(11, 17)),
         "pattern_turn": frame.ravel(),
         "pattern_colour": _paint(a.second or a.colour, rng),
-        "wall": _linear(scene["wall"]), "wall_second": _linear(scene["wall_second"]),
-        "wall_style": np.array(scene["wall_style"]),
+        **room,
         "wall_scale": np.array(rng.uniform(6, 16)),
-        "floor": _linear(scene["floor"]), "floor_style": np.array(scene["floor_style"]),
         "floor_scale": np.array(rng.uniform(1.8, 4.0)),
-        "horizon": np.array(scene["horizon"]), "clouds": clouds,
+        "clouds": clouds,
         "sun": rng.uniform(0.55, 0.85) * np.array([1 + warm, 1, 1 - warm]),
         "sky": rng.uniform(0.42, 0.6) * np.array([1 - warm, 1, 1 + warm]),
         "exposure": np.array(rng.uniform(0.9, 1.08)),
