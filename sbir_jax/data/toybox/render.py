@@ -21,7 +21,7 @@ from sbir_jax.data.toybox.parts import INDEX
 
 OVERSAMPLE = 2  # geometry pixels per output pixel and side
 TILE = 16  # geometry is traced in square tiles, each with its own list of parts
-MARCH_STEPS, SHADOW_STEPS = 48, 16
+MARCH_STEPS, SHADOW_STEPS, SHADOW_REACH = 48, 16, 2.5
 
 
 class Buffers(NamedTuple):
@@ -204,22 +204,19 @@ def _trace_tile(rows, count, camera, shape, tile):
     return jnp.where(hit, t, 0.0), jnp.where(hit, part, -2), normal
 
 
-def _lighting(distance, camera, position, normal, lit):
-    """Shares of lamp and of sky that reach points lifted along their normals.
-
-    `distance` is the signed distance of points x, y, z to everything there is.
-    """
+def _lighting(distance, camera, position, normal, lit, steps, reach):
+    """Shares of lamp and of sky that reach points lifted along their normals."""
     x, y, z = position + 0.02 * normal
     lx, ly, lz = camera["lamp"]
 
     def unfinished(state):
         step, t, share = state
-        return (step < SHADOW_STEPS) & ((share > 0.02) & (t < 2.5)).any()
+        return (step < steps) & ((share > 0.02) & (t < reach)).any()
 
     def advance(state):
         step, t, share = state
         d = distance(x + t * lx, y + t * ly, z + t * lz)
-        going = (share > 0.02) & (t < 2.5)
+        going = (share > 0.02) & (t < reach)
         share = jnp.where(going, jnp.minimum(share, 7 * d / t), share)
         t = jnp.where(going, t + jnp.clip(d, 0.03, 0.4), t)
         return step + 1, t, share
@@ -326,13 +323,20 @@ def trace(
     return Buffers(depth, part, normal, position, light)
 
 
-def light_up(distance, camera, position, normal, part) -> Float[Array, "2 h w"]:
-    """`Buffers.light`. It varies slowly: one sample per output pixel is enough."""
+def light_up(
+    distance, camera, position, normal, part, steps=SHADOW_STEPS, reach=SHADOW_REACH
+) -> Float[Array, "2 h w"]:
+    """`Buffers.light`. It varies slowly: one sample per output pixel is enough.
+
+    Args:
+      distance: signed distance of points x, y, z to everything there is.
+      steps, reach: how often and how far a shadow ray looks for what is in its way.
+    """
     o = OVERSAMPLE
     height, width = part.shape
     coarse = _lighting(
         distance, camera,
         position[:, ::o, ::o].reshape(3, -1), normal[:, ::o, ::o].reshape(3, -1),
-        (part[::o, ::o] > -2).ravel(),
+        (part[::o, ::o] > -2).ravel(), steps, reach,
     )  # fmt: skip
     return _refine(coarse.reshape(2, height // o, width // o), part >= 0)
