@@ -144,7 +144,7 @@ def expose(
     albedo: Float[Array, "3 h w"],
     gloss: Float[Array, "h w"],
     key: Key[Array, ""],
-) -> UInt8[Array, "h w 3"]:
+) -> UInt8[Array, "height width 3"]:
     """Photograph surfaces of these linear colours before wall and floor."""
     at, u, v = _grid(buffers.depth.shape)
     hit = buffers.part >= 0

@@ -99,7 +99,7 @@ def instance(category: str, index: int, seed: int = 0) -> Instance:
     return Instance(category, index, seed)
 
 
-def pose_ranges(category: str) -> tuple[float, tuple[float, float], float]:
+def pose_ranges(category: str) -> tuple[int, tuple[int, int], int]:
     """Half range of azimuth, range of elevation, half range of roll, in degrees."""
     return _POSES.get(category, _POSE)
 

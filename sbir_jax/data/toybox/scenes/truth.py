@@ -108,7 +108,7 @@ def _truth(scene: Scene, instances, depth, visible) -> Truth:
         away=away,
         inside=np.array(inside),
         visible=np.asarray(visible[:k], np.float64),
-        boxes=np.array([_box(instances == FIRST + i) for i in range(k)]),
+        boxes=np.stack([_box(instances == FIRST + i) for i in range(k)]),
         relations=_relations(on, size, across, away),
         sides=_sides(across),
         instances=instances,
@@ -126,11 +126,11 @@ def dress(truth: Truth, scene: Scene) -> Truth:
     return truth._replace(attributes=attributes)
 
 
-def _box(mask: Bool[np.ndarray, "h w"]) -> tuple[int, int, int, int]:
+def _box(mask: Bool[np.ndarray, "h w"]) -> Int[np.ndarray, "4"]:
     if not mask.any():
-        return 0, 0, 0, 0
+        return np.zeros(4, np.int64)
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
 
 
 def compared(spans: Float[np.ndarray, "k 2"]) -> Int8[np.ndarray, "k k"]:
