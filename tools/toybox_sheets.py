@@ -82,11 +82,14 @@ HUES = np.array([(230, 60, 60), (60, 180, 75), (70, 90, 250), (235, 200, 40)]) /
 def scenes_sheet(scenes: list[Scene], path: pathlib.Path, size: int = 256) -> None:
     """A column for each scene: photo, sketch, things, depth and words."""
     pictures = render_scenes(scenes, size, looks=(0,), hands=(0,))
-    figure, axes = plt.subplots(
-        5, len(scenes), figsize=(2.6 * len(scenes), 14), squeeze=False,
-        gridspec_kw={"height_ratios": (1, 1, 1, 1, 1.3)},
-    )  # fmt: skip
     found = truths(scenes, pictures)
+    tall = pictures.depth.shape[1] / pictures.depth.shape[2]
+    rows = (tall, tall, tall, tall, 1.4)
+    figure, axes = plt.subplots(
+        5, len(scenes), figsize=(2.3 * len(scenes), 2.3 * sum(rows)), squeeze=False,
+        gridspec_kw={"height_ratios": rows, "wspace": 0.04, "hspace": 0.04,
+                     "left": 0.01, "right": 0.99, "top": 0.99, "bottom": 0},
+    )  # fmt: skip
     for i, (scene, truth) in enumerate(zip(scenes, found, strict=True)):
         photo, sketch = pictures.photos[i, 0], pictures.sketches[i, 0]
         axes[0, i].imshow(photo)
@@ -94,12 +97,11 @@ def scenes_sheet(scenes: list[Scene], path: pathlib.Path, size: int = 256) -> No
         _things_over(axes[2, i], photo, truth)
         axes[3, i].imshow(-truth.depth, cmap="magma")
         axes[4, i].text(
-            0, 1, _words(scene, truth), va="top", fontsize=6.5, family="sans-serif",
+            0, 0.97, _words(scene, truth), va="top", fontsize=6,
             transform=axes[4, i].transAxes,
         )  # fmt: skip
     for axis in axes.flat:
         axis.axis("off")
-    figure.tight_layout(pad=0.4)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
