@@ -75,7 +75,7 @@ def test_mask_and_depth_agree_with_the_photo(everything):
 
     for i in range(0, len(things), 4):
         thing, mask = things[i], photos.mask[i]
-        given = world._stack([world._scene(thing)]), world._stack([world._look(thing)])
+        given = world.stack([world._scene(thing)]), world.stack([world.look(thing)])
         empty = np.asarray(bare(*jax.tree.map(lambda x: x[0], given))).astype(int)
         photo = photos.rgb[i].astype(int)
         assert (np.abs(photo - empty).max(-1)[mask] > 8).mean() > 0.9, thing

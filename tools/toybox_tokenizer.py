@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from sbir_jax.data.toybox import world
+from sbir_jax.data.toybox.scenes import words
 
 TOKENS = 77  # length of every text, as in CLIP
 
@@ -26,7 +26,7 @@ def make_tokenizer(folder: pathlib.Path) -> int:
     trainer = trainers.BpeTrainer(
         vocab_size=100_000, min_frequency=1, end_of_word_suffix="</w>"
     )
-    learner.train_from_iterator([" ".join(world.VOCABULARY)], trainer)
+    learner.train_from_iterator([" ".join(words.VOCABULARY)], trainer)
     merges = [
         " ".join(pair) if isinstance(pair, list) else pair
         for pair in json.loads(learner.to_str())["model"]["merges"]

@@ -40,6 +40,7 @@ def prepare(
     make_builder: Callable[[pathlib.Path], tfds.core.GeneratorBasedBuilder],
     manual_dir: pathlib.Path | None,
     cache_dir: str | os.PathLike | None = None,
+    finish: Callable[[Any, pathlib.Path, str, str], None] | None = None,
 ) -> pathlib.Path:
     """The prepared copy for this key; written first where there is none.
 
@@ -50,6 +51,8 @@ def prepare(
     Args:
       make_builder: makes the builder for a given tfds data_dir.
       manual_dir: the user's files; None where the builder needs none.
+      finish: writes the summary, and what goes beside it, for builder, folder, name and
+        key; by default the tables of sketches and photos.
     """
     cache = cache_folder(cache_dir)
     try:
@@ -80,7 +83,7 @@ def prepare(
                 file_format="array_record",
             )
         shutil.rmtree(partial / "downloads", ignore_errors=True)
-        _write_tables(builder, partial, name, key)
+        (finish or _write_tables)(builder, partial, name, key)
         os.rename(partial, final)
     return final
 
@@ -88,6 +91,13 @@ def prepare(
 def read_summary(prepared: pathlib.Path) -> dict:
     """`prepared.json`: name, key, content fingerprint, classes, counts."""
     return json.loads((prepared / "prepared.json").read_text(encoding="utf-8"))
+
+
+def write_summary(folder: pathlib.Path, summary: dict) -> None:
+    """Writes `prepared.json`: with it a folder is complete."""
+    (folder / "prepared.json").write_text(
+        json.dumps(summary, indent=1, ensure_ascii=False), encoding="utf-8"
+    )
 
 
 def read_skipped(prepared: pathlib.Path) -> tuple[Skipped, ...]:
@@ -148,9 +158,7 @@ def _write_tables(builder, folder: pathlib.Path, name: str, key: str) -> None:
         "classes": list(builder.info.features["label"].names),
         "counts": counts | {"skipped": len(skipped)},
     }
-    (folder / "prepared.json").write_text(
-        json.dumps(summary, indent=1, ensure_ascii=False), encoding="utf-8"
-    )
+    write_summary(folder, summary)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ The names that captions use are drawn first (`attributes`) and the pixels' numbe
 follow from them (`look`), so a caption can name only what is really there.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +41,15 @@ _NATURAL = {
     parts.LEAF: (66, 142, 60), parts.GLASS: (150, 198, 226),
     parts.GOLD: (242, 178, 52), parts.TAN: (222, 176, 120),
 }  # fmt: skip
-_PHOTO = ("a photo of", "a photo of", "a picture of", "a photograph of")
-_SKETCH = ("a sketch of", "a sketch of", "a line drawing of", "a drawing of")
+# What to call the colours above, with what may pass for another.
+_NATURAL_NAMES = {
+    parts.DARK: ("black",), parts.LIGHT: ("white",), parts.STEEL: ("grey",),
+    parts.WOOD: ("brown", "wood"), parts.LEAF: ("green",),
+    parts.GLASS: ("blue", "turquoise"), parts.GOLD: ("yellow", "orange"),
+    parts.TAN: ("brown", "orange"),
+}  # fmt: skip
+PHOTO = ("a photo of", "a photo of", "a picture of", "a photograph of")
+SKETCH = ("a sketch of", "a sketch of", "a line drawing of", "a drawing of")
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ def attributes(category: str, rng: np.random.Generator) -> Attributes:
     colour = str(rng.choice(names))
     if category in _TYPICAL and rng.random() < 0.4:
         colour = str(rng.choice(_TYPICAL[category]))
-    others = [name for name in names if _apart(name, colour) > 0.33]
+    others = [name for name in names if apart(name, colour) > 0.33]
     second, accent = (str(name) for name in rng.choice(others, 2))
     draw = rng.random()
     pattern = "plain"
@@ -71,7 +79,14 @@ def attributes(category: str, rng: np.random.Generator) -> Attributes:
     return Attributes(colour, pattern, second if pattern in PATTERNS else None, accent)
 
 
-def _apart(one: str, other: str) -> float:
+def natural_colours(slots: list[int]) -> frozenset[str]:
+    """Names of what parts in these slots have by nature: colours, and "wood"."""
+    return frozenset(name for slot in slots for name in _NATURAL_NAMES.get(slot, ()))
+
+
+@functools.cache
+def apart(one: str, other: str) -> float:
+    """Distance of two named colours in sRGB, whose sides are 1."""
     a, b = (np.array(COLOURS[name]) / 255 for name in (one, other))
     return float(np.linalg.norm(a - b))
 
@@ -80,7 +95,7 @@ def _article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
 
-def _with_article(words: str) -> str:
+def with_article(words: str) -> str:
     return f"{_article(words)} {words}"
 
 
@@ -108,18 +123,18 @@ def photo_caption(category: str, a: Attributes, rng: np.random.Generator) -> str
         words = str(rng.choice(short))
     else:
         words = category
-    return f"{rng.choice(_PHOTO)} {_with_article(words)}"
+    return f"{rng.choice(PHOTO)} {with_article(words)}"
 
 
 def sketch_caption(category: str, rng: np.random.Generator) -> str:
     """A caption of a drawing."""
-    return f"{rng.choice(_SKETCH)} {_with_article(category)}"
+    return f"{rng.choice(SKETCH)} {with_article(category)}"
 
 
 def vocabulary(categories: tuple[str, ...]) -> tuple[str, ...]:
     """Every word that a caption can contain, sorted."""
     words = {"an", "and", "with", "wooden", *categories, *COLOURS}
-    words.update(PATTERNS, PATTERNS.values(), *(p.split() for p in _PHOTO + _SKETCH))
+    words.update(PATTERNS, PATTERNS.values(), *(p.split() for p in PHOTO + SKETCH))
     return tuple(sorted(words))
 
 
@@ -183,6 +198,24 @@ def _backdrop(rng) -> dict:
             "horizon": 5.0}  # fmt: skip
 
 
+def backdrop(colours: list[str], rng: np.random.Generator) -> dict:
+    """Wall and floor, in linear light, behind things of these colours."""
+    wanted = [np.array(COLOURS[name]) for name in colours]
+    # A thing must stand out from what is behind it, as on a product photo.
+    for _ in range(8):
+        scene = _backdrop(rng)
+        near = [scene["wall"][0], scene["wall"][1], scene["floor"][0]]
+        if min(np.linalg.norm(c - w) for c in near for w in wanted) > 85:
+            break
+    return {
+        "wall": _linear(scene["wall"]), "wall_second": _linear(scene["wall_second"]),
+        "wall_style": np.array(scene["wall_style"]),
+        "floor": _linear(scene["floor"]), "floor_style": np.array(scene["floor_style"]),
+        # Where the floor begins to fade into the wall, and over how much.
+        "horizon": np.array([1.5, scene["horizon"]]),
+    }  # fmt: skip
+
+
 def look(
     a: Attributes, slots: list[int], padded: int, rng: np.random.Generator
 ) -> dict:
@@ -201,13 +234,7 @@ def look(
     for i, slot in enumerate(slots):
         table[i], main[i] = colours[slot], slot == parts.MAIN
         gloss[i] = 0.6 if slot in (parts.STEEL, parts.GLASS) else shine
-    # A thing must stand out from what is behind it, as on a product photo.
-    wanted = np.array(COLOURS[a.colour])
-    for _ in range(8):
-        scene = _backdrop(rng)
-        near = [scene["wall"][0], scene["wall"][1], scene["floor"][0]]
-        if min(np.linalg.norm(c - wanted) for c in near) > 85:
-            break
+    room = backdrop([a.colour], rng)
     frame = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     # Mostly upright patterns: stripes run around or along the object.
     upright = rng.random() < 0.7
@@ -228,12 +255,10 @@ def look(
         "pattern_scale": np.array(rng.uniform(11, 17)),
         "pattern_turn": frame.ravel(),
         "pattern_colour": _paint(a.second or a.colour, rng),
-        "wall": _linear(scene["wall"]), "wall_second": _linear(scene["wall_second"]),
-        "wall_style": np.array(scene["wall_style"]),
+        **room,
         "wall_scale": np.array(rng.uniform(6, 16)),
-        "floor": _linear(scene["floor"]), "floor_style": np.array(scene["floor_style"]),
         "floor_scale": np.array(rng.uniform(1.8, 4.0)),
-        "horizon": np.array(scene["horizon"]), "clouds": clouds,
+        "clouds": clouds,
         "sun": rng.uniform(0.55, 0.85) * np.array([1 + warm, 1, 1 - warm]),
         "sky": rng.uniform(0.42, 0.6) * np.array([1 - warm, 1, 1 + warm]),
         "exposure": np.array(rng.uniform(0.9, 1.08)),

@@ -10,25 +10,25 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key, UInt8
 
-from sbir_jax.data.toybox.render import OVERSAMPLE, Buffers, rays, unit
+from sbir_jax.data.toybox.render import OVERSAMPLE, Buffers, pixel_centres, rays, unit
 
 
 def _waves(waves, at):
-    """A smooth random field `[s, s]`: plane waves (frequency x, y, phase, size).
+    """A smooth random field `[h, w]`: plane waves (frequency x, y, phase, size).
 
     `at` are the coordinates of columns and of rows. The sine of a sum splits, so a
     wave costs two sines per row and column, not one per pixel.
     """
     fx, fy, phase, size = waves.T[:, :, None]
-    across, down = fx * at[None] + phase, fy * at[None]
+    across, down = fx * at[0][None] + phase, fy * at[1][None]
     rows = jnp.concatenate([size * jnp.cos(down), size * jnp.sin(down)])
     return rows.T @ jnp.concatenate([jnp.sin(across), jnp.cos(across)])
 
 
-def _grid(size):
-    """Centres of pixels in [-1, 1]: of a row, and of all as u and v `[s, s]`."""
-    centre = (2 * jnp.arange(size) + 1) / size - 1
-    return centre, *jnp.meshgrid(centre, centre)
+def _grid(shape):
+    """Centres of pixels: of columns and of rows, and of all as u and v `[h, w]`."""
+    at = pixel_centres(shape, *(jnp.arange(side) for side in shape[::-1]))
+    return at, *jnp.meshgrid(*at)
 
 
 def _average(x, factor):
@@ -60,11 +60,11 @@ def _pattern(look, x, y, z):
     return share, jnp.where(style == 5, 0.84 + 0.16 * grain, 1.0)
 
 
-def _background(look, buffers, centre, u, v):
-    """Linear colours of floor and wall, `[3, s, s]`."""
+def _background(look, buffers, at, u, v):
+    """Linear colours of floor and wall, `[3, h, w]`."""
     x, _, z = buffers.position
-    clouds = _waves(look["clouds"], centre)
-    fine = _waves(look["clouds"] * jnp.array([[3.1, 2.7, 1.3, 1.0]]), centre)
+    clouds = _waves(look["clouds"], at)
+    fine = _waves(look["clouds"] * jnp.array([[3.1, 2.7, 1.3, 1.0]]), at)
     sky = look["wall"][:, :, None, None]
     wall = sky[0] + (sky[1] - sky[0]) * jnp.clip(0.5 + 0.6 * v, 0, 1)[None]
     f = look["wall_scale"]
@@ -88,10 +88,36 @@ def _background(look, buffers, centre, u, v):
     mix = jnp.where(style == 1, planks, 0.0)
     mix = jnp.where(style == 2, squares, jnp.where(style == 3, grass, mix))
     floor = ground[0] + (ground[1] - ground[0]) * (mix * fade)[None]
-    far = jnp.clip((jnp.sqrt(x * x + z * z) - 1.5) / look["horizon"], 0, 1)
+    start, width = look["horizon"]
+    far = jnp.clip((jnp.sqrt(x * x + z * z) - start) / width, 0, 1)
     far = jnp.where(buffers.part == -2, 1.0, far * far * (3 - 2 * far))
     lit = (0.3 + 0.7 * buffers.light[0]) * buffers.light[1]
     return floor * (lit * (1 - far))[None] + wall * far[None]
+
+
+def coats(buffers: Buffers, look: dict) -> Float[Array, "5 h w"]:
+    """Linear colour, gloss and share of the pattern of each pixel's part."""
+    # One product instead of gathers, which are slow on a CPU.
+    chosen = jax.nn.one_hot(buffers.part, look["parts"].shape[0], axis=0)
+    table = jnp.concatenate(
+        [look["parts"], look["gloss"][:, None], look["main"][:, None]], axis=1
+    )
+    return jnp.einsum("pf,phw->fhw", table, chosen)
+
+
+def patterned(
+    coat: Float[Array, "5 h w"], look: dict, position: Float[Array, "3 h w"]
+) -> Float[Array, "3 h w"]:
+    """Linear colours with the pattern of `look` on them.
+
+    The pattern's numbers hold for all pixels, or have a value for each.
+    """
+    albedo, main = coat[:3], coat[4]
+    share, grain = _pattern(look, *position)
+    paint = look["pattern_colour"]
+    paint = paint[:, None, None] if paint.ndim == 1 else paint
+    albedo = albedo + (paint - albedo) * (share * main)[None]
+    return albedo * (1 + (grain - 1) * main)[None]
 
 
 def shade(
@@ -106,19 +132,22 @@ def shade(
       key: for the grain of the film.
     Returns: sRGB, OVERSAMPLE times smaller than the buffers.
     """
-    centre, u, v = _grid(buffers.depth.shape[0])
+    coat = coats(buffers, look)
+    albedo = patterned(coat, look, buffers.position)
+    return expose(buffers, camera, look, albedo, coat[3], key)
+
+
+def expose(
+    buffers: Buffers,
+    camera: dict,
+    look: dict,
+    albedo: Float[Array, "3 h w"],
+    gloss: Float[Array, "h w"],
+    key: Key[Array, ""],
+) -> UInt8[Array, "height width 3"]:
+    """Photograph surfaces of these linear colours before wall and floor."""
+    at, u, v = _grid(buffers.depth.shape)
     hit = buffers.part >= 0
-    # One product instead of gathers, which are slow on a CPU.
-    chosen = jax.nn.one_hot(buffers.part, look["parts"].shape[0], axis=0)
-    table = jnp.concatenate(
-        [look["parts"], look["gloss"][:, None], look["main"][:, None]], axis=1
-    )
-    values = jnp.einsum("pf,phw->fhw", table, chosen)
-    albedo, gloss, main = values[:3], values[3], values[4]
-    share, grain = _pattern(look, *buffers.position)
-    paint = look["pattern_colour"][:, None, None]
-    albedo = albedo + (paint - albedo) * (share * main)[None]
-    albedo = albedo * (1 + (grain - 1) * main)[None]
     n, lamp = buffers.normal, camera["lamp"][:, None, None]
     view = jnp.stack(rays(camera, u, v))
     facing = jnp.maximum((n * lamp).sum(0), 0) * buffers.light[0]
@@ -130,7 +159,7 @@ def shade(
     sun, sky = look["sun"][:, None, None], look["sky"][:, None, None]
     colour = albedo * (sun * facing[None] + sky * above[None])
     colour = colour + sun * spark[None] + sky * (rim * above)[None]
-    colour = jnp.where(hit[None], colour, _background(look, buffers, centre, u, v))
+    colour = jnp.where(hit[None], colour, _background(look, buffers, at, u, v))
     darker = look["exposure"] * (1 - look["vignette"] * (u * u + v * v))
     colour = colour * darker[None]
     colour = jnp.clip(_average(jnp.clip(colour, 0, 1), OVERSAMPLE), 0, 1)
@@ -192,16 +221,18 @@ def _contours(buffers, merged):
 
 
 def _read(field, u, v):
-    """Bilinear samples of a square field at image points in [-1, 1]."""
-    size = field.shape[0]
-    x, y = (0.5 * (q + 1) * size - 0.5 for q in (u, v))
+    """Bilinear samples of a field at image points."""
+    height, width = field.shape
+    x, y = (
+        0.5 * (q + side / width) * width - 0.5 for q, side in ((u, width), (v, height))
+    )
     x0, y0 = jnp.floor(x), jnp.floor(y)
     a, b = x - x0, y - y0
     x0, y0 = x0.astype(jnp.int32), y0.astype(jnp.int32)
 
     def pixel(i, j):
-        inside = (i >= 0) & (i < size) & (j >= 0) & (j < size)
-        at = jnp.clip(j, 0, size - 1) * size + jnp.clip(i, 0, size - 1)
+        inside = (i >= 0) & (i < width) & (j >= 0) & (j < height)
+        at = jnp.clip(j, 0, height - 1) * width + jnp.clip(i, 0, width - 1)
         return jnp.where(inside, field.ravel()[at], 0.0)
 
     low = pixel(x0, y0) * (1 - a) + pixel(x0 + 1, y0) * a
@@ -221,29 +252,28 @@ def draw(
         lines), `gap_level`, `again_level` (higher: fewer gaps, fewer second lines).
     Returns: grey lines on white, OVERSAMPLE times smaller than the buffers.
     """
-    traced = buffers.depth.shape[0]
-    size = traced // OVERSAMPLE
+    height, across = (side // OVERSAMPLE for side in buffers.depth.shape)
     # 1.7 pixels at 64, growing more slowly than the picture.
-    width = 1.7 * (size / 64) ** 0.55
+    width = 1.7 * (across / 64) ** 0.55
     sigma = max(0.8, width * OVERSAMPLE / 2.2)
     outer, inner = (
         _blur(edge.astype(jnp.float32), sigma) for edge in _contours(buffers, merged)
     )
     # The blur of a straight line one pixel wide peaks at sigma sqrt(2 pi).
     outer, inner = outer * 1.6 / (2.5066 * sigma), inner * 1.6 / (2.5066 * sigma)
-    centre, u, v = _grid(size)
+    at, u, v = _grid((height, across))
     m = hand["affine"]
     au, av = m[0, 0] * u + m[0, 1] * v + m[0, 2], m[1, 0] * u + m[1, 1] * v + m[1, 2]
-    ink = jnp.zeros((size, size))
-    weight = 1 + _waves(hand["pressure"], centre)
-    gaps = jax.nn.sigmoid(9 * (hand["gap_level"] - _waves(hand["gaps"], centre)))
-    again = jax.nn.sigmoid(9 * (_waves(hand["again"], centre) - hand["again_level"]))
+    ink = jnp.zeros((height, across))
+    weight = 1 + _waves(hand["pressure"], at)
+    gaps = jax.nn.sigmoid(9 * (hand["gap_level"] - _waves(hand["gaps"], at)))
+    again = jax.nn.sigmoid(9 * (_waves(hand["again"], at) - hand["again_level"]))
     passes = ((outer, gaps), (inner, gaps * hand["inner"]), (outer, again * 0.8))
     for (field, strength), warp in zip(passes, hand["warp"], strict=True):
-        du, dv = _waves(warp[0], centre), _waves(warp[1], centre)
+        du, dv = _waves(warp[0], at), _waves(warp[1], at)
         line = _read(field, au + du, av + dv) * weight
         line = jnp.clip((line - 0.62) / 0.75, 0, 1)
         ink = jnp.maximum(ink, line * strength)
     grey = 1 - ink * (1 - hand["ink"])
     grey = jnp.round(255 * jnp.clip(grey, 0, 1)).astype(jnp.uint8)
-    return jnp.broadcast_to(grey[:, :, None], (size, size, 3))
+    return jnp.broadcast_to(grey[:, :, None], (height, across, 3))

@@ -3,8 +3,8 @@
 One compiled program serves every category, because an object is only a table of
 numbers (`parts`). Geometry, shading and drawing are separate steps
 (`paint` has the last two): geometry is by far the dearest, so one is shaded and
-drawn several times. Everything here is for a single object; `world` maps it over
-a batch one object at a time, so that no pixel can depend on its batch.
+drawn several times. Everything here is for one picture; `world` and `scenes` map it
+over a batch one picture at a time, so that no pixel can depend on its batch.
 
 Sources: distance functions after Inigo Quilez (iquilezles.org/articles/distfunctions);
 sphere tracing, J. C. Hart, The Visual Computer 12 (1996).
@@ -21,17 +21,17 @@ from sbir_jax.data.toybox.parts import INDEX
 
 OVERSAMPLE = 2  # geometry pixels per output pixel and side
 TILE = 16  # geometry is traced in square tiles, each with its own list of parts
-MARCH_STEPS, SHADOW_STEPS = 48, 16
+MARCH_STEPS, SHADOW_STEPS, SHADOW_REACH = 48, 16, 2.5
 
 
 class Buffers(NamedTuple):
-    """What the camera sees, at OVERSAMPLE times the output size s."""
+    """What the camera sees, at OVERSAMPLE times the output size."""
 
-    depth: Float[Array, "s s"]  # object units along the ray; 0 where nothing is hit
-    part: Int[Array, "s s"]  # part number, -1 floor, -2 beyond the floor
-    normal: Float[Array, "3 s s"]  # unit, world axes
-    position: Float[Array, "3 s s"]  # object units; on the floor where part is -1
-    light: Float[Array, "2 s s"]  # share of the lamp seen, share of the sky seen
+    depth: Float[Array, "h w"]  # object units along the ray; 0 where nothing is hit
+    part: Int[Array, "h w"]  # part number, -1 floor, -2 beyond the floor
+    normal: Float[Array, "3 h w"]  # unit, world axes
+    position: Float[Array, "3 h w"]  # object units; on the floor where part is -1
+    light: Float[Array, "2 h w"]  # share of the lamp seen, share of the sky seen
 
 
 def _along(y, h):
@@ -127,7 +127,7 @@ def unit(vectors):
 
 
 def rays(camera, u, v):
-    """Unit directions through image points, u to the right, v down, in [-1, 1]."""
+    """Unit directions through image points, u to the right, v down, in half widths."""
     x = (u - camera["shift"][0]) / camera["focal"]
     y = -(v - camera["shift"][1]) / camera["focal"]
     axes = camera["axes"]  # rows: right, up, forward
@@ -151,17 +151,23 @@ def _visible_parts(rows, count, camera, dx, dy, dz):
     return jnp.argsort(~met), met.sum()
 
 
-def _trace_tile(rows, count, camera, size, tile):
+def pixel_centres(shape: tuple[int, int], px, py):
+    """Image points of pixels: u in [-1, 1], v alike in half widths."""
+    height, width = shape
+    return (2 * px + 1) / width - 1, (2 * py + 1) / width - height / width
+
+
+def _trace_tile(rows, count, camera, shape, tile):
     """Depth, part and normal of one square tile, flat `[TILE * TILE]`."""
-    across = size // TILE
+    across = -(-shape[1] // TILE)
     at = jnp.arange(TILE * TILE)
     px = (tile % across) * TILE + at % TILE
     py = (tile // across) * TILE + at // TILE
-    dx, dy, dz = rays(camera, *((2 * p + 1) / size - 1 for p in (px, py)))
+    dx, dy, dz = rays(camera, *pixel_centres(shape, px, py))
     order, met = _visible_parts(rows, count, camera, dx, dy, dz)
     ex, ey, ez = camera["eye"]
     near, far = camera["range"]
-    precision = 0.2 * 2 / (size * camera["focal"])
+    precision = 0.2 * 2 / (shape[1] * camera["focal"])
 
     def unfinished(state):
         step, _, active, _ = state
@@ -198,20 +204,19 @@ def _trace_tile(rows, count, camera, size, tile):
     return jnp.where(hit, t, 0.0), jnp.where(hit, part, -2), normal
 
 
-def _lighting(rows, count, camera, position, normal, lit):
+def _lighting(distance, camera, position, normal, lit, steps, reach):
     """Shares of lamp and of sky that reach points lifted along their normals."""
-    order = jnp.arange(rows.shape[0])
     x, y, z = position + 0.02 * normal
     lx, ly, lz = camera["lamp"]
 
     def unfinished(state):
         step, t, share = state
-        return (step < SHADOW_STEPS) & ((share > 0.02) & (t < 2.5)).any()
+        return (step < steps) & ((share > 0.02) & (t < reach)).any()
 
     def advance(state):
         step, t, share = state
-        d = _distance(rows, order, count, x + t * lx, y + t * ly, z + t * lz)
-        going = (share > 0.02) & (t < 2.5)
+        d = distance(x + t * lx, y + t * ly, z + t * lz)
+        going = (share > 0.02) & (t < reach)
         share = jnp.where(going, jnp.minimum(share, 7 * d / t), share)
         t = jnp.where(going, t + jnp.clip(d, 0.03, 0.4), t)
         return step + 1, t, share
@@ -220,22 +225,24 @@ def _lighting(rows, count, camera, position, normal, lit):
     share = jnp.where(lit & (facing > 0), 1.0, 0.0)
     t = jnp.full(x.shape, 0.03)
     _, _, share = lax.while_loop(unfinished, advance, (0, t, share))
-    near = _distance(rows, order, count, *(position + 0.14 * normal))
+    near = distance(*(position + 0.14 * normal))
     sky = jnp.clip(0.35 + 0.65 * near / 0.14, 0.35, 1)
     return jnp.stack([jnp.maximum(share, 0.0), jnp.where(lit, sky, 1.0)])
 
 
 def _refine(coarse, hit):
-    """Bring light to full size, `[2, s, s]`, without mixing object and floor.
+    """Bring light to full size, `[2, h, w]`, without mixing object and floor.
 
     A pixel whose sample fell on the other side of the outline takes the mean of the
     neighbouring samples on its own side.
     """
-    o, size = OVERSAMPLE, coarse.shape[-1]
+    o, (height, width) = OVERSAMPLE, coarse.shape[-2:]
 
     def near(x):
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1)))
-        return sum(x[:, i : i + size, j : j + size] for i in range(3) for j in range(3))
+        return sum(
+            x[:, i : i + height, j : j + width] for i in range(3) for j in range(3)
+        )
 
     def enlarge(x):
         return jnp.repeat(jnp.repeat(x, o, axis=1), o, axis=2)
@@ -250,6 +257,44 @@ def _refine(coarse, hit):
     return jnp.where(hit[None], *sides)
 
 
+def distance(rows, count, x, y, z):
+    """Signed distance (a lower bound of it) to the union of the first `count` parts."""
+    return _distance(rows, jnp.arange(rows.shape[0]), count, x, y, z)
+
+
+def march(
+    rows: Float[Array, "p f"], count: Int[Array, ""], camera: dict, shape
+) -> tuple[Float[Array, "h w"], Int[Array, "h w"], Float[Array, "3 h w"]]:
+    """What rays from the camera meet first among the first `count` parts of `rows`.
+
+    Args:
+      camera: `eye`, `axes`, `focal`, `shift` and `range`, see `trace`.
+      shape: height and width in pixels.
+    Returns: depth along the rays, 0 where nothing is met; the part, there -2; normals.
+    """
+    down, across = (-(-side // TILE) for side in shape)
+    tiles = lax.map(
+        lambda tile: _trace_tile(rows, count, camera, shape, tile),
+        jnp.arange(down * across),
+    )
+
+    def image(x):
+        x = jnp.moveaxis(x, 0, -2)
+        x = x.reshape(*x.shape[:-2], down, across, TILE, TILE)
+        x = jnp.swapaxes(x, -3, -2)
+        x = x.reshape(*x.shape[:-4], down * TILE, across * TILE)
+        return x[..., : shape[0], : shape[1]]
+
+    depth, part, normal = (image(x) for x in tiles)
+    return depth, part, normal
+
+
+def view(camera: dict, shape: tuple[int, int]) -> Float[Array, "3 h w"]:
+    """Unit directions of the rays through all pixels."""
+    px, py = (jnp.arange(side) for side in shape[::-1])
+    return jnp.stack(rays(camera, *jnp.meshgrid(*pixel_centres(shape, px, py))))
+
+
 def trace(
     rows: Float[Array, "p f"], count: Int[Array, ""], camera: dict, size: int
 ) -> Buffers:
@@ -262,21 +307,8 @@ def trace(
         `lamp` [3] unit vector towards the light.
       size: side of the buffers in pixels, a multiple of TILE and OVERSAMPLE.
     """
-    across = size // TILE
-    tiles = lax.map(
-        lambda tile: _trace_tile(rows, count, camera, size, tile),
-        jnp.arange(across * across),
-    )
-
-    def image(x):
-        x = jnp.moveaxis(x, 0, -2)
-        x = x.reshape(*x.shape[:-2], across, across, TILE, TILE)
-        return jnp.swapaxes(x, -3, -2).reshape(*x.shape[:-4], size, size)
-
-    depth, part, normal = (image(x) for x in tiles)
-    centre = (2 * jnp.arange(size) + 1) / size - 1
-    u, v = jnp.meshgrid(centre, centre)
-    direction = jnp.stack(rays(camera, u, v))
+    depth, part, normal = march(rows, count, camera, (size, size))
+    direction = view(camera, (size, size))
     eye = camera["eye"][:, None, None]
     # The floor is y = 0; beyond 12 units it is drawn as the far wall.
     to_floor = -eye[1] / jnp.minimum(direction[1], -1e-3)
@@ -286,12 +318,25 @@ def trace(
     position = eye + reach[None] * direction
     up = jnp.array([0.0, 1.0, 0.0])[:, None, None]
     normal = jnp.where(part[None] >= 0, normal, up)
-    # Light varies slowly: one sample per output pixel is enough.
-    o = OVERSAMPLE
-    coarse = _lighting(
-        rows, count, camera,
-        position[:, ::o, ::o].reshape(3, -1), normal[:, ::o, ::o].reshape(3, -1),
-        (part[::o, ::o] > -2).ravel(),
-    )  # fmt: skip
-    light = _refine(coarse.reshape(2, size // o, size // o), part >= 0)
+    everything = functools.partial(distance, rows, count)
+    light = light_up(everything, camera, position, normal, part)
     return Buffers(depth, part, normal, position, light)
+
+
+def light_up(
+    distance, camera, position, normal, part, steps=SHADOW_STEPS, reach=SHADOW_REACH
+) -> Float[Array, "2 h w"]:
+    """`Buffers.light`. It varies slowly: one sample per output pixel is enough.
+
+    Args:
+      distance: signed distance of points x, y, z to everything there is.
+      steps, reach: how often and how far a shadow ray looks for what is in its way.
+    """
+    o = OVERSAMPLE
+    height, width = part.shape
+    coarse = _lighting(
+        distance, camera,
+        position[:, ::o, ::o].reshape(3, -1), normal[:, ::o, ::o].reshape(3, -1),
+        (part[::o, ::o] > -2).ravel(), steps, reach,
+    )  # fmt: skip
+    return _refine(coarse.reshape(2, height // o, width // o), part >= 0)

@@ -36,7 +36,7 @@ PRETRAINING_START = 1_000_000
 _BATCH = 16  # objects per call of the compiled program
 _STREAMS = {"shape": 0, "pose": 1, "look": 2, "caption": 3, "hand": 4, "sketch pose": 5}
 
-# Half range of azimuth, elevation range and half range of roll, in degrees.
+# See `pose_ranges`.
 _POSE = (42, (8, 26), 3)
 _POSES = {
     **dict.fromkeys(("anchor", "fork", "hammer", "key"), (25, (0, 20), 40)),
@@ -96,21 +96,32 @@ def instance(category: str, index: int, seed: int = 0) -> Instance:
     return Instance(category, index, seed)
 
 
+def pose_ranges(category: str) -> tuple[int, tuple[int, int], int]:
+    """Half range of azimuth, range of elevation, half range of roll, in degrees."""
+    return _POSES.get(category, _POSE)
+
+
 def _pose(thing: Instance, view: int) -> tuple[float, float, float, float]:
     """Azimuth, elevation, roll in degrees and focal length of the photo."""
     d = Dice(thing.rng("pose", view))
-    around, (low, high), roll = _POSES.get(thing.category, _POSE)
+    around, (low, high), roll = pose_ranges(thing.category)
     azimuth = d.u(min(10, around / 3), around) * d.pick(-1, 1)
     return azimuth, d.u(low, high), d.u(-roll, roll), d.u(2.6, 3.6)
 
 
-def _camera(points, pose, d: Dice) -> dict[str, np.ndarray]:
-    """A camera that frames the points whole, with some air around them."""
+def frame(points, pose, d: Dice, tall: float = 1.0) -> dict[str, np.ndarray]:
+    """A camera that frames the points whole, with some air around them.
+
+    Args:
+      points: in the world, `[n, 3]`.
+      pose: azimuth, elevation and roll in degrees, focal length in image half widths.
+      tall: height of the picture as a share of its width.
+    """
     azimuth, elevation, roll, focal = pose
     turn = parts.rotation(0, azimuth, 0) @ parts.rotation(-elevation, 0, 0)
     right, up, back = (turn @ parts.rotation(0, 0, roll)).T
     axes = np.stack([right, up, -back])
-    centre = (points.min(0) + points.max(0)) / 2
+    centre, sides = (points.min(0) + points.max(0)) / 2, np.array([1.0, tall])
     fill, distance = d.u(0.74, 0.88), 7.0
     eye, low, high = centre, np.zeros(2), np.zeros(2)
     for _ in range(4):
@@ -118,8 +129,8 @@ def _camera(points, pose, d: Dice) -> dict[str, np.ndarray]:
         view = (points - eye) @ axes.T
         flat = focal * view[:, :2] / view[:, 2:]
         low, high = flat.min(0), flat.max(0)
-        distance *= (high - low).max() / (2 * fill)
-    room = np.maximum(0.93 - (high - low) / 2, 0)
+        distance *= ((high - low) / sides).max() / (2 * fill)
+    room = np.maximum(0.93 * sides - (high - low) / 2, 0)
     middle = (low + high) / 2 - room * d.rng.uniform(-0.4, 0.4, 2)
     lamp = np.array([d.u(-0.8, 0.8), d.u(0.9, 1.5), d.u(0.5, 1.0)])
     reach = np.linalg.norm(points - eye, axis=1)
@@ -131,19 +142,19 @@ def _camera(points, pose, d: Dice) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def _stack(trees: list) -> dict:
+def stack(trees: list) -> dict:
     """A list of equal dictionaries of arrays as one, float32 on a new first axis."""
     return jax.tree.map(lambda *leaves: np.stack(leaves).astype(np.float32), *trees)
 
 
 @functools.lru_cache(maxsize=256)
-def _shape(thing: Instance):
+def shape(thing: Instance):
     return parts.pack(SHAPES[thing.category](Dice(thing.rng("shape"))))
 
 
 def _scene(thing: Instance, view: int = 0, variant: int | None = None):
     """Rows, count and camera of the photo, or of the sketch of this variant."""
-    rows, points, slots = _shape(replace(thing, look=0))
+    rows, points, slots = shape(replace(thing, look=0))
     pose, d = _pose(thing, view), Dice(thing.rng("pose", view, 1))
     if variant is not None:
         d = Dice(thing.rng("sketch pose", variant))
@@ -151,15 +162,15 @@ def _scene(thing: Instance, view: int = 0, variant: int | None = None):
         around, above, aslant = d.u(-10, 10), d.u(-6, 6), d.u(-4, 4)
         pose = (azimuth + around, elevation + above, roll + aslant, focal)
     return {
-        "rows": rows, "count": np.array(len(slots)), "camera": _camera(points, pose, d)
+        "rows": rows, "count": np.array(len(slots)), "camera": frame(points, pose, d)
     }  # fmt: skip
 
 
-def _look(thing: Instance):
-    slots = _shape(replace(thing, look=0))[2]
+def look(thing: Instance):
+    slots = shape(replace(thing, look=0))[2]
     rng = thing.rng("look", thing.look, 1)
-    look = looks.look(thing.attributes, slots, parts.MAX_PARTS, rng)
-    return {**look, "grain": np.array(rng.integers(2**20))}
+    numbers = looks.look(thing.attributes, slots, parts.MAX_PARTS, rng)
+    return {**numbers, "grain": np.array(rng.integers(2**20))}
 
 
 @functools.partial(jax.jit, static_argnames=("size", "side"))
@@ -206,7 +217,7 @@ def _run(scenes: list, styles: list | None, hands: list | None, size: int, side=
         for items in (scenes, styles, hands):
             part = (items or [])[start : start + _BATCH]
             padded = part + part[-1:] * (_BATCH - len(part))
-            chunk.append(_stack(padded) if part else None)
+            chunk.append(stack(padded) if part else None)
         # Short loops over small tiles suit a CPU, and there alone the pixels are
         # the same whatever accelerator the machine has.
         with jax.default_device(cpu):
@@ -234,13 +245,13 @@ def render_photos(
         instances = [replace(thing, look=int(look)) for thing, look in pairs]
     views = [0] * len(instances) if views is None else views
     scenes = [_scene(t, int(v)) for t, v in zip(instances, views, strict=True)]
-    styles = [_stack([_look(thing)]) for thing in instances]
+    styles = [stack([look(thing)]) for thing in instances]
     photos, depth, mask, *_ = _run(scenes, styles, None, size)
     return Photos(photos[:, 0], depth, mask)
 
 
 def _hand(thing: Instance, variant: int):
-    slots = _shape(replace(thing, look=0))[2]
+    slots = shape(replace(thing, look=0))[2]
     rng = thing.rng("hand", variant)
     return looks.hand(len(slots), parts.MAX_PARTS, rng)
 
@@ -256,7 +267,7 @@ def render_sketches(
     """
     pairs = list(zip(instances, variants, strict=True))
     scenes = [_scene(thing, 0, int(k)) for thing, k in pairs]
-    hands = [_stack([_hand(thing, int(k))]) for thing, k in pairs]
+    hands = [stack([_hand(thing, int(k))]) for thing, k in pairs]
     return _run(scenes, None, hands, size)[3][:, 0]
 
 
@@ -311,8 +322,8 @@ def pretraining_chunk(
     side = size // PLACE
     photos, _, _, sketches, (maps, normals) = _run(
         [_scene(thing) for thing in things],
-        [_stack([_look(thing) for thing in group]) for group in dressed],
-        [_stack([_hand(thing, k) for k in range(HANDS)]) for thing in things],
+        [stack([look(thing) for thing in group]) for group in dressed],
+        [stack([_hand(thing, k) for k in range(HANDS)]) for thing in things],
         size,
         side,
     )
