@@ -3,8 +3,9 @@
 import dataclasses
 import difflib
 import json
+import runpy
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import ml_collections
@@ -146,13 +147,17 @@ def unknown(key: str, known: Iterable[str]) -> str:
     return f"{key} is no setting; {hint}There are {', '.join(known)}"
 
 
-def unknown_override(
-    config: ml_collections.ConfigDict, arguments: Iterable[str]
-) -> str | None:
-    """What is wrong with the first `--config.KEY=VALUE` that the config has no key for.
+def unknown_override(arguments: Sequence[str]) -> str | None:
+    """What is wrong with the first `--config.KEY=VALUE` of a command that the file of
+    its `--config=FILE` has no key for.
 
-    Returns: None where each has one.
+    Returns: None where there is no such file, or each has one.
     """
+    files = [a.partition("=")[2] for a in arguments if a.startswith("--config=")]
+    if not files:
+        return None
+    path, _, argument = files[-1].partition(":")
+    config = runpy.run_path(path)["get_config"](argument or None)
     for argument in arguments:
         if not argument.startswith("--config."):
             continue

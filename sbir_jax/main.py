@@ -64,8 +64,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         from sbir_jax import config
 
-        given = FLAGS["config"].value
-        found = given and config.unknown_override(given, argv)
+        found = config.unknown_override(argv)
         sys.exit(f"\n{found or f'{type(error).__name__}: {error}'}")
 
 

@@ -1,9 +1,9 @@
 """The whole path on a tiny backbone and polygons, as a user starts it."""
 
-import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,14 +16,14 @@ from absl import flags
 from conftest import EARLY
 
 from sbir_jax import experiment
-from sbir_jax.adapters.prompts import PromptConfig, init_prompts
+from sbir_jax.adapters.prompts import PromptConfig, Prompts, init_prompts
 from sbir_jax.backbones import loading
 from sbir_jax.backbones.frozen import PARTS, text_states
 from sbir_jax.config import Experiment, base
 from sbir_jax.embedder import Embedder
 from sbir_jax.runtime import checkpoint
 from sbir_jax.tasks import base as base_task
-from sbir_jax.tasks.retrieval import objective, scored_set, task
+from sbir_jax.tasks.retrieval import objective, task
 from sbir_jax.train_step import Step
 
 if not flags.FLAGS.is_parsed():
@@ -74,7 +74,7 @@ def finished(make_config, tmp_path_factory):
 
 
 def prompts_of(workdir):
-    return state_of(workdir)["prompts"]
+    return Prompts(**state_of(workdir)["prompts"])
 
 
 def state_of(workdir):
@@ -226,34 +226,27 @@ def test_words_beside_the_sketches_leave_the_photos_as_they_were(finished, make_
         assert np.array_equal(np.load(workdir / name), np.load(out / name)) == same
 
 
-def test_scoring_on_another_set_leaves_out_what_training_saw(
-    finished, make_config, monkeypatch
+def test_scoring_on_another_folder_leaves_out_what_training_saw(
+    finished, make_config, tmp_path
 ):
+    """All of its other classes are asked; nothing in it was trained on."""
     workdir, _, _ = finished
     config = make_config()
-    config.score.name, config.score.root = "other", config.data.root
-    load = scored_set.data.load
-
-    def other(unseen):
-        def opened(name, *args, **options):
-            if name != "other":
-                return load(name, *args, **options)
-            found = load("folder", *args, unseen="gem,ring")
-            classes = tuple(c.replace("box", "b-ox") for c in found.classes)
-            return dataclasses.replace(
-                found, classes=classes, seen=(), unseen=unseen, name="other"
-            )
-
-        monkeypatch.setattr(scored_set.data, "load", opened)
-        return experiment.open(Experiment.from_config(config), workdir).go()
-
-    found = other(("gem", "b-ox"))  # box was trained on
-    assert found["benchmark"] == "other" and found["trained_on"] == "folder"
-    assert found["protocol"]["classes"] == 1
-    assert set(found["per_class"]["frozen"]) == {"gem"}
-    assert (workdir / "scores" / "other" / "report.json").exists()
-    with pytest.raises(ValueError, match="all 1 unseen classes of other"):
-        other(("b-ox",))
+    root = shutil.copytree(config.data.root, tmp_path / "other")
+    for modality in ("sketch", "photo"):
+        (root / modality / "box").rename(root / modality / "b-ox")  # it was trained on
+    config.score.name, config.score.root = "folder", str(root)
+    found = experiment.open(Experiment.from_config(config), workdir).go()
+    assert found["split"] == "2 unseen of 6 classes"
+    assert set(found["per_class"]["frozen"]) == {"gem", "ring"}
+    assert found["page"].endswith("scores/folder/report.html")
+    for unseen, words in (
+        ("b-ox", "all 1 unseen classes of"),
+        ("gem", "gem is the on"),
+    ):
+        config.score.unseen = unseen
+        with pytest.raises(ValueError, match=words):
+            experiment.open(Experiment.from_config(config), workdir)
 
 
 def test_embedder_from_the_run(finished):
@@ -363,7 +356,7 @@ def test_impossible_configs_are_refused(make_config, change, words):
 def test_misspelt_keys_are_refused(make_config):
     config = make_config()
     config.train["learning_rat"] = 0.1
-    with pytest.raises(TypeError, match="learning_rat"):
+    with pytest.raises(ValueError, match=r"learning_rat is no .*train\.learning_rate"):
         Experiment.from_config(config)
 
 
@@ -450,3 +443,56 @@ def test_a_broken_gradient_stops_before_it_is_saved(make_config, tmp_path, monke
     with pytest.raises(FloatingPointError, match=message):
         experiment.open(Experiment.from_config(make_config()), tmp_path).go()
     assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"image_size": 100}, "image_size is 100; give a multiple of 32, such as 96"),
+        ({"recipe.timestep": 1000}, "recipe.timestep is 1000; give 0 to 999"),
+        ({"val_classes": 99}, "val_classes is 99, of 4 seen classes"),
+        ({"val_classes": 1}, "val_classes is 1: .* give 2 or more, or 0"),
+        ({"train.learning_rate": -1.0}, "train.learning_rate is -1.0; give a number"),
+        ({"train.warmup": 2.0}, "train.warmup is 2.0"),
+        ({"score.generalised": "yes"}, "score.generalised is 'yes'; give one of"),
+        ({"score.cutoffs": (0,)}, "score.cutoffs are .0,.; give whole numbers"),
+        ({"score.name": "nowhere"}, "score.name is 'nowhere'; give one of toybox"),
+        ({"score.name": "folder", "score.root": "/absent"}, "score.name=folder: "),
+        ({"score.words": "caption"}, "8 of 8 sketches have no photo with a caption"),
+        ({"data.unseen": "gem"}, "gem is the only unseen class"),
+        (
+            {"data.unseen": "lens,wedge,box,tent,gem,ring"},
+            "no seen class with sketches",
+        ),
+        ({"triplets_at_once": 3}, "triplets_at_once is 3; give a divisor"),
+    ],
+)
+def test_mistakes_are_found_before_a_run_trains_or_claims_its_folder(
+    make_config, tmp_path, change, words
+):
+    config = make_config()
+    config.update_from_flattened_dict(change)
+    with pytest.raises(ValueError, match=words):
+        experiment.open(Experiment.from_config(config), tmp_path / "run").go()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_is_for_one_run_at_a_time(finished, make_config):
+    workdir, _, _ = finished
+    run = experiment.open(Experiment.from_config(make_config()), workdir)
+    with experiment.locked(workdir):
+        with pytest.raises(ValueError, match=r"another run is at work in .*--workdir"):
+            run.go()
+    run.go()
+
+
+def test_a_relative_backbone_is_kept_as_an_absolute_path(
+    make_config, tiny_folder, monkeypatch
+):
+    monkeypatch.chdir(tiny_folder.parent)
+    config = make_config()
+    config.backbone = tiny_folder.name
+    run = experiment.open(Experiment.from_config(config))
+    assert run.setup.backbone == str(tiny_folder)
+    with pytest.raises(ValueError, match="opened without a folder"):
+        run.go()

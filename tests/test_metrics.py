@@ -249,3 +249,29 @@ def test_order_of_any_scores(kind):
     place = np.argsort(ranking.tie_order(500))
     expected = [np.lexsort((place, -row.astype(np.float64))) for row in scores]
     np.testing.assert_array_equal(ranking.rank(scores), expected)
+
+
+METRICS_AT = (
+    ranking.average_precision,
+    ranking.precision_at,
+    ranking.accuracy_at,
+)
+
+
+def test_what_cannot_be_scored_says_why():
+    none, one = np.zeros((2, 0)), np.array([[1.0], [np.inf]])
+    empty = "2 queries and no photo: the gallery is empty"
+    with pytest.raises(ValueError, match=empty):
+        ranking.rank(none)
+    with pytest.raises(ValueError, match=empty):
+        ranking.relevant_ranks(none, none.astype(bool))
+    found = one[:1]
+    for k in (0, -1):
+        with pytest.raises(ValueError, match=f"k is {k}; give a whole number from 1"):
+            ranking.rank(np.zeros((1, 3)), k)
+        for metric in METRICS_AT:
+            with pytest.raises(ValueError, match=f"k is {k}; give a whole number"):
+                metric(found, k)
+    for metric in METRICS_AT:
+        with pytest.raises(ValueError, match="1 queries have no relevant photo"):
+            metric(one, 1)

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -213,3 +214,29 @@ def test_prompts_are_chosen_on_held_out_seen_classes_only(task):
     figures = validator(Watched(), whole, task)({})  # pyright: ignore
     assert set(asked) == {whole.classes.index("car")} and len(asked) == 6
     assert figures == {"mAP@all" if task == "category" else "Acc@1": 1.0}
+
+
+def test_scorings_that_differ_in_root_or_cutoffs_only_have_folders_of_their_own(
+    tmp_path,
+):
+    def folder(**score):
+        return scored_set.folder(tmp_path, Scoring(**score))
+
+    def report(where, **score):
+        config = {"score": dataclasses.asdict(Scoring(**score))}
+        path = tmp_path / where / "report.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"config": config}))
+
+    assert folder() == "."
+    report(".", cutoffs=(5,))
+    assert folder(cutoffs=(5,)) == "."
+    other = folder(cutoffs=(7,))
+    assert other.startswith("scores/own-") and other != folder(cutoffs=(8,))
+    one = {"name": "folder", "root": str(tmp_path / "one")}
+    assert folder(**one) == "scores/folder"
+    report("scores/folder", **one)
+    assert folder(**one) == "scores/folder"
+    two = folder(name="folder", root=str(tmp_path / "two"))
+    assert two.startswith("scores/folder-")
+    assert two != folder(**one, unseen="a,b")

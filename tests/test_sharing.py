@@ -135,3 +135,17 @@ def test_what_is_here_needs_no_hub(folder, tiny_folder):
     assert prompt_files.find_prompts(folder) == folder / "prompts.safetensors"
     assert prompt_files.find_prompts(tiny_folder) is None
     assert prompt_files.find_prompts("toybox") is None
+
+
+def test_a_relative_backbone_is_kept_as_an_absolute_path(
+    embedder, tiny_folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tiny_folder.parent)
+    source = embedder.backbone.source
+    object.__setattr__(embedder.backbone, "source", tiny_folder.name)
+    try:
+        save_prompts(embedder, tmp_path)
+    finally:
+        object.__setattr__(embedder.backbone, "source", source)
+    monkeypatch.chdir(tmp_path)
+    assert load_prompts(tmp_path, batch_size=8).fingerprint == embedder.fingerprint

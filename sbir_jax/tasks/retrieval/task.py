@@ -59,6 +59,11 @@ class Retrieval(Task):
         setup: RetrievalSetup = given.setup
         self.setup, self.backbone, self.dataset = setup, given.backbone, given.dataset
         self.config, self.given = setup.train, given
+        last = self.backbone.schedule.timesteps - 1
+        if not 0 <= setup.recipe.timestep <= last:
+            raise ValueError(
+                f"recipe.timestep is {setup.recipe.timestep}; give 0 to {last}"
+            )
         microbatch.check(setup.triplets_at_once, setup.train.batch_size, given.mesh)
         triplets.triplet_table(self.dataset, setup.task)
         score = setup.score

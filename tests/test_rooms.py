@@ -1,0 +1,119 @@
+"""Rooms import one way, and nothing grows beyond what can be read at once."""
+
+import ast
+import pathlib
+
+PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "sbir_jax"
+MODULE_LINES, FUNCTION_LINES, TOP = 350, 60, 12
+
+# A room may import those named here, and itself.
+TYPES = {"types"}
+LOW = TYPES | {"runtime", "models"}
+BELOW = {
+    "types": set(),
+    "metrics": TYPES,
+    "report": TYPES | {"metrics", "data"},
+    # Prefetch reads with the data's threads.
+    "runtime": TYPES | {"data"},
+    "data": TYPES,
+    "models": TYPES | {"runtime", "diffusion"},
+    "diffusion": LOW | {"backbones", "data"},
+    # Text states are encoded by the same function as in training.
+    "backbones": LOW | {"diffusion", "features"},
+    "features": LOW | {"backbones", "diffusion", "adapters"},
+    # A prompts file opens as an embedder.
+    "adapters": LOW | {"backbones", "features", "embedder"},
+    "text_queries": LOW | {"backbones", "diffusion", "features", "embedder"},
+    "embedder": LOW
+    | {"backbones", "diffusion", "features", "adapters", "data", "text_queries"},
+    "train_config": set(),
+    "train_step": {"adapters", "runtime"},
+    "tasks": set(),  # the registry imports its tasks by name, when asked
+    "config": {"tasks", "train_config"},
+    "tasks.base": LOW | {"config", "train_config", "data", "backbones", "report"},
+    "tasks.retrieval": LOW
+    | {"config", "train_config", "data", "backbones", "report", "metrics", "adapters"}
+    | {"features", "embedder", "text_queries", "tasks", "tasks.base"},
+    "train": {"adapters", "runtime", "tasks.base", "train_step"},
+    "experiment": LOW
+    | {"backbones", "config", "report", "tasks", "tasks.base", "train"},
+    "main": {"config", "experiment", "runtime"},
+    "search": LOW
+    | {"adapters", "backbones", "data", "embedder", "features", "report"}
+    | {"text_queries"},
+}
+LONG_MODULES = {"embedder.py"}  # the public face, with its documentation
+LONG_FUNCTIONS = {
+    "backbones/loading.py:load_backbone",
+    "data/__init__.py:load",  # half of it is its documentation
+    "search/cli.py:_parser",  # a line or two for each flag
+    "search/distribute.py:distribute",
+    "search/server.py:make_app",
+}
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path, ast.parse(path.read_text())
+
+
+def room(name: str) -> str:
+    """The longest room that a module's dotted name lies in."""
+    found = [r for r in BELOW if name == r or name.startswith(f"{r}.")]
+    return max(found, key=len, default=name)
+
+
+def imported(tree: ast.AST):
+    """Modules of the package that a module imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name.startswith("sbir_jax."):
+                yield name.removeprefix("sbir_jax.")
+
+
+def name_of(path: pathlib.Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def test_rooms_import_one_way():
+    wrong = set()
+    for path, tree in modules():
+        mine = room(name_of(path))
+        for other in imported(tree):
+            theirs = room(other)
+            if theirs not in {mine} | BELOW.get(mine, set()):
+                wrong.add(f"{name_of(path)} imports {other}")
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_every_module_is_in_a_room():
+    there = {room(name_of(path)) for path, _ in modules()} - {""}
+    assert there == set(BELOW)
+
+
+def test_modules_and_functions_can_be_read_at_once():
+    long = []
+    for path, tree in modules():
+        where = str(path.relative_to(PACKAGE))
+        lines = len(path.read_text().splitlines())
+        if lines > MODULE_LINES and where not in LONG_MODULES:
+            long.append(f"{where}: {lines} lines")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno:
+                size = node.end_lineno - node.lineno + 1
+                name = f"{where}:{node.name}"
+                if size > FUNCTION_LINES and name not in LONG_FUNCTIONS:
+                    long.append(f"{name}: {size} lines")
+    assert not long, "\n".join(long)
+
+
+def test_few_modules_are_at_the_top():
+    top = [path.name for path in PACKAGE.glob("*.py") if path.name != "__init__.py"]
+    assert len(top) <= TOP, top
