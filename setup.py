@@ -12,6 +12,7 @@ PARITY = ["torch", "diffusers", "accelerate"]
 FAISS = ["faiss-cpu"]
 MILVUS = ["pymilvus", "milvus-lite"]
 HEIC = ["pillow-heif"]
+JXL = ["pillow-jxl-plugin"]
 SCALE = ["ray[data]"]
 
 setup(
@@ -66,6 +67,7 @@ setup(
         "faiss": FAISS,
         "milvus": MILVUS,
         "heic": HEIC,
+        "jxl": JXL,
         "scale": SCALE,
     },
     entry_points={"console_scripts": ["sbir = sbir_jax.search.cli:main"]},

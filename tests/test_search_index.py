@@ -514,7 +514,8 @@ def test_faiss_keeps_its_graph_beside_the_shards(photos, folder):
         np.testing.assert_allclose(
             [h.score for h in hits], [h.score for h in wanted], atol=1e-5
         )
-        (graph,) = (folder / "faiss").iterdir()
+        graph, checksum = sorted((folder / "faiss").iterdir())
+        assert checksum.name == f"{graph.name}.sum"
         assert faiss_backend.faiss.read_index(str(graph)).ntotal == 31
         # It is filled up, not made again, when the index has grown.
         Image.new("RGB", (16, 16), "red").save(photos / "red.png")
@@ -535,11 +536,24 @@ def test_faiss_keeps_its_graph_beside_the_shards(photos, folder):
         assert added == [(31, 1)]
         hits = index.search(photos / "7.png", k=99)
         assert len(hits) == 31 and str(photos / "5.png") not in {h.path for h in hits}
-    # Damaged, it is made again.
-    graph.write_bytes(graph.read_bytes()[:100])
+    # Damaged, it is made again: cut, flipped where faiss would not see it, or another's.
+    whole = bytearray(graph.read_bytes())
+    flipped = whole[:-400] + bytes(400)
+    for content in (whole[:100], flipped):
+        graph.write_bytes(content)
+        with Index.open(folder, embedder, backend="faiss") as index:
+            assert [hit[:2] for hit in index.search(photos / "7.png", k=99)] == [
+                hit[:2] for hit in hits
+            ]
+        assert faiss_backend.faiss.read_index(str(graph)).ntotal == 32
+    assert bytearray(graph.read_bytes())[-400:] != bytes(400)
+    checksum.unlink()
     with Index.open(folder, embedder, backend="faiss") as index:
         assert len(index.search(photos / "7.png", k=99)) == 31
-    assert faiss_backend.faiss.read_index(str(graph)).ntotal == 32
+    # Sound, it is not made again.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faiss_backend.Hnsw, "save", lambda *_: pytest.fail())
+        Index.open(folder, embedder, backend="faiss").close()
 
 
 def test_a_drawing_in_memory_needs_no_file(index, photos):
