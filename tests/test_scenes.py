@@ -90,7 +90,7 @@ def test_things_stand_apart_and_are_framed_whole(first):
 def test_no_surface_point_of_a_thing_is_inside_another():
     """By the distances that are marched, not by the footprints."""
     distance = jax.jit(single.distance)
-    for index in range(60):
+    for index in range(24):
         scene = draw_scene(index)
         for placed in scene.things:
             rows, _, slots = world.shape(placed.thing)

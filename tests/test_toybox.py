@@ -77,15 +77,19 @@ def test_one_key_is_one_folder(monkeypatch, tmp_path):
     assert other[0] != plain[0] and other[1].endswith("toybox/custom/1.0.0")
 
 
-def test_changed_drawing_code_changes_the_key(tmp_path, monkeypatch):
-    for name, text in (("toybox_parts.py", "a = 1"), ("folder.py", "b = 1")):
-        (tmp_path / name).write_text(text)
+def test_changed_drawing_code_changes_the_key_and_that_of_scenes_does_not(
+    tmp_path, monkeypatch
+):
+    drawing, scenes = tmp_path / "parts.py", tmp_path / "scenes" / "grammar.py"
+    scenes.parent.mkdir()
+    for file in (drawing, scenes):
+        file.write_text("a = 1")
     monkeypatch.setattr(builder.importlib.resources, "files", lambda _: tmp_path)
     config = builder.ToyboxConfig(name="x")
     before = config.key()
-    (tmp_path / "folder.py").write_text("b = 2")
+    scenes.write_text("a = 2")
     assert config.key() == before
-    (tmp_path / "toybox_parts.py").write_text("a = 2")
+    drawing.write_text("a = 2")
     assert config.key() != before
 
 
