@@ -259,7 +259,8 @@ def load_scenes(
     folder = prepare.prepare(
         "toybox_scenes", config.key(), make, None, cache_dir, finish=_finish
     )
-    return make(folder).as_data_source(split=split)
+    builder: Any = make(folder)
+    return builder.as_data_source(split=split)
 
 
 def _finish(builder, folder, name: str, key: str) -> None:
