@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,30 @@ def test_unit_length_and_joined_width(tiny, parts):
     found = describe(tiny, parts)
     assert found.shape == (2, 32)  # 16 channels of up.0 and 16 of up.1
     np.testing.assert_allclose(jnp.linalg.norm(found, axis=1), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {},
+        {"jax_default_prng_impl": "rbg"},
+        {"jax_threefry_partitionable": False},
+        {"jax_enable_x64": True},
+    ],
+)
+def test_noise_bank_is_the_same_under_every_setting_of_jax(setting):
+    """The hash is of the bank as it was before the generator was named."""
+    before = {name: jax.config.values[name] for name in setting}
+    try:
+        for name, value in setting.items():
+            jax.config.update(name, value)
+        bank = np.asarray(features.noise_bank(RECIPE, (8, 8, 4)))
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+    assert bank.dtype == np.float32
+    digest = hashlib.sha256(bank.tobytes()).hexdigest()
+    assert digest == "0efc675e77b3de0ab0109491c3c511cec95d537b1b0e5545bfe60cdf94425e64"
 
 
 def test_noise_bank_is_fixed_and_grows_by_appending():
