@@ -95,7 +95,7 @@ class Embedder:
         self._batch_sharding = sharding.batch_sharding(mesh)
         self._noise = features.noise_bank(recipe, backbone.latent_shape(size))
 
-        @functools.partial(hardware.jit, static_argnames="modality")
+        @functools.partial(hardware.jit, on=mesh, static_argnames="modality")
         def describe(params, prompts, noise, images, context, modality):
             given = params, prompts, images, modality, noise, recipe
             return features.describe(backbone, *given, context, visual_scale)

@@ -15,6 +15,7 @@ from sbir_jax.features import Recipe
 from sbir_jax.models.kernels import winograd
 from sbir_jax.models.kernels.convolutions import Conv
 from sbir_jax.models.layers import Resnet
+from sbir_jax.runtime import hardware
 
 
 def normal(*shape):
@@ -73,7 +74,7 @@ def test_kernels_that_stay_as_they_are(monkeypatch):
         (normal(128), "unet/conv1/bias"),
     ):
         assert winograd.prepare(kernel, path) is kernel
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(hardware, "platform", lambda: "gpu")
     assert winograd.prepare(wide, "unet/conv1/kernel") is wide
 
 

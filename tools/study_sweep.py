@@ -190,7 +190,7 @@ class Program:
         devices = jax.device_count()
         self.batch_size = -(-bench.batch_size // devices) * devices
 
-        @functools.partial(hardware.jit, static_argnames="modality")
+        @functools.partial(hardware.jit, on=mesh, static_argnames="modality")
         def encode(params, prompts, images, modality):
             return features.encode_prompted(
                 backbone, params, prompts, images, modality, bench.visual_scale
@@ -207,7 +207,7 @@ class Program:
                 timestep,
             )
 
-        @functools.partial(hardware.jit, static_argnames="taps")
+        @functools.partial(hardware.jit, on=mesh, static_argnames="taps")
         def mean_maps(params, prompts, latents, noise, timestep, taps):
             found = decoder_maps(params, prompts, latents, noise, timestep, taps)
             shape = len(latents), len(noise)
@@ -216,7 +216,7 @@ class Program:
                 for name, x in found.items()
             }
 
-        @functools.partial(hardware.jit, static_argnames="recipes")
+        @functools.partial(hardware.jit, on=mesh, static_argnames="recipes")
         def describe(params, prompts, latents, noise, timestep, recipes):
             taps = tuple(dict.fromkeys(tap for r in recipes for tap in r.taps))
             found = decoder_maps(params, prompts, latents, noise, timestep, taps)

@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from sbir_jax.models.kernels.blocking import largest_divisor
+from sbir_jax.runtime import hardware
 
 # Logits of this size still fit a processor's cache.
 CACHE = 2**22
@@ -23,9 +24,9 @@ def attend(
     v: Float[Array, "b m c"],
     heads: int,
 ) -> Float[Array, "b n c"]:
-    """Multi-head attention, by what this platform does fastest."""
+    """Multi-head attention, by what the device that will run it does fastest."""
     width, lengths = q.shape[-1] // heads, (q.shape[1], k.shape[1])
-    platform = jax.default_backend()
+    platform = hardware.platform()
     if platform == "cpu":
         return _attend_in_blocks(q, k, v, heads)
     if platform == "tpu" and _tpu_takes(width, lengths):
@@ -62,7 +63,9 @@ def _split(x, heads):
 def _cudnn_takes(width: int, lengths: tuple[int, int], dtype: Any) -> bool:
     """Whether cuDNN's flash attention is there and made for heads like these."""
     return (
-        "cuda" in jax.devices()[0].client.platform_version
+        "cuda" in hardware.device().client.platform_version
+        and hardware.compute_capability(hardware.device())
+        >= hardware.BFLOAT16_CAPABILITY
         and dtype in (jnp.bfloat16, jnp.float16)
         and width <= 128
         and width % 8 == 0

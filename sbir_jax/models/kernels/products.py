@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sbir_jax.runtime import hardware
+
 # Of a residual or feed-forward layer a gradient keeps what took a convolution, a matrix
 # product or a mean over pixels; the rest (activations, softmax) is computed again.
 DEAR = "dear"
@@ -27,7 +29,7 @@ def times_transposed(
     On CPU up to `few` rows take half to a third of the time where the kernel, which is
     larger, comes first.
     """
-    if jax.default_backend() != "cpu" or rows.shape[-2] > few:
+    if hardware.platform() != "cpu" or rows.shape[-2] > few:
         return jnp.einsum("...bf,...cf->...bc", rows, kernel)
     # Without the barrier XLA would turn the product round again.
     found = jnp.einsum("...cf,...bf->...cb", kernel, rows)

@@ -136,7 +136,7 @@ def encoder(
     groups = mesh.shape["data"]
     batch = -(-batch_size // groups) * groups
 
-    @functools.partial(hardware.jit, static_argnames="modality")
+    @functools.partial(hardware.jit, on=mesh, static_argnames="modality")
     def run(params, prompts, images, modality) -> Array:
         return features.encode_prompted(
             backbone, params, prompts, images, modality, visual_scale

@@ -156,7 +156,8 @@ class Step:
             config=config,
             visual_scale=visual_scale,
         )
-        self._add = hardware.jit(add, gradient=True, out_shardings=out)
+        mesh = out.mesh if out else None
+        self._add = hardware.jit(add, mesh, gradient=True, out_shardings=out)
         self._nothing = jax.jit(_nothing, out_shardings=out)
         self._update = jax.jit(
             functools.partial(update, config=config),
