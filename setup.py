@@ -47,6 +47,7 @@ setup(
         "tqdm",
         "rich",
         "jaxtyping",
+        "pydantic",
         "transformers",
         "tensorflow-datasets",
         "array_record",

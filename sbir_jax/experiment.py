@@ -51,11 +51,12 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     local = sharding.make_mesh(setup.model_shards, jax.local_devices())
     dtype = setup.dtype or _dtype_of(workdir)
     where, taps = setup.backbone, setup.recipe.taps
-    backbone = load_frozen(where, taps, local, dtype, setup.encoder)
+    loaded = load_frozen(where, taps, local, dtype, setup.encoder)
     if setup.random_weights:
-        backbone = loading.random_backbone(backbone, seed=setup.train.seed)
+        loaded = loading.random_backbone(loaded, seed=setup.train.seed)
+    backbone = loaded.backbone
     size = setup.image_size or backbone.image_size
-    dtype = np.dtype(backbone.unet.dtype).name
+    dtype = backbone.dtype.name
     setup = dataclasses.replace(setup, image_size=size, dtype=dtype)
     resolved = setup.to_json()
     workdir.mkdir(parents=True, exist_ok=True)
@@ -68,21 +69,21 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
     checkpoint.claim(workdir, owner)
     checkpoint.write_json(workdir / "config.json", resolved)
 
-    states = text_states(backbone, [setup.prompt.text])[0]
+    states = text_states(loaded, [setup.prompt.text])[0]
     latent = backbone.latent_shape(size)
     prompts = init_prompts(setup.prompt, size, states, latent)
     logging.info("prompts:\n%s", parameter_overview.get_parameter_overview(prompts))
 
     def embedder(recipe: Recipe) -> Embedder:
         scale, batch = setup.prompt.visual_scale, setup.embed_batch_size
-        return Embedder(backbone, prompts, recipe, size, scale, batch, local)
+        return Embedder(loaded, prompts, recipe, size, scale, batch, local)
 
-    loaded, waiting = time.perf_counter(), Waiting()
+    ready, waiting = time.perf_counter(), Waiting()
     # One copy of the noise: the curve shows the trend, the report the figure.
     quick = embedder(dataclasses.replace(setup.recipe, copies=1))
     validate = validator(quick, dataset, setup.task)
     learned, kept_step = train(
-        backbone,
+        loaded,
         dataset,
         prompts,
         task=setup.task,
@@ -141,8 +142,8 @@ def run(setup: Experiment, workdir: pathlib.Path, command: str = "") -> dict:
         "per_class": per_class,
         "kept_step": kept_step,
         "timing": {
-            "load_seconds": round(loaded - begin, 2),
-            "train_seconds": round(trained - loaded, 2),
+            "load_seconds": round(ready - begin, 2),
+            "train_seconds": round(trained - ready, 2),
             "embed_and_score_seconds": round(scored - trained, 2),
             "total_seconds": round(scored - begin, 2),
             # Of the time in the loop, how much it waited for images.

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
-from sbir_jax.backbones.loading import Backbone
+from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.data import Dataset, triplets
 from sbir_jax.features import Recipe, Task
 from sbir_jax.runtime import checkpoint, hardware, multiprocess, sharding
@@ -30,7 +30,7 @@ from sbir_jax.train_config import TrainConfig
 
 
 def train(
-    backbone: Backbone,
+    loaded: LoadedBackbone,
     dataset: Dataset,
     prompts: dict,
     *,
@@ -74,9 +74,9 @@ def train(
         )
     # Copies: the state is donated at every step, and the caller keeps its prompts.
     state = sharding.place_whole(new_state(prompts, config), mesh)
-    params = sharding.place_frozen(backbone.params, mesh)
+    frozen = sharding.place_frozen(loaded.frozen, mesh)
     whole = sharding.replicated(mesh)
-    step_fn = Step(backbone, recipe, config, visual_scale, whole)
+    step_fn = Step(loaded.backbone, recipe, config, visual_scale, whole)
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.manager(workdir))
         state = checkpoint.restore(manager, state)
@@ -96,7 +96,7 @@ def train(
         read = None
         if config.reads_latents(prompts):
             read = latent_cache.reader(
-                backbone,
+                loaded,
                 prompts,
                 visual_scale,
                 dataset,
@@ -118,7 +118,7 @@ def train(
         )
         for step, batch in enumerate(bar, start=start):
             at_once = at_once or _fitting(
-                step_fn, state, params, batch, image_size, split
+                step_fn, state, frozen, batch, image_size, split
             )
             groups = [
                 {
@@ -127,7 +127,7 @@ def train(
                 }
                 for group in _cut(batch, config.batch_size // at_once)
             ]
-            state, new = step_fn(state, params, groups)
+            state, new = step_fn(state, frozen, groups)
             measured = measured.merge(new)
             # At most two steps are on the device: else the loop would read ahead of it
             # and wait for batches that nobody needs yet.
@@ -168,7 +168,7 @@ def train(
     return kept(state)
 
 
-def _fitting(step, state, params, batch, image_size, split):
+def _fitting(step, state, frozen, batch, image_size, split):
     """Triplets that go through the networks together: as many as are worth while and
     the memory holds."""
     devices, mine = split.mesh.shape["data"], split.mesh.local_devices
@@ -178,7 +178,7 @@ def _fitting(step, state, params, batch, image_size, split):
     def program(count):
         return step.compiled(
             state,
-            params,
+            frozen,
             {
                 name: jax.ShapeDtypeStruct(
                     (count * devices, *rows.shape[1:]), rows.dtype, sharding=split

@@ -97,15 +97,16 @@ def test_the_kernel_of_tpus_is_split_like_the_batch(monkeypatch, batch, split):
 def test_programs_for_accelerators(monkeypatch, backend, platform):
     """The descriptor of images of 512 px and its gradient, over eight devices."""
     monkeypatch.setattr(hardware, "platform", lambda: backend)
-    backbone = load_backbone(GOLDEN / "sd1", taps=TAPS["category"], frozen=True)
+    loaded = load_backbone(GOLDEN / "sd1", taps=TAPS["category"], frozen=True)
+    backbone = loaded.backbone
     recipe = Recipe(TAPS["category"], 273, copies=2)
     mesh = sharding.make_mesh()
     batch, whole = sharding.batch_sharding(mesh), NamedSharding(mesh, PartitionSpec())
 
-    def describe(params, images, context, noise):
-        latents = features.encode_image(backbone, params, images)
+    def describe(frozen, images, context, noise):
+        latents = backbone.encode_image(frozen, images)
         found = features.describe_latents(
-            backbone, params, latents, context, noise, recipe
+            backbone, frozen, latents, context, noise, recipe
         )
         return found.sum()
 
@@ -113,7 +114,7 @@ def test_programs_for_accelerators(monkeypatch, backend, platform):
         return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place)
 
     arguments = (
-        jax.tree.map(lambda leaf: abstract(leaf, whole), backbone.params),
+        jax.tree.map(lambda leaf: abstract(leaf, whole), loaded.frozen),
         abstract(np.zeros((8, 512, 512, 3), np.float32), batch),
         abstract(np.zeros((77, backbone.context_dim), np.float32), whole),
         abstract(np.zeros((2, *backbone.latent_shape(512)), np.float32), whole),

@@ -28,13 +28,13 @@ def dataset(shapes_root, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encode(tiny):
-    run = jax.jit(lambda params, images: features.encode_image(tiny, params, images))
-    return lambda images: np.asarray(run(tiny.params, images))
+    run = jax.jit(lambda params, images: tiny.backbone.encode_image(params, images))
+    return lambda images: np.asarray(run(tiny.frozen, images))
 
 
 def prompts_in(space, tiny):
     """Frames that are not zero, so that they count."""
-    states, shape = text_states(tiny, [""])[0], tiny.latent_shape(32)
+    states, shape = text_states(tiny, [""])[0], tiny.backbone.latent_shape(32)
     prompts = init_prompts(PromptConfig(space=space), 32, states, shape)
     for name in prompts.keys() - {"text"}:
         prompts[name] = jax.tree.map(lambda x: x + 0.2, prompts[name])
@@ -46,7 +46,10 @@ def reader(
 ):
     given = DRAWING | HOST | changes
     prompts = prompts_in(space, tiny)
-    backbone = dataclasses.replace(tiny, vae=tiny.vae.clone(dtype=dtype))
+    described = tiny.backbone
+    vae, unet = (part.clone(dtype=dtype) for part in (described.vae, described.unet))
+    described = dataclasses.replace(described, vae=vae, unet=unet)
+    backbone = dataclasses.replace(tiny, backbone=described)
     return latent_cache.reader(backbone, prompts, scale, dataset, folder, 1, **given)
 
 
@@ -77,7 +80,7 @@ def test_frames_in_pixels_are_in_the_latents(tiny, dataset, tmp_path):
         lambda params: features.encode_prompted(
             tiny, params, prompts, jnp.asarray(pixels), "photo", 2.0
         )
-    )(tiny.params)
+    )(tiny.frozen)
     found = framed("photo", drawn["positive"], mirrored)
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5)
     assert np.abs(found - plain("photo", drawn["positive"], mirrored)).max() > 1e-3
@@ -107,7 +110,7 @@ def test_each_image_is_encoded_once_and_a_stopped_run_goes_on(
     read = reader(tiny, dataset, tmp_path / "whole")
     wanted = {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()}
     shape = json.loads(wanted["photo-0.json"])
-    assert shape["size"] == 32 and shape["backbone"] == tiny.fingerprint
+    assert shape["size"] == 32 and shape["backbone"] == tiny.backbone.fingerprint
     # 16 seen photos and their mirror images at most, of 6 * 16 that are drawn.
     assert len(wanted["photo-0.bin"]) <= 32 * 8 * 8 * 4 * 2
 
@@ -235,6 +238,6 @@ def test_a_step_on_latents_needs_no_autoencoder(tiny):
     )
     sums = train_step.Sums(prompts, jnp.zeros(()), jnp.zeros(()))
     # Traced alone: other networks would be missed.
-    step, params = jnp.zeros((), int), {"unet": tiny.params["unet"]}
+    step, params = jnp.zeros((), int), {"unet": tiny.frozen["unet"]}
     found = jax.eval_shape(add, sums, prompts, step, params, batch)
     assert found.loss.shape == ()

@@ -27,7 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
-from sbir_jax.backbones import diffusers_files, loading
+from sbir_jax.backbones import diffusers_files, stable_diffusion_files
+from sbir_jax.backbones.loading import load_backbone
 from sbir_jax.data.toybox import world
 from sbir_jax.diffusion import noise_schedule
 from sbir_jax.models.autoencoder import Autoencoder
@@ -148,7 +149,7 @@ def to_float(images: np.ndarray) -> jax.Array:
 def train_vae(recipe, data, workdir, log):
     """The autoencoder: L1 and L2 in pixels, L1 in their differences, a light KL."""
     vae = Autoencoder(AutoencoderConfig.from_json(CONFIGS["vae"]))
-    params = loading.init_params(vae, jax.random.key(0))
+    params = stable_diffusion_files.init_params(vae, jax.random.key(0))
     images = data["images"]
 
     def batches(step):
@@ -282,25 +283,27 @@ def from_nothing(recipe, data, workdir, log) -> tuple[dict, dict, pathlib.Path]:
             "pad_token_id": end,
         },
     }
-    unet, _, text_encoder = loading.build_networks(configs)
+    unet, _, text_encoder = stable_diffusion_files.build_networks(configs)
     params = {
-        "unet": loading.init_params(unet, jax.random.key(1)),
+        "unet": stable_diffusion_files.init_params(unet, jax.random.key(1)),
         "vae": vae_params,
-        "text_encoder": loading.init_params(text_encoder, jax.random.key(2)),
+        "text_encoder": stable_diffusion_files.init_params(
+            text_encoder, jax.random.key(2)
+        ),
     }
     return configs, params, tokenizer
 
 
 def from_folder(source: str) -> tuple[dict, dict, pathlib.Path]:
     """What `from_nothing` gives, of a finished model."""
-    start = loading.load_backbone(source)
-    read = diffusers_files.read_json
+    start = load_backbone(source)
+    folder, read = start.backbone.folder, diffusers_files.read_json
     configs = {
-        part: read(start.folder / part / "config.json")
+        part: read(folder / part / "config.json")
         for part in ("unet", "vae", "text_encoder")
     }
-    configs["scheduler"] = read(start.folder / "scheduler" / "scheduler_config.json")
-    return configs, start.params, start.folder / "tokenizer"
+    configs["scheduler"] = read(folder / "scheduler" / "scheduler_config.json")
+    return configs, start.frozen, folder / "tokenizer"
 
 
 def main() -> None:
@@ -321,7 +324,7 @@ def main() -> None:
         configs, params, tokenizer = from_folder(args.start)
     else:
         configs, params, tokenizer = from_nothing(recipe, data, args.workdir, log)
-    networks = loading.build_networks(configs)
+    networks = stable_diffusion_files.build_networks(configs)
     latents = encode_all(networks[1], params["vae"], data["images"], args.workdir)
     trained = train_unet(
         {part: params[part] for part in ("unet", "text_encoder")},
@@ -334,7 +337,7 @@ def main() -> None:
         args.workdir,
         log,
     )
-    loading.save_diffusers(
+    stable_diffusion_files.save_diffusers(
         args.out,
         configs,
         {**params, **trained},

@@ -104,26 +104,26 @@ class Model:
     def __init__(self, setup: Experiment):
         self.setup, self.mesh = setup, sharding.make_mesh()
         taps = setup.recipe.taps
-        self.backbone = load_frozen(
+        self.loaded = load_frozen(
             setup.backbone, taps, self.mesh, setup.dtype, setup.encoder
         )
-        self.size = setup.image_size or self.backbone.image_size
-        self.latent = self.backbone.latent_shape(self.size)
-        states = text_states(self.backbone, [""])[0]
+        self.size = setup.image_size or self.loaded.backbone.image_size
+        self.latent = self.loaded.backbone.latent_shape(self.size)
+        states = text_states(self.loaded, [""])[0]
         self.prompts = init_prompts(setup.prompt, self.size, states, self.latent)
         self.images = np.zeros((TOGETHER, self.size, self.size, 3), np.float32)
 
     def extract(self) -> Callable:
         scale, recipe = self.setup.prompt.visual_scale, self.setup.recipe
         model = Embedder(
-            self.backbone, self.prompts, recipe, self.size, scale, TOGETHER, self.mesh
+            self.loaded, self.prompts, recipe, self.size, scale, TOGETHER, self.mesh
         )
         return lambda: model.embed_arrays(self.images, "photo")
 
     def encode(self) -> Callable:
         """Images to latents, as before training on those."""
         scale = self.setup.prompt.visual_scale
-        encode = latent_cache.encoder(self.backbone, self.prompts, scale, 1, TOGETHER)
+        encode = latent_cache.encoder(self.loaded, self.prompts, scale, 1, TOGETHER)
         return lambda: encode(self.images, "photo")
 
     def step(self) -> tuple[Callable, int]:
@@ -135,11 +135,11 @@ class Model:
         batch = dict.fromkeys(triplets.MODALITY, rows)
         # Copies, since all of the state is donated.
         new = jax.tree.map(np.array, train_step.new_state(self.prompts, config))
-        scale, params = self.setup.prompt.visual_scale, self.backbone.params
-        step = train_step.Step(self.backbone, self.setup.recipe, config, scale)
-        found = step.compiled(new, params, batch).memory_analysis()
+        scale, frozen = self.setup.prompt.visual_scale, self.loaded.frozen
+        step = train_step.Step(self.loaded.backbone, self.setup.recipe, config, scale)
+        found = step.compiled(new, frozen, batch).memory_analysis()
         return (
-            lambda: jax.block_until_ready(step(new, params, [batch])),
+            lambda: jax.block_until_ready(step(new, frozen, [batch])),
             found.temp_size_in_bytes,
         )
 

@@ -20,8 +20,8 @@ from tqdm.auto import tqdm
 from sbir_jax import data, features
 from sbir_jax.adapters.prompts import MODALITIES, Modality, PromptConfig, init_prompts
 from sbir_jax.backbones import loading
+from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.backbones.frozen import load_frozen, text_states
-from sbir_jax.backbones.loading import Backbone
 from sbir_jax.config import Experiment
 from sbir_jax.data import Dataset, Items
 from sbir_jax.features import Recipe
@@ -45,7 +45,7 @@ class Bench:
       folder: where cells and latents are kept.
     """
 
-    backbone: Backbone
+    loaded: LoadedBackbone
     prompts: dict
     learned: bool
     visual_scale: float
@@ -70,11 +70,11 @@ class Bench:
             prompts.update(np.asarray(leaf, np.float32).tobytes())
         for rows in (self.protocol.queries, self.protocol.gallery):
             asked.update(rows.tobytes())
-        dtype = np.dtype(self.backbone.unet.dtype).name
+        dtype = self.loaded.backbone.dtype.name
         return {
             # Float32 goes without saying: so it did before there was a choice.
             **({} if dtype == "float32" else {"dtype": dtype}),
-            "backbone": self.backbone.fingerprint,
+            "backbone": self.loaded.backbone.fingerprint,
             "prompts": prompts.hexdigest(),
             "visual_scale": self.visual_scale,
             "size": self.size,
@@ -121,13 +121,14 @@ def open_bench(
     # The whole of the UNet: which layers are wanted is looked up in it.
     mesh = sharding.make_mesh(devices=jax.local_devices())
     asked = setup.backbone, ("out",), mesh, setup.dtype, setup.encoder
-    backbone = load_frozen(*asked)
+    loaded = load_frozen(*asked)
     if setup.random_weights:
-        backbone = loading.random_backbone(backbone, seed=setup.train.seed)
+        loaded = loading.random_backbone(loaded, seed=setup.train.seed)
+    backbone = loaded.backbone
     size = setup.image_size or backbone.image_size
     scale = setup.prompt.visual_scale
     if run is None:
-        states = text_states(backbone, [setup.prompt.text])[0]
+        states = text_states(loaded, [setup.prompt.text])[0]
         latent = backbone.latent_shape(size)
         prompts = init_prompts(setup.prompt, size, states, latent)
     else:
@@ -141,7 +142,7 @@ def open_bench(
     if limit:
         protocol = evaluation.subsample(protocol, limit)
     return Bench(
-        backbone=backbone,
+        loaded=loaded,
         prompts=prompts,
         learned=run is not None,
         visual_scale=scale,
@@ -181,25 +182,25 @@ class Program:
     """The compiled steps, on all devices; batches are padded to one size."""
 
     def __init__(self, bench: Bench):
-        backbone, self.bench = bench.backbone, bench
+        backbone, self.bench = bench.loaded.backbone, bench
         mesh = sharding.make_mesh()
         self._split = sharding.batch_sharding(mesh)
         everywhere = sharding.replicated(mesh)
-        self.params = jax.device_put(backbone.params, everywhere)
+        self.frozen = jax.device_put(bench.loaded.frozen, everywhere)
         self.prompts = jax.device_put(bench.prompts, everywhere)
         devices = jax.device_count()
         self.batch_size = -(-bench.batch_size // devices) * devices
 
         @functools.partial(hardware.jit, on=mesh, static_argnames="modality")
-        def encode(params, prompts, images, modality):
+        def encode(frozen, prompts, images, modality):
             return features.encode_prompted(
-                backbone, params, prompts, images, modality, bench.visual_scale
+                backbone, frozen, prompts, images, modality, bench.visual_scale
             )
 
-        def decoder_maps(params, prompts, latents, noise, timestep, taps):
-            return features.decoder_maps(
+        def decoder_taps(frozen, prompts, latents, noise, timestep, taps):
+            return features.decoder_taps(
                 backbone,
-                params,
+                frozen,
                 latents,
                 prompts["text"],
                 noise,
@@ -208,8 +209,8 @@ class Program:
             )
 
         @functools.partial(hardware.jit, on=mesh, static_argnames="taps")
-        def mean_maps(params, prompts, latents, noise, timestep, taps):
-            found = decoder_maps(params, prompts, latents, noise, timestep, taps)
+        def mean_maps(frozen, prompts, latents, noise, timestep, taps):
+            found = decoder_taps(frozen, prompts, latents, noise, timestep, taps)
             shape = len(latents), len(noise)
             return {
                 name: x.reshape(*shape, *x.shape[1:]).mean(axis=1)
@@ -217,16 +218,16 @@ class Program:
             }
 
         @functools.partial(hardware.jit, on=mesh, static_argnames="recipes")
-        def describe(params, prompts, latents, noise, timestep, recipes):
+        def describe(frozen, prompts, latents, noise, timestep, recipes):
             taps = tuple(dict.fromkeys(tap for r in recipes for tap in r.taps))
-            found = decoder_maps(params, prompts, latents, noise, timestep, taps)
+            found = decoder_taps(frozen, prompts, latents, noise, timestep, taps)
             return [features.join(found, len(latents), recipe) for recipe in recipes]
 
         self._encode, self._maps, self._describe = encode, mean_maps, describe
 
     def noise(self, copies: int, seed: int) -> Float[Array, "k y x c"]:
         """The bank of a recipe with so many copies."""
-        shape = self.bench.backbone.latent_shape(self.bench.size)
+        shape = self.bench.loaded.backbone.latent_shape(self.bench.size)
         recipe = Recipe(("out",), copies=copies, noise_seed=seed)
         return features.noise_bank(recipe, shape)
 
@@ -248,7 +249,7 @@ class Program:
             for rows in self.batches(len(indices)):
                 part = indices[rows]
                 images = self.place(items.images(part, self.bench.size))
-                found = self._encode(self.params, self.prompts, images, modality)
+                found = self._encode(self.frozen, self.prompts, images, modality)
                 out.append(np.asarray(found, np.float32)[: len(part)])
                 bar.update(len(part))
         save(path, np.concatenate(out))
@@ -268,7 +269,7 @@ class Program:
         out: list[list[np.ndarray]] = [[] for _ in recipes]
         for rows in self.batches(len(latents)):
             found = self._describe(
-                self.params,
+                self.frozen,
                 self.prompts,
                 self.place(np.asarray(latents[rows])),
                 noise,
@@ -289,7 +290,7 @@ class Program:
         out: dict[str, list[np.ndarray]] = {tap: [] for tap in recipe.taps}
         for rows in self.batches(len(latents)):
             found = self._maps(
-                self.params,
+                self.frozen,
                 self.prompts,
                 self.place(np.asarray(latents[rows])),
                 noise,

@@ -19,7 +19,7 @@ def open_model(
       model: a run folder, a folder in the diffusers layout, a hub id, or "toybox".
       task: which layers to read, where the model itself does not say.
       batch_size: images at a time; 0 for what fits the memory.
-      encoder: a distilled one for a frozen backbone, as of `weights.load_backbone`.
+      encoder: a distilled one for a frozen backbone, as of `load_backbone`.
     Raises: FileNotFoundError, ValueError; see `Embedder`. ValueError for an encoder
       where the model itself says which.
     """

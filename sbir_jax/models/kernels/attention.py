@@ -42,9 +42,11 @@ def attend_with_map(
     v: Float[Array, "b m c"],
     heads: int,
     mask: Bool[Array, "n m"] | None = None,
-) -> tuple[Float[Array, "b n c"], Float[Array, "b {heads} n m"]]:
-    """Multi-head attention and its probabilities (float32, summing to 1 over m)."""
-
+) -> tuple[
+    Float[Array, "b n c"], Float[Array, "b {heads} n m"], Float[Array, "b {heads} n m"]
+]:
+    """Multi-head attention, its probabilities (float32, summing to 1 over m), and the
+    logits that they are the softmax of."""
     q, k, v = (_split(x, heads) for x in (q, k, v))
     logits = jnp.einsum("bhnd,bhmd->bhnm", q, k, preferred_element_type=jnp.float32)
     logits *= q.shape[-1] ** -0.5
@@ -52,7 +54,7 @@ def attend_with_map(
         logits = jnp.where(mask[None, None], logits, -jnp.inf)
     probabilities = jax.nn.softmax(logits, axis=-1)
     y = jnp.einsum("bhnm,bhmd->bnhd", probabilities.astype(v.dtype), v)
-    return y.reshape(*y.shape[:2], -1), probabilities
+    return y.reshape(*y.shape[:2], -1), probabilities, logits
 
 
 def _split(x, heads):

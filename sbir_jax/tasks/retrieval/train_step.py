@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from sbir_jax import features
 from sbir_jax.adapters.prompts import Modality, add_frame
-from sbir_jax.backbones.loading import Backbone
+from sbir_jax.backbones.base import Backbone, Frozen
 from sbir_jax.data import triplets
 from sbir_jax.features import Recipe
 from sbir_jax.runtime import hardware
@@ -63,7 +63,7 @@ def add_group(
     sums: Sums,
     prompts: dict,
     step: Any,
-    params: dict,
+    frozen: Frozen,
     group: dict[str, Float[Array, "b _ _ _"]],
     *,
     backbone: Backbone,
@@ -75,7 +75,7 @@ def add_group(
 
     Args:
       step: which one it is, int32 scalar.
-      params: frozen weights, not differentiated.
+      frozen: weights, not differentiated.
       group: "sketch", "positive" and "negative" images in [-1, 1]; their latents where
         the config `reads_latents`.
     """
@@ -96,9 +96,9 @@ def add_group(
 
         rows = jnp.concatenate([framed(*pair) for pair in triplets.MODALITY.items()])
         if not encoded:
-            rows = features.encode_image(backbone, params, rows)
+            rows = backbone.encode_image(frozen, rows)
         found = features.describe_latents(
-            backbone, params, rows, prompts["text"], noise, recipe
+            backbone, frozen, rows, prompts["text"], noise, recipe
         )
         sketch, positive, negative = jnp.split(found, 3)
         loss = triplet_loss(sketch, positive, negative, config.margin)
@@ -166,19 +166,19 @@ class Step:
         )
 
     def __call__(
-        self, state: TrainState, params: dict, groups: list[dict[str, Any]]
+        self, state: TrainState, frozen: Frozen, groups: list[dict[str, Any]]
     ) -> tuple[TrainState, StepMetrics]:
         """The next state, for which this one is given up."""
         sums = self._nothing(state.prompts)
         for group in groups:
             # Each waits for the sums before it, so that no two are in memory.
-            sums = self._add(sums, state.prompts, state.step, params, group)
+            sums = self._add(sums, state.prompts, state.step, frozen, group)
         return self._update(state, sums, len(groups))
 
-    def compiled(self, state: TrainState, params: dict, group: Any) -> Any:
+    def compiled(self, state: TrainState, frozen: Frozen, group: Any) -> Any:
         """What runs for such a group, arrays or their shapes: it says what it takes."""
         sums = self._nothing(state.prompts)
-        lowered = self._add.lower(sums, state.prompts, state.step, params, group)
+        lowered = self._add.lower(sums, state.prompts, state.step, frozen, group)
         return lowered.compile()
 
 
