@@ -48,6 +48,7 @@ setup(
         "tqdm",
         "rich",
         "jaxtyping",
+        "pydantic",
         "transformers",
         "tensorflow-datasets",
         "array_record",

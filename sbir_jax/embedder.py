@@ -10,9 +10,10 @@ import dataclasses
 import functools
 import hashlib
 import io
+import itertools
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 
 import jax
 import numpy as np
@@ -23,8 +24,9 @@ from tqdm.auto import tqdm
 
 from sbir_jax import features, text_queries
 from sbir_jax.adapters.prompts import PromptConfig, Prompts, init_prompts
+from sbir_jax.backbones.base import Backbone, LoadedBackbone
 from sbir_jax.backbones.frozen import lasting_name, load_frozen, load_whole, text_states
-from sbir_jax.backbones.loading import Backbone, random_backbone
+from sbir_jax.backbones.loading import random_backbone
 from sbir_jax.data import images as images_lib
 from sbir_jax.features import Recipe, Task
 from sbir_jax.runtime import checkpoint, hardware, multiprocess, sharding
@@ -43,6 +45,11 @@ def _source(image):
     return image
 
 
+def _check_texts(texts: int, images: int) -> None:
+    if texts != images:
+        raise ValueError(f"{texts} texts for {images} images; give one, or one each")
+
+
 class Embedder:
     """A backbone, prompts and a recipe, with the preprocessing that belongs to them.
 
@@ -59,7 +66,7 @@ class Embedder:
 
     def __init__(
         self,
-        backbone: Backbone,
+        loaded: LoadedBackbone,
         prompts: Prompts,
         recipe: Recipe,
         size: int,
@@ -76,7 +83,13 @@ class Embedder:
             there are without it. With its axis "model" longer than 1 the weights are
             split over it.
         """
-        self.backbone, self.recipe, self.size = backbone, recipe, size
+        backbone: Backbone = loaded.backbone
+        self.loaded, self.backbone, self.recipe, self.size = (
+            loaded,
+            backbone,
+            recipe,
+            size,
+        )
         self.source: dict[str, str] | None = None
         self.visual_scale = visual_scale
         mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
@@ -89,16 +102,16 @@ class Embedder:
         # Shared with copies that have other prompts: found once.
         self._batch_size = functools.cache(lambda: self._fitting(batch_size))
         self._whole = functools.cache(lambda: load_whole(backbone, mesh))
-        self.dtype = np.dtype(backbone.unet.dtype).name
+        self.dtype = backbone.dtype.name
         self.waiting = Waiting()
         self.prompts = sharding.place_whole(prompts, mesh)
-        self._params = sharding.place_frozen(backbone.params, mesh)
+        self._frozen = sharding.place_frozen(loaded.frozen, mesh)
         self._batch_sharding = sharding.batch_sharding(mesh)
         self._noise = features.noise_bank(recipe, backbone.latent_shape(size))
 
-        @functools.partial(hardware.jit, static_argnames="modality")
-        def describe(params, prompts, noise, images, context, modality):
-            given = params, prompts, images, modality, noise, recipe
+        @functools.partial(hardware.jit, on=mesh, static_argnames="modality")
+        def describe(frozen, prompts, noise, images, context, modality):
+            given = frozen, prompts, images, modality, noise, recipe
             return features.describe(backbone, *given, context, visual_scale)
 
         self._describe = describe
@@ -116,7 +129,7 @@ class Embedder:
     def _arguments(self, count: int) -> tuple:
         shape = (count, self.size, self.size, 3)
         images = jax.ShapeDtypeStruct(shape, np.float32, sharding=self._batch_sharding)
-        return self._params, self.prompts, self._noise, images, None
+        return self._frozen, self.prompts, self._noise, images, None
 
     @property
     def batch_size(self) -> int:
@@ -158,14 +171,14 @@ class Embedder:
           batch_size: as of the class; for single drawings 1 is the fastest.
           mesh: as of the class. Weights go straight to their place on it.
           dtype: as of `load_frozen`.
-          encoder: as of `weights.load_backbone`: "tiny" for a distilled one.
+          encoder: as of `load_backbone`: "tiny" for a distilled one.
         """
         taps = features.TAPS[task]
         mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
-        backbone = load_frozen(source, taps, mesh, dtype, encoder)
-        size, states = backbone.image_size, text_states(backbone, [text])[0]
+        loaded = load_frozen(source, taps, mesh, dtype, encoder)
+        size, states = loaded.backbone.image_size, text_states(loaded, [text])[0]
         prompts = init_prompts(PromptConfig(text=text), size, states)
-        embedder = cls(backbone, prompts, Recipe(taps), size, 1.0, batch_size, mesh)
+        embedder = cls(loaded, prompts, Recipe(taps), size, 1.0, batch_size, mesh)
         embedder.source = {
             "kind": "pretrained",
             "source": lasting_name(source, "toybox"),
@@ -207,13 +220,14 @@ class Embedder:
         # Runs from before there was a choice are float32.
         dtype = config.get("dtype", "float32")
         where, encoder = config["backbone"], config.get("encoder", "")
-        backbone = load_frozen(where, recipe.taps, mesh, dtype, encoder)
+        loaded = load_frozen(where, recipe.taps, mesh, dtype, encoder)
         if config["random_weights"]:
-            backbone = random_backbone(backbone, seed=config["train"]["seed"])
-        prompts = Prompts(**checkpoint.load_trained(workdir, backbone.fingerprint))
+            loaded = random_backbone(loaded, seed=config["train"]["seed"])
+        fingerprint = loaded.backbone.fingerprint
+        prompts = Prompts(**checkpoint.load_trained(workdir, fingerprint))
         scale = PromptConfig(**config["prompt"]).visual_scale
         size = config["image_size"]
-        embedder = cls(backbone, prompts, recipe, size, scale, batch_size, mesh)
+        embedder = cls(loaded, prompts, recipe, size, scale, batch_size, mesh)
         embedder.source = {
             "kind": "run",
             "source": str(workdir.resolve()),
@@ -246,29 +260,48 @@ class Embedder:
     ) -> Float[np.ndarray, "n d"]:
         """Descriptors of unit length, float32.
 
+        Images are decoded on threads while the device computes, a few batches ahead at
+        most, so that an iterator over any number of them takes no more memory.
+
         Args:
-          images: paths, encoded bytes, PIL images, or uint8 RGB arrays.
+          images: paths, encoded bytes, PIL images, or uint8 RGB arrays; any iterable.
           text: words in the place of the text prompt, one for all or one each. To find
-            what they tell of, mix in `embed_words` (`words.mix`).
+            what they tell of, mix in `embed_words` (`text_queries.mix`).
           text_share: of the words in the text prompt, 0 to 1: at 1 they replace it, as
             in Koley et al. (CVPR 2024), at less their states are mixed (ours).
         Raises: BadImage naming the image that cannot be read, ValueError for another
-          modality than "sketch" or "photo".
+          modality than "sketch" or "photo", and for another number of texts.
         """
         if modality not in MODALITIES:
             raise ValueError(f"modality is {modality!r}; give one of {MODALITIES}")
-        batch = [images_lib.load(_source(i), self.size, modality) for i in images]
-        if not batch:
-            return np.zeros((0, self.dim), np.float32)
-        context = None
-        if text is not None:
-            texts = [text] * len(batch) if isinstance(text, str) else list(text)
-            if len(texts) != len(batch):
-                raise ValueError(
-                    f"{len(texts)} texts for {len(batch)} images; give one, or one each"
-                )
-            context = self.context(texts, text_share)
-        return self.embed_arrays(np.stack(batch), modality, context)
+        each = None if text is None or isinstance(text, str) else list(text)
+        if each is not None and isinstance(images, Sized):
+            _check_texts(len(each), len(images))
+        rows, left = 0, iter(images)
+
+        def decode(sources: list) -> Float[np.ndarray, "n s s 3"]:
+            fit = images_lib.FIT[modality]
+            return images_lib.to_float(
+                images_lib.decode_batch([_source(s) for s in sources], self.size, fit)
+            )
+
+        def start(batch: np.ndarray) -> Callable[[], np.ndarray]:
+            nonlocal rows
+            first, rows = rows, rows + len(batch)
+            if each is not None:
+                _check_texts(len(each), max(len(each), rows))
+            texts = [text] * len(batch) if isinstance(text, str) else each
+            if texts is not None and texts is each:
+                texts = texts[first:rows]
+            context = None if texts is None else self.context(texts, text_share)
+            return self.start(batch, modality, context)
+
+        batches = iter(lambda: list(itertools.islice(left, self.batch_size)), [])
+        found = one_in_flight(map(start, read_ahead(decode, batches)))
+        out = np.concatenate([np.zeros((0, self.dim), np.float32), *found])
+        if each is not None:
+            _check_texts(len(each), len(out))
+        return out
 
     def embed_words(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """Descriptors of words, of unit length, float32: see `words`.
@@ -283,7 +316,7 @@ class Embedder:
             np.asarray(self.prompts.text),
             text_queries.check_share(share),
         )
-        states = np.asarray(text_states(self.backbone, texts))
+        states = np.asarray(text_states(self.loaded, texts))
         return share * states + (1 - share) * learned
 
     def embed_arrays(
@@ -313,7 +346,7 @@ class Embedder:
         Returns: a function that waits for the descriptors.
         """
         texts = None if context is None else self._place(context)
-        arguments = self._params, self.prompts, self._noise, self._place(images), texts
+        arguments = self._frozen, self.prompts, self._noise, self._place(images), texts
         found = self._describe(*arguments, modality=modality)
         return lambda: np.asarray(found, np.float32)[: len(images)]
 

@@ -14,13 +14,12 @@ from typing import Any
 
 import filelock
 import jax
-import numpy as np
 from absl import logging
 from clu import parameter_overview
 
 from sbir_jax import tasks
 from sbir_jax.backbones import loading
-from sbir_jax.backbones.base import Backbone
+from sbir_jax.backbones.base import Backbone, LoadedBackbone
 from sbir_jax.backbones.frozen import lasting_name
 from sbir_jax.config import Experiment
 from sbir_jax.report import writing
@@ -92,8 +91,8 @@ class Run:
         # Where the data and the backbone lie may change; what they are may not.
         moving = type(self.setup).MOVING
         owner = {key: value for key, value in resolved.items() if key not in moving}
-        if self.given.backbone is not None:
-            owner["backbone"] = self.given.backbone.fingerprint
+        if self.given.loaded is not None:
+            owner["backbone"] = self.given.loaded.backbone.fingerprint
         checkpoint.claim(folder, owner | self.task.identity())
         checkpoint.write_json(folder / "config.json", resolved)
 
@@ -155,13 +154,13 @@ def open(
     local = sharding.make_mesh(setup.model_shards, jax.local_devices())
     dtype = setup.dtype or _dtype_of(folder)
     read = {"taps": taps} if taps else {}
-    backbone: Backbone | None = kind.load_backbone(setup, local, dtype, **read)
+    loaded: LoadedBackbone | None = kind.load_backbone(setup, local, dtype, **read)
     size = setup.image_size
-    if backbone is not None:
+    if loaded is not None:
         if setup.random_weights:
-            backbone = loading.random_backbone(backbone, seed=setup.train.seed)
-        size = _checked_size(size, backbone)
-        dtype = np.dtype(backbone.unet.dtype).name
+            loaded = loading.random_backbone(loaded, seed=setup.train.seed)
+        size = _checked_size(size, loaded.backbone)
+        dtype = loaded.backbone.dtype.name
     setup = dataclasses.replace(
         setup,
         image_size=size,
@@ -170,7 +169,7 @@ def open(
         encoder=lasting_name(setup.encoder, "tiny"),
     )
     mesh = sharding.make_mesh(setup.model_shards)
-    given = Resources(setup, dataset, backbone, size, mesh, local, folder)
+    given = Resources(setup, dataset, loaded, size, mesh, local, folder)
     return Run(setup, kind(given), given, time.perf_counter() - begin)
 
 

@@ -12,13 +12,12 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float
 
 from sbir_jax.adapters.prompts import Prompts, add_frame
-from sbir_jax.backbones.loading import Backbone
+from sbir_jax.backbones.base import Backbone, Frozen
 from sbir_jax.diffusion import noise_schedule
-from sbir_jax.models.clip_text import CLIPText
-from sbir_jax.types import Modality
+from sbir_jax.types import Modality, TextStates
 
 Task = Literal["category", "fine_grained"]
 
@@ -28,6 +27,8 @@ TAPS: dict[str, tuple[str, ...]] = {
     "category": ("up.0.out", "up.1.out"),
     "fine_grained": ("up.2.out", "up.3.out"),
 }
+
+NOISE_GENERATOR = "threefry2x32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,29 +66,17 @@ class Recipe:
 
 
 def noise_bank(recipe: Recipe, shape: tuple[int, int, int]) -> Float[Array, "k y x c"]:
-    """The K noises every image shares: standard normal, the same for K and K + 1."""
-    key = jax.random.key(recipe.noise_seed)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(recipe.copies))
-    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    """The K noises every image shares: standard normal, the same for K and K + 1.
 
-
-def encode_image(
-    backbone: Backbone, params: dict, images: Float[Array, "b h w 3"]
-) -> Float[Array, "b y x c"]:
-    """Posterior mean times the scaling factor: the latent without sampling noise.
-
-    Float32 whatever the networks compute in: noise and frames are added to it.
+    They are the same under every setting of JAX's random numbers, since descriptors
+    made with other noise do not compare, and fingerprints name the seed only.
     """
-    mean, _ = backbone.vae.apply({"params": params["vae"]}, images, method="encode")
-    return mean.astype(jnp.float32) * backbone.scaling_factor
-
-
-def encode_text(
-    text_encoder: CLIPText, params: dict, tokens: Int[Array, "b n"]
-) -> Float[Array, "b n d"]:
-    """Text states for token ids, as the UNet's cross-attention takes them; float32."""
-    weights = {"params": params["text_encoder"]}
-    return jnp.asarray(text_encoder.apply(weights, tokens), jnp.float32)
+    with jax.threefry_partitionable(True):
+        key = jax.random.key(recipe.noise_seed, impl=NOISE_GENERATOR)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(
+            key, jnp.arange(recipe.copies, dtype=jnp.int32)
+        )
+        return jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
 
 
 def cells(height: int, width: int, grid: int) -> list[tuple[slice, slice]]:
@@ -101,8 +90,11 @@ def cells(height: int, width: int, grid: int) -> list[tuple[slice, slice]]:
 
 
 def pool(activation: Float[Array, "b h w c"], recipe: Recipe) -> Float[Array, "b e"]:
-    """One unit vector per map, e = grid * grid * c. Unit length before joining (ours),
-    so that no level outweighs the other by the mere size of its activations."""
+    """One unit vector per activation, e = grid * grid * c.
+
+    Unit length before joining is ours, so that no level outweighs the other by the mere
+    size of its activations.
+    """
     reduce = jnp.max if recipe.pooling == "max" else jnp.mean
     activation = activation.astype(jnp.float32)
     _, height, width, _ = activation.shape
@@ -119,9 +111,9 @@ def normalise(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     return x * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
 
 
-def decoder_maps(
+def decoder_taps(
     backbone: Backbone,
-    params: dict,
+    frozen: Frozen,
     latents: Float[Array, "b y x c"],
     context: Float[Array, "n d"] | Float[Array, "b n d"],
     noise: Float[Array, "k y x c"],
@@ -146,21 +138,18 @@ def decoder_maps(
         jnp.tile(noise, (b, 1, 1, 1)).astype(latents.dtype),
         timestep,
     )
-    context = context.astype(latents.dtype)
     if context.ndim == 2:
         context = context[None]
-    taps, _ = backbone.unet.apply(
-        {"params": params["unet"]}, noised, timestep, context, taps=recipe.taps
-    )
-    return taps
+    text = TextStates(context)
+    return backbone.read(frozen, noised, timestep, text, taps=recipe.taps).taps
 
 
 def join(
-    maps: dict[str, Float[Array, "bk _ _ _"]], images: int, recipe: Recipe
+    taps: dict[str, Float[Array, "bk _ _ _"]], images: int, recipe: Recipe
 ) -> Float[Array, "b e"]:
-    """Descriptors from what `decoder_maps` gave for so many images: the recipe's levels
+    """Descriptors from what `decoder_taps` gave for so many images: the recipe's levels
     pooled and joined, the mean of its copies (of the first, where there are more)."""
-    levels = [pool(maps[name], recipe) for name in recipe.taps]
+    levels = [pool(taps[name], recipe) for name in recipe.taps]
     joined = jnp.concatenate(levels, axis=-1)
     copies = joined.reshape(images, -1, joined.shape[-1])[:, : recipe.copies]
     return normalise(copies.mean(axis=1))
@@ -168,23 +157,23 @@ def join(
 
 def describe_latents(
     backbone: Backbone,
-    params: dict,
+    frozen: Frozen,
     latents: Float[Array, "b y x c"],
     context: Float[Array, "n d"] | Float[Array, "b n d"],
     noise: Float[Array, "k y x c"],
     recipe: Recipe,
 ) -> Float[Array, "b e"]:
-    """Descriptors of unit length from clean latents; arguments as `decoder_maps`.
+    """Descriptors of unit length from clean latents; arguments as `decoder_taps`.
 
     Returns: e = grid * grid * sum of the taps' channels.
     """
-    maps = decoder_maps(backbone, params, latents, context, noise, recipe)
-    return join(maps, len(latents), recipe)
+    taps = decoder_taps(backbone, frozen, latents, context, noise, recipe)
+    return join(taps, len(latents), recipe)
 
 
 def encode_prompted(
     backbone: Backbone,
-    params: dict,
+    frozen: Frozen,
     prompts: Prompts,
     images: Float[Array, "b h w 3"],
     modality: Modality,
@@ -193,7 +182,7 @@ def encode_prompted(
     """Latents of images in [-1, 1], with the modality's frame around either."""
     if prompts.visual is not None:
         images = add_frame(images, prompts.visual[modality], visual_scale)
-    latents = encode_image(backbone, params, images)
+    latents = backbone.encode_image(frozen, images)
     return prompt_latents(prompts, latents, modality, visual_scale)
 
 
@@ -212,7 +201,7 @@ def prompt_latents(
 
 def describe(
     backbone: Backbone,
-    params: dict,
+    frozen: Frozen,
     prompts: Prompts,
     images: Float[Array, "b h w 3"],
     modality: Modality,
@@ -224,10 +213,10 @@ def describe(
     """Prompted descriptors of images in [-1, 1].
 
     Args:
-      params: the frozen weights, `backbone.params`, handed in as an argument so that
-        they are neither captured as constants nor differentiated.
+      frozen: the weights, an argument so that they are neither captured as constants
+        nor differentiated.
       context: text states that replace the text prompt, one for each image.
     """
-    latents = encode_prompted(backbone, params, prompts, images, modality, visual_scale)
+    latents = encode_prompted(backbone, frozen, prompts, images, modality, visual_scale)
     context = jnp.asarray(prompts.text) if context is None else context
-    return describe_latents(backbone, params, latents, context, noise, recipe)
+    return describe_latents(backbone, frozen, latents, context, noise, recipe)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from tqdm.auto import tqdm
 
-from sbir_jax.backbones.loading import Backbone
+from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.diffusion.sampling import generate
 from sbir_jax.runtime import multiprocess
 
@@ -38,17 +38,17 @@ class Embeds(Protocol):
     def embed(self, images: Iterable, modality: str) -> np.ndarray: ...
 
 
-def imagine(backbone: Backbone, text: str) -> UInt8[np.ndarray, "n h w 3"]:
+def imagine(loaded: LoadedBackbone, text: str) -> UInt8[np.ndarray, "n h w 3"]:
     """The pictures that stand for words: PICTURES of the backbone's native size.
 
     Args:
-      backbone: loaded whole, the decoder too.
+      loaded: whole, the decoder too.
     """
-    return generate(backbone, [text] * PICTURES, guidance=GUIDANCE, steps=STEPS)
+    return generate(loaded, [text] * PICTURES, guidance=GUIDANCE, steps=STEPS)
 
 
 def embed(
-    embedder: Embeds, backbone: Backbone, texts: Sequence[str]
+    embedder: Embeds, loaded: LoadedBackbone, texts: Sequence[str]
 ) -> Float[np.ndarray, "n d"]:
     """Descriptors of unit length of words, float32: see `imagine`.
 
@@ -63,7 +63,7 @@ def embed(
     ) as bar:
         for start in range(mine.start, mine.stop, group):
             part = texts[start : min(start + group, mine.stop)]
-            pictures = np.concatenate([imagine(backbone, text) for text in part])
+            pictures = np.concatenate([imagine(loaded, text) for text in part])
             each = embedder.embed(pictures, "photo")
             found.append(_unit(each.reshape(len(part), PICTURES, -1).mean(1)))
             bar.update(len(part))

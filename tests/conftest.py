@@ -70,7 +70,7 @@ TINY = {
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """A whole diffusion model of a few thousand random weights, for 32 px images."""
-    from sbir_jax.backbones import loading
+    from sbir_jax.backbones import stable_diffusion_files
     from tools.toybox_tokenizer import make_tokenizer
 
     root = tmp_path_factory.mktemp("tiny")
@@ -82,12 +82,13 @@ def tiny_folder(tmp_path_factory):
         "pad_token_id": size - 1,
     }
     configs = {**TINY, "text_encoder": {**TINY["text_encoder"], **text}}
-    names, networks = ("unet", "vae", "text_encoder"), loading.build_networks(configs)
+    names = ("unet", "vae", "text_encoder")
+    networks = stable_diffusion_files.build_networks(configs)
     params = {
-        name: loading.init_params(network, jax.random.key(i))
+        name: stable_diffusion_files.init_params(network, jax.random.key(i))
         for i, (name, network) in enumerate(zip(names, networks, strict=True))
     }
-    loading.save_diffusers(
+    stable_diffusion_files.save_diffusers(
         root / "model", configs, params, tokenizer=root / "tokenizer"
     )
     return root / "model"

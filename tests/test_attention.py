@@ -3,6 +3,7 @@ and computed here by other means."""
 
 import functools
 import pathlib
+import types
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from sbir_jax.backbones.loading import load_backbone
 from sbir_jax.features import TAPS, Recipe
 from sbir_jax.models.kernels import attention
 from sbir_jax.models.kernels.attention import attend, attend_with_map
-from sbir_jax.runtime import sharding
+from sbir_jax.runtime import hardware, sharding
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
 
@@ -51,21 +52,24 @@ def test_cudnn_never_sees_an_odd_number_of_keys(monkeypatch, keys):
         assert q.shape[1] % 2 == k.shape[1] % 2 == 0
         return plain(q, k, v, **options)
 
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(hardware, "platform", lambda: "gpu")
     monkeypatch.setattr(attention, "_cudnn_takes", lambda *_: True)
     monkeypatch.setattr(jax.nn, "dot_product_attention", cudnn)
     assert_plain(normal(2, 4, 16), keys)
 
 
 def test_cudnn_takes_what_it_is_made_for(monkeypatch):
-    devices = [type("", (), {"client": type("", (), {"platform_version": "cuda 13"})})]
-    monkeypatch.setattr(jax, "devices", lambda: devices)
+    client = types.SimpleNamespace(platform_version="cuda 13")
+    gpu = types.SimpleNamespace(client=client, compute_capability="8.0")
+    monkeypatch.setattr(hardware, "device", lambda: gpu)
     takes = attention._cudnn_takes
     assert takes(64, (4096, 77), jnp.bfloat16)
     assert not takes(160, (64, 77), jnp.bfloat16)
     assert not takes(4, (64, 77), jnp.bfloat16)
     assert not takes(64, (1, 77), jnp.bfloat16)
     assert not takes(64, (4096, 77), jnp.float32)
+    gpu.compute_capability = "7.5"  # a T4
+    assert not takes(64, (4096, 77), jnp.float16)
 
 
 @pytest.mark.parametrize("small", [attention.SMALL, 0])
@@ -79,7 +83,7 @@ def test_on_processors_at_once_and_in_blocks(monkeypatch, small):
 
 
 def test_the_kernel_of_tpus(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    monkeypatch.setattr(hardware, "platform", lambda: "tpu")
     monkeypatch.setattr(attention, "TPU_BLOCK", 128)
     with pltpu.force_tpu_interpret_mode():
         assert_plain(normal(2, 256, 16), 128)
@@ -88,7 +92,7 @@ def test_the_kernel_of_tpus(monkeypatch):
 @pytest.mark.parametrize(("batch", "split"), [(8, True), (4, False)])
 def test_the_kernel_of_tpus_is_split_like_the_batch(monkeypatch, batch, split):
     """Several devices cannot be emulated with it, but the program says what they do."""
-    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    monkeypatch.setattr(hardware, "platform", lambda: "tpu")
     place = sharding.batch_sharding(sharding.make_mesh())
     place = place if split else NamedSharding(place.mesh, PartitionSpec())
     q = jax.ShapeDtypeStruct((batch, 1024, 80), jnp.bfloat16, sharding=place)
@@ -102,16 +106,17 @@ def test_the_kernel_of_tpus_is_split_like_the_batch(monkeypatch, batch, split):
 @pytest.mark.parametrize(("backend", "platform"), [("gpu", "cuda"), ("tpu", "tpu")])
 def test_programs_for_accelerators(monkeypatch, backend, platform):
     """The descriptor of images of 512 px and its gradient, over eight devices."""
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    backbone = load_backbone(GOLDEN / "sd1", taps=TAPS["category"], frozen=True)
+    monkeypatch.setattr(hardware, "platform", lambda: backend)
+    loaded = load_backbone(GOLDEN / "sd1", taps=TAPS["category"], frozen=True)
+    backbone = loaded.backbone
     recipe = Recipe(TAPS["category"], 273, copies=2)
     mesh = sharding.make_mesh()
     batch, whole = sharding.batch_sharding(mesh), NamedSharding(mesh, PartitionSpec())
 
-    def describe(params, images, context, noise):
-        latents = features.encode_image(backbone, params, images)
+    def describe(frozen, images, context, noise):
+        latents = backbone.encode_image(frozen, images)
         found = features.describe_latents(
-            backbone, params, latents, context, noise, recipe
+            backbone, frozen, latents, context, noise, recipe
         )
         return found.sum()
 
@@ -119,7 +124,7 @@ def test_programs_for_accelerators(monkeypatch, backend, platform):
         return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place)
 
     arguments = (
-        jax.tree.map(lambda leaf: abstract(leaf, whole), backbone.params),
+        jax.tree.map(lambda leaf: abstract(leaf, whole), loaded.frozen),
         abstract(np.zeros((8, 512, 512, 3), np.float32), batch),
         abstract(np.zeros((77, backbone.context_dim), np.float32), whole),
         abstract(np.zeros((2, *backbone.latent_shape(512)), np.float32), whole),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sbir_jax.backbones.loading import init_params
+from sbir_jax.backbones.stable_diffusion_files import init_params
 from sbir_jax.models.autoencoder import Autoencoder
 from sbir_jax.models.configs import AutoencoderConfig
 

@@ -50,7 +50,7 @@ def test_random_weights_load_and_are_kept(tmp_path):
     assert bench_weights.make(tmp_path, "tiny") == folder
     after = [path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")]
     assert before == after and before
-    scale = backbone.params["unet"]["mid_block"]["resnets_0"]["conv1"]["kernel"]
+    scale = backbone.frozen["unet"]["mid_block"]["resnets_0"]["conv1"]["kernel"]
     assert float(jnp.std(scale)) == pytest.approx((9 * 16) ** -0.5, rel=0.1)
 
 

@@ -23,7 +23,16 @@ SCHEDULES = {
         "prediction_type": "v_prediction",
         "rescale_betas_zero_snr": True,
     },
+    "final": {**SCALED, "set_alpha_to_one": False, "steps_offset": 1},
+    "clipped": {**SCALED, "clip_sample": True, "clip_sample_range": 0.5},
+    "thresholded": {
+        **SCALED,
+        "thresholding": True,
+        "dynamic_thresholding_ratio": 0.9,
+        "sample_max_value": 1.5,
+    },
 }
+SAMPLERS = ("final", "clipped", "thresholded")
 
 
 @functools.cache
@@ -53,7 +62,7 @@ def test_levels_and_noising_are_those_of_diffusers(name):
     near(noise_schedule.velocity(*inputs), recorded[f"{name}/velocity"])
 
 
-@pytest.mark.parametrize("name", ["scaled", "cosine", "v", "zero_snr"])
+@pytest.mark.parametrize("name", ["scaled", "cosine", "v", "zero_snr", *SAMPLERS])
 def test_ddim_is_that_of_diffusers(name):
     """Ten steps of a function that stands in for the UNet."""
     schedule = NoiseSchedule.from_json(SCHEDULES[name])
@@ -112,11 +121,12 @@ def test_guidance():
     def alone(c):
         return predict(x, 3, c)
 
+    def both(latents, t):
+        return predict(latents, t, jnp.concatenate([empty, context]))
+
     for scale in (0.0, 1.0, 7.5):
         expected = alone(empty) + scale * (alone(context) - alone(empty))
-        near(
-            noise_schedule.guided(predict, context, empty, scale)(x, 3), expected, 1e-5
-        )
+        near(noise_schedule.guided(both, scale)(x, 3), expected, 1e-5)
 
 
 def test_a_schedule_is_a_pytree():
@@ -153,6 +163,9 @@ def test_wrong_numbers_of_timesteps_and_steps():
         ({"prediction_type": "sample"}, "prediction_type='sample'"),
         ({"beta_shedule": "linear"}, "unknown key 'beta_shedule'"),
         ({"rescale_betas_zero_snr": True}, "needs v_prediction"),
+        ({"num_train_timesteps": 10**9}, "num_train_timesteps is 1000000000, but"),
+        ({"beta_end": "0.02"}, "beta_end is '0.02', but input should be a valid num"),
+        ({"clip_sample_range": 0}, "clip_sample_range is 0, but input should be great"),
     ],
 )
 def test_configs_we_cannot_follow(config, message):

@@ -45,5 +45,5 @@ def test_an_encoder_for_another_backbone(tiny_folder, tmp_path, monkeypatch, cap
     assert lines[0].startswith("own: ") and lines[1].startswith("tiny: ")
     assert lines[2].endswith("of the variance explained")
     backbone = load_backbone(tiny_folder, parts=("vae_encoder",), encoder=str(out))
-    assert isinstance(backbone.vae, TinyAutoencoder)
+    assert isinstance(backbone.backbone.vae, TinyAutoencoder)
     assert (out / "diffusion_pytorch_model.safetensors").stat().st_size < 200_000

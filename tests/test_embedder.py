@@ -2,6 +2,8 @@ import dataclasses
 import hashlib
 import json
 import time
+import tracemalloc
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ from PIL import Image
 from sbir_jax.adapters.prompts import PromptConfig, init_prompts
 from sbir_jax.backbones.frozen import load_frozen, text_states
 from sbir_jax.data import BadImage
+from sbir_jax.data import images as images_lib
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
 from sbir_jax.runtime import hardware
@@ -69,6 +72,62 @@ def test_takes_paths_bytes_pil_and_arrays(embedder, tmp_path):
     )
     assert found.shape == (5, embedder.dim) and found.dtype == np.float32
     np.testing.assert_allclose(found, np.repeat(found[:1], 5, axis=0), atol=1e-6)
+
+
+def test_any_number_of_images_takes_the_memory_of_a_few(embedder):
+    """2,000 of them would be 25 MB."""
+    rng, alive, most = np.random.default_rng(4), set(), 0
+    few = rng.integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
+
+    def pictures(count):
+        nonlocal most
+        for i in range(count):
+            picture = Image.fromarray(few[i % 7])
+            alive.add(i)
+            weakref.finalize(picture, alive.discard, i)
+            most = max(most, len(alive))
+            yield picture
+
+    first = embedder.embed(pictures(16), "photo")  # compiles
+    tracemalloc.start()
+    found = embedder.embed(pictures(2000), "photo")
+    peak = tracemalloc.get_traced_memory()[1] - found.nbytes
+    tracemalloc.stop()
+    assert found.shape == (2000, embedder.dim)
+    np.testing.assert_allclose(found[:16], first, atol=1e-6)
+    np.testing.assert_allclose(found[7 * 280], found[0], atol=1e-6)
+    assert most <= 6 * embedder.batch_size and peak < 5e6, (most, peak)
+
+
+def test_images_are_decoded_ahead_of_the_device(embedder, monkeypatch):
+    log, start, decode = [], Embedder.start, images_lib.decode_batch
+
+    def started(self, *args):
+        log.append("start")
+        return start(self, *args)
+
+    def decoded(*args):
+        log.append("decode")
+        return decode(*args)
+
+    monkeypatch.setattr(Embedder, "start", started)
+    monkeypatch.setattr(images_lib, "decode_batch", decoded)
+    pixels = np.zeros((40, 32, 32, 3), np.uint8)
+    embedder.embed(iter(pixels), "photo")
+    assert log.count("decode") == log.count("start") == 5
+    assert log[:2] == ["decode"] * 2  # the second does not wait for the first's start
+
+
+def test_an_iterator_with_a_text_each(embedder, images):
+    pixels = ((images + 1) * 127.5).astype(np.uint8)
+    texts = [f"word {'abc'[i % 3]}" for i in range(11)]
+    found = embedder.embed(iter(pixels), "sketch", text=texts)
+    np.testing.assert_allclose(
+        found, embedder.embed(pixels, "sketch", text=texts), atol=1e-6
+    )
+    for count in (9, 12):
+        with pytest.raises(ValueError, match=f"{count} texts for 1"):
+            embedder.embed(iter(pixels), "sketch", text=(texts * 2)[:count])
 
 
 def test_words_beside_the_drawing_change_the_descriptor(embedder, images):
@@ -226,7 +285,7 @@ def test_bfloat16_is_near_and_has_a_fingerprint_of_its_own(
     tiny_folder, embedder, images
 ):
     half = load_frozen(tiny_folder, RECIPE.taps, make_mesh(), "bfloat16")
-    leaves = jax.tree.leaves(half.params)
+    leaves = jax.tree.leaves(half.frozen)
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.bfloat16)}
     model = Embedder(half, embedder.prompts, RECIPE, 32, batch_size=8)
     assert (embedder.dtype, model.dtype) == ("float32", "bfloat16")

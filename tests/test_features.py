@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 
 import jax
 import jax.numpy as jnp
@@ -32,16 +33,40 @@ def describe(tiny, parts, recipe=RECIPE, modality="sketch", context=None):
     @jax.jit
     def run(params, prompts, images, bank, context):
         return features.describe(
-            tiny, params, prompts, images, modality, bank, recipe, context
+            tiny.backbone, params, prompts, images, modality, bank, recipe, context
         )
 
-    return run(tiny.params, prompts, images, bank, context)
+    return run(tiny.frozen, prompts, images, bank, context)
 
 
 def test_unit_length_and_joined_width(tiny, parts):
     found = describe(tiny, parts)
     assert found.shape == (2, 32)  # 16 channels of up.0 and 16 of up.1
     np.testing.assert_allclose(jnp.linalg.norm(found, axis=1), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {},
+        {"jax_default_prng_impl": "rbg"},
+        {"jax_threefry_partitionable": False},
+        {"jax_enable_x64": True},
+    ],
+)
+def test_noise_bank_is_the_same_under_every_setting_of_jax(setting):
+    """The hash is of the bank as it was before the generator was named."""
+    before = {name: jax.config.values[name] for name in setting}
+    try:
+        for name, value in setting.items():
+            jax.config.update(name, value)
+        bank = np.asarray(features.noise_bank(RECIPE, (8, 8, 4)))
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+    assert bank.dtype == np.float32
+    digest = hashlib.sha256(bank.tobytes()).hexdigest()
+    assert digest == "0efc675e77b3de0ab0109491c3c511cec95d537b1b0e5545bfe60cdf94425e64"
 
 
 def test_noise_bank_is_fixed_and_grows_by_appending():
@@ -55,18 +80,23 @@ def test_noise_bank_is_fixed_and_grows_by_appending():
 def test_steps_by_hand(tiny, parts):
     """The chain written out slowly, one image and one copy at a time."""
     images, prompts, bank = parts
-    vae, unet = ({"params": tiny.params[name]} for name in ("vae", "unet"))
-    encode = jax.jit(lambda image: tiny.vae.apply(vae, image[None], method="encode"))
+    vae, unet = ({"params": tiny.frozen[name]} for name in ("vae", "unet"))
+    encode = jax.jit(
+        lambda image: tiny.backbone.vae.apply(vae, image[None], method="encode")
+    )
     run = jax.jit(
-        lambda z, text: tiny.unet.apply(unet, z, 273, text[None], taps=RECIPE.taps)
+        lambda z, text: tiny.backbone.unet.apply(
+            unet, z, 273, text[None], taps=RECIPE.taps
+        )
     )
     rows = []
     for image in images:
-        latent = encode(image)[0] * tiny.scaling_factor
+        latent = encode(image)[0] * tiny.backbone.scaling_factor
         copies = []
         for noise in bank:
-            noised = noise_schedule.add_noise(tiny.schedule, latent, noise[None], 273)
-            taps, _ = run(noised, prompts.text)
+            schedule = tiny.backbone.schedule
+            noised = noise_schedule.add_noise(schedule, latent, noise[None], 273)
+            taps = run(noised, prompts.text).taps
             levels = [np.asarray(taps[name][0]).max(axis=(0, 1)) for name in taps]
             copies.append(
                 np.concatenate([level / np.linalg.norm(level) for level in levels])
@@ -84,26 +114,28 @@ def test_modality_chooses_the_frame(tiny, parts):
 def test_a_frame_in_latent_space_is_added_to_what_the_autoencoder_gives(tiny, parts):
     images, prompts, _ = parts
     config = PromptConfig(space="latent")
-    framed = init_prompts(config, 32, prompts.text, tiny.latent_shape(32))
+    framed = init_prompts(config, 32, prompts.text, tiny.backbone.latent_shape(32))
     frame = framed["latent"]["photo"]
     frame["top"] = frame["top"].at[0, 5, 2].set(1.5)
 
     @jax.jit
     def encode(params, prompts, images):
         return [
-            features.encode_prompted(tiny, params, prompts, images, modality, 2.0)
+            features.encode_prompted(
+                tiny.backbone, params, prompts, images, modality, 2.0
+            )
             for modality in ("sketch", "photo")
         ]
 
-    sketch, photo = encode(tiny.params, framed, images)
-    plain, _ = encode(tiny.params, prompts, images)
+    sketch, photo = encode(tiny.frozen, framed, images)
+    plain, _ = encode(tiny.frozen, prompts, images)
     np.testing.assert_array_equal(sketch, plain)
     moved = np.zeros((8, 8, 4), np.float32)
     moved[0, 5, 2] = 3.0
     np.testing.assert_allclose(photo - sketch, [moved, moved], atol=1e-6)
     # Of another size: said so, whichever space the frame is in.
     with pytest.raises(ValueError, match=r"\(8, 8, 4\) .* these are \(16, 16, 4\)"):
-        encode(tiny.params, framed, jnp.zeros((1, 64, 64, 3)))
+        encode(tiny.frozen, framed, jnp.zeros((1, 64, 64, 3)))
 
 
 def test_context_replaces_the_text_prompt(tiny, parts):
@@ -150,7 +182,7 @@ def test_gradient_reaches_every_prompt_leaf_through_autoencoder_and_unet(tiny, p
     def total(prompts):
         sketch, photo = (
             features.describe(
-                tiny, tiny.params, prompts, images, modality, bank, RECIPE
+                tiny.backbone, tiny.frozen, prompts, images, modality, bank, RECIPE
             )
             for modality in ("sketch", "photo")
         )
@@ -193,12 +225,14 @@ def test_in_bfloat16_products_are_and_sums_are_not(tiny_folder, parts):
     )
 
     def run(prompts, params):
-        return features.describe(half, params, prompts, images, "photo", bank, RECIPE)
+        return features.describe(
+            half.backbone, params, prompts, images, "photo", bank, RECIPE
+        )
 
     gradient = jax.grad(lambda *given: run(*given).sum())
-    found = jax.eval_shape(gradient, prompts, half.params)
+    found = jax.eval_shape(gradient, prompts, half.frozen)
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype("float32")}
-    traced = jax.make_jaxpr(run)(prompts, half.params)
+    traced = jax.make_jaxpr(run)(prompts, half.frozen)
     types: dict[str, set] = {}
     for name, given in arithmetic(traced.jaxpr):
         types[name] = types.get(name, set()) | given
@@ -207,7 +241,7 @@ def test_in_bfloat16_products_are_and_sums_are_not(tiny_folder, parts):
         assert types[name] == {"float32"}, (name, types[name])
     assert types["conv_general_dilated"] == {"bfloat16"}
     latents = jax.eval_shape(
-        lambda x: features.encode_image(half, half.params, x), images
+        lambda x: half.backbone.encode_image(half.frozen, x), images
     )
     assert latents.dtype == jnp.float32
     assert text_states(half, ["a cup"]).dtype == jnp.float32

@@ -30,13 +30,13 @@ def dataset(shapes_root, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encode(tiny):
-    run = jax.jit(lambda params, images: features.encode_image(tiny, params, images))
-    return lambda images: np.asarray(run(tiny.params, images))
+    run = jax.jit(lambda params, images: tiny.backbone.encode_image(params, images))
+    return lambda images: np.asarray(run(tiny.frozen, images))
 
 
 def prompts_in(space, tiny):
     """Frames that are not zero, so that they count."""
-    states, shape = text_states(tiny, [""])[0], tiny.latent_shape(32)
+    states, shape = text_states(tiny, [""])[0], tiny.backbone.latent_shape(32)
     prompts = init_prompts(PromptConfig(space=space), 32, states, shape)
     moved = jax.tree.map(lambda x: x + 0.2, prompts)
     return moved.replace(text=prompts.text)  # pyright: ignore
@@ -47,7 +47,10 @@ def reader(
 ):
     given = DRAWING | HOST | changes
     prompts = prompts_in(space, tiny)
-    backbone = dataclasses.replace(tiny, vae=tiny.vae.clone(dtype=dtype))
+    described = tiny.backbone
+    vae, unet = (part.clone(dtype=dtype) for part in (described.vae, described.unet))
+    described = dataclasses.replace(described, vae=vae, unet=unet)
+    backbone = dataclasses.replace(tiny, backbone=described)
     return latent_cache.reader(backbone, prompts, scale, dataset, folder, 1, **given)
 
 
@@ -78,7 +81,7 @@ def test_frames_in_pixels_are_in_the_latents(tiny, dataset, tmp_path):
         lambda params: features.encode_prompted(
             tiny, params, prompts, jnp.asarray(pixels), "photo", 2.0
         )
-    )(tiny.params)
+    )(tiny.frozen)
     found = framed("photo", drawn["positive"], mirrored)
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5)
     assert np.abs(found - plain("photo", drawn["positive"], mirrored)).max() > 1e-3
@@ -108,7 +111,7 @@ def test_each_image_is_encoded_once_and_a_stopped_run_goes_on(
     read = reader(tiny, dataset, tmp_path / "whole")
     wanted = {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()}
     shape = json.loads(wanted["photo-0.json"])
-    assert shape["size"] == 32 and shape["backbone"] == tiny.fingerprint
+    assert shape["size"] == 32 and shape["backbone"] == tiny.backbone.fingerprint
     # 16 seen photos and their mirror images at most, of 6 * 16 that are drawn.
     assert len(wanted["photo-0.bin"]) <= 32 * 8 * 8 * 4 * 2
 
@@ -235,6 +238,6 @@ def test_a_step_on_latents_needs_no_autoencoder(tiny):
         encoded=True,
     )
     # Traced alone: other networks would be missed.
-    params, key = {"unet": tiny.params["unet"]}, jax.random.key(0)
+    params, key = {"unet": tiny.frozen["unet"]}, jax.random.key(0)
     found, figures = jax.eval_shape(loss, prompts, params, batch, key)
     assert found.shape == figures["active"].shape == ()

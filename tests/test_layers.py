@@ -25,7 +25,8 @@ def test_the_map_is_what_the_layer_used():
     params["to_q"] = {"kernel": normal(8, 8)}
     params["to_out_0"] = {"kernel": normal(8, 8), "bias": normal(8)}
     run = jax.jit(Attention(heads=2).apply, static_argnums=3)
-    y, p = run({"params": params}, normal(2, 12, 8), context, True)
+    y, found = run({"params": params}, normal(2, 12, 8), context, ("maps",))
+    p = found["maps"]
     values = np.asarray(context @ params["to_v"]["kernel"]).reshape(2, 5, 2, 4)
     joined = np.einsum("bhnm,bmhd->bnhd", p, values).reshape(2, 12, 8)
     out = params["to_out_0"]

@@ -4,9 +4,12 @@ import types
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from sbir_jax.models.kernels import attention
 from sbir_jax.runtime import hardware
+from sbir_jax.runtime.sharding import make_mesh
 
 
 def device(free, platform="gpu"):
@@ -62,11 +65,24 @@ def test_devices_without_memory_of_their_own_share_the_hosts(monkeypatch):
     assert hardware.free_bytes([device(50), device(30)]) == 30
 
 
-def test_the_type_is_that_of_the_machine_or_as_named(monkeypatch):
-    assert hardware.dtype_name() == "float32"
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert hardware.dtype_name() == "bfloat16"
-    assert hardware.dtype_name("float32") == "float32"
+@pytest.mark.parametrize(
+    ("kind", "capability", "expected"),
+    [
+        ("cpu", None, "float32"),
+        ("tpu", None, "bfloat16"),
+        ("gpu", "9.0", "bfloat16"),
+        ("gpu", "10.0", "bfloat16"),
+        ("gpu", "8.0", "bfloat16"),
+        ("gpu", "7.5", "float32"),  # a T4
+        ("gpu", "gfx942", "bfloat16"),  # AMD's
+    ],
+)
+def test_the_type_is_that_of_the_device_or_as_named(kind, capability, expected):
+    on = types.SimpleNamespace(platform=kind, compute_capability=capability)
+    assert hardware.dtype_name(on=on) == expected
+    assert hardware.dtype_name("float32", on) == "float32"
+    assert hardware.dtype_name("bfloat16", on) == "bfloat16"
+    assert hardware.dtype_name() == "float32"  # the tests run on CPU
     with pytest.raises(ValueError, match="dtype is 'half'; give float32 or bfloat16"):
         hardware.dtype_name("half")
 
@@ -96,7 +112,8 @@ def fresh_options():
 
 
 def test_what_the_compiler_is_told(fresh_options):
-    plain, gradient = hardware.compiler_options(), hardware.compiler_options(True)
+    plain = hardware.compiler_options("cpu")
+    gradient = hardware.compiler_options("cpu", True)
     assert plain.items() < gradient.items()
     x = jnp.ones((512, 512))
     program = jax.jit(lambda x: x @ x, compiler_options=plain).lower(x).compile()
@@ -110,9 +127,46 @@ def test_what_the_compiler_is_told(fresh_options):
 def test_options_that_this_xla_does_not_know_are_left_out(fresh_options, monkeypatch):
     assert not hardware._known({"xla_cpu_no_such_option": "1"})
     monkeypatch.setattr(hardware, "_known", lambda option: False)
-    assert hardware.compiler_options(True) == {}
+    assert hardware.compiler_options("cpu", True) == {}
 
 
-def test_other_platforms_are_told_nothing(fresh_options, monkeypatch):
+def test_other_platforms_are_told_nothing(fresh_options):
+    assert hardware.compiler_options("gpu", True) == {}
+
+
+def test_programs_are_traced_for_the_devices_that_run_them(monkeypatch):
+    """Also those whose parts JAX has traced before, for another device."""
+    devices, seen = jax.devices(), []
+    part = jax.jit(lambda x: seen.append(hardware.device()) or x)
+
+    def run(on):
+        return hardware.jit(lambda x: part(x) + 1, on=on)
+
+    for on in (devices[3], make_mesh(devices=devices[5:]), devices[3]):
+        assert run(on)(1) == 2
+        jax.eval_shape(run(on), 1)
+    run(None)(1)
+    assert set(seen[:-1]) == {devices[3], devices[5]} and seen[-1] == devices[0]
+
+
+def test_a_mesh_of_cpus_beside_a_gpu_gets_the_kernels_of_cpus(monkeypatch):
+    cpus = jax.devices()
+    gpu = types.SimpleNamespace(platform="gpu", client=cpus[0].client)
+    monkeypatch.setattr(jax, "devices", lambda *_: [gpu])
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert hardware.compiler_options(True) == {}
+    monkeypatch.setattr(attention, "_cudnn_takes", lambda *_: True)
+    x = jnp.ones((8, 4, 16), jnp.bfloat16)
+
+    def program(on):
+        run = hardware.jit(lambda x: attention.attend(x, x, x, 2), on=on)
+        return run.trace(x).jaxpr
+
+    assert "cudnn" not in str(program(make_mesh(devices=cpus)))
+    assert hardware.platform() == "gpu"
+
+
+def test_the_device_of_arrays():
+    devices = jax.devices()
+    placed = jax.device_put(jnp.ones(4), devices[2])
+    assert hardware.device_of({"a": [placed, np.ones(3)]}) == devices[2]
+    assert hardware.device_of({}) is hardware.device_of([np.ones(3)]) is None

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sbir_jax import features
 from sbir_jax.backbones.diffusers_files import TOYBOX
 from sbir_jax.backbones.distilled_encoder import TOYBOX_TINY
-from sbir_jax.backbones.loading import load_backbone, save_diffusers
-from sbir_jax.models.configs import map_names, tap_names
+from sbir_jax.backbones.loading import load_backbone
+from sbir_jax.backbones.stable_diffusion_files import save_diffusers
+from sbir_jax.models.unet_names import attention_names, tap_names
+from sbir_jax.types import TextStates
 
 ROOT = pathlib.Path(__file__).resolve().parent
 GOLDEN = ROOT / "golden"
@@ -32,29 +33,31 @@ def assert_near(ours, theirs, limit=LIMIT):
 
 def run_unet(backbone, latents, t, context):
     """Every feature and map, named as the recorder names them."""
-    config = backbone.unet.config
+    config = backbone.backbone.unet.config
     # Compiled without optimisation, since it runs once: half the time altogether.
     options = {
         "xla_backend_optimization_level": 0,
         "xla_llvm_disable_expensive_passes": True,
     }
-    run = jax.jit(backbone.unet.apply, static_argnums=(4, 5), compiler_options=options)
-    taps, maps = run(
-        {"params": backbone.params["unet"]},
+    run = jax.jit(
+        backbone.backbone.unet.apply, static_argnums=(4, 5), compiler_options=options
+    )
+    readout = run(
+        {"params": backbone.frozen["unet"]},
         jnp.asarray(latents),
         jnp.asarray(t),
         jnp.asarray(context),
         tap_names(config),
-        map_names(config),
+        attention_names(config),
     )
-    found = {f"tap/{name}": value for name, value in taps.items()}
-    return found | {f"map/{name}": value for name, value in maps.items()}
+    found = {f"tap/{name}": value for name, value in readout.taps.items()}
+    return found | {f"map/{name}": value for name, value in readout.maps.items()}
 
 
 def run_vae(backbone, images, latents):
-    variables = {"params": backbone.params["vae"]}
-    encode = jax.jit(functools.partial(backbone.vae.apply, method="encode"))
-    decode = jax.jit(functools.partial(backbone.vae.apply, method="decode"))
+    variables = {"params": backbone.frozen["vae"]}
+    encode = jax.jit(functools.partial(backbone.backbone.vae.apply, method="encode"))
+    decode = jax.jit(functools.partial(backbone.backbone.vae.apply, method="decode"))
     mean, logvar = encode(variables, jnp.asarray(images))
     decoded = decode(variables, jnp.asarray(latents))
     return {"mean": mean, "logvar": logvar, "decoded": decoded}
@@ -64,13 +67,13 @@ def tiny_latents(source, encoder, images):
     """What a distilled encoder makes of images, as the UNet is given it."""
     parts = ("vae_encoder",)
     backbone = load_backbone(source, parts=parts, encoder=str(encoder))
-    found = features.encode_image(backbone, backbone.params, jnp.asarray(images))
+    found = backbone.backbone.encode_image(backbone.frozen, jnp.asarray(images))
     return {"latents": found}
 
 
 def run_text(backbone, tokens):
-    run = jax.jit(backbone.text_encoder.apply)
-    return run({"params": backbone.params["text_encoder"]}, jnp.asarray(tokens))
+    run = jax.jit(backbone.backbone.text_encoder.apply)
+    return run({"params": backbone.frozen["text_encoder"]}, jnp.asarray(tokens))
 
 
 @functools.cache
@@ -86,6 +89,8 @@ def unet_golden(recorded):
         for name, value in recorded.items()
         if name.startswith("unet/")
     }
+    # Recorded were the maps of cross-attention only: the others are large.
+    values = {f"{k}.cross" if k[:4] == "map/" else k: v for k, v in values.items()}
     return {name: values.pop(name) for name in ("latents", "t", "context")}, values
 
 
@@ -93,7 +98,8 @@ def unet_golden(recorded):
 def test_unet_gives_the_recorded_features_and_maps(kind):
     backbone, recorded = golden(kind)
     inputs, values = unet_golden(recorded)
-    assert_near(run_unet(backbone, **inputs), values)
+    found = run_unet(backbone, **inputs)
+    assert_near({name: found[name] for name in values}, values)
 
 
 @pytest.mark.parametrize("kind", ["sd1", "sd2"])
@@ -181,11 +187,11 @@ def test_live_checkpoint_in_both(kind):
     for network in (unet, vae, text):
         network.eval().requires_grad_(False)
     ours = load_backbone(folder)
-    side = 2 * ours.unet.config.stride
+    side = 2 * ours.backbone.unet.config.stride
     inputs = make.unet_inputs(unet, 1, side, 2 * side, 500)
     assert_near(run_unet(ours, **inputs), make.record_unet(unet, **inputs))
     generator = np.random.default_rng(3)
-    pixels = 4 * ours.vae_factor
+    pixels = 4 * ours.backbone.vae_factor
     images = generator.uniform(-1, 1, (1, pixels, pixels, 3)).astype("f")
     latents = generator.normal(size=(1, 4, 4, unet.config.in_channels)).astype("f")
     theirs = make.record_vae(vae, images, latents)
@@ -193,6 +199,44 @@ def test_live_checkpoint_in_both(kind):
     tokens = generator.integers(0, text.config.vocab_size, (2, 10))
     states = make.record_text(text, tokens)
     assert_near({"states": run_text(ours, tokens)}, {"states": states})
+
+
+@live
+@pytest.mark.parametrize("kind", ["sd1", "sd2"])
+def test_live_residuals_of_adapters(kind):
+    """A T2I adapter adds at each level's last layer, a ControlNet at each skip."""
+    make = oracle()
+    loaded, recorded = golden(kind)
+    inputs, values = unet_golden(recorded)
+    described, rng = loaded.backbone, np.random.default_rng(5)
+
+    def residuals(names):
+        shapes = [values[f"tap/{n.removeprefix('skip.')}"].shape for n in names]
+        drawn = [rng.normal(size=shape).astype("f") for shape in shapes]
+        return dict(zip(names, drawn, strict=True))
+
+    skips = residuals([n for n in described.residual_names if n.startswith("skip.")])
+    middle = residuals(["mid.out"])
+    # The last level has no downsampler, and there the skip is the state itself.
+    adapter = residuals([f"down.{i}.attn.1" for i in range(3)] + ["down.3.res.1"])
+    unet = make.UNet2DConditionModel.from_pretrained(GOLDEN / kind / "unet")
+    theirs = make.record_residuals(
+        unet.float().eval(), **inputs,
+        adapter=[*adapter.values()], skips=[*skips.values()], middle=middle["mid.out"],
+    )  # fmt: skip
+    text = TextStates(jnp.asarray(inputs["context"]))
+    run = jax.jit(described.predict)
+    ours = {
+        name: run(
+            loaded.frozen,
+            jnp.asarray(inputs["latents"]),
+            jnp.asarray(inputs["t"]),
+            text,
+            residuals={k: jnp.asarray(v) for k, v in given.items()},
+        )
+        for name, given in {"adapter": adapter, "control": skips | middle}.items()
+    }
+    assert_near(ours, theirs)
 
 
 @live
@@ -228,10 +272,11 @@ def test_live_diffusers_reads_what_we_write(tmp_path):
     }
     path = GOLDEN / "sd2" / "scheduler" / "scheduler_config.json"
     configs["scheduler"] = json.loads(path.read_text())
-    save_diffusers(tmp_path / "new", configs, backbone.params)
+    save_diffusers(tmp_path / "new", configs, backbone.frozen)
     unet = make.UNet2DConditionModel.from_pretrained(tmp_path / "new" / "unet")
     inputs, values = unet_golden(recorded)
-    assert_near(make.record_unet(unet.eval(), **inputs), values, 1e-5)
+    theirs = make.record_unet(unet.eval(), **inputs)
+    assert_near({name: theirs[name] for name in values}, values, 1e-5)
     text = make.CLIPTextModel.from_pretrained(tmp_path / "new" / "text_encoder")
     states = make.record_text(text.eval(), recorded["tokens"])
     assert_near({"states": states}, {"states": recorded["states"]}, 1e-5)

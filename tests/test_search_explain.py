@@ -40,7 +40,7 @@ def test_both_heat_maps_sum_to_the_score(embedder):
 
 def test_frames_in_latent_space_count(tiny):
     config, states = PromptConfig(space="latent"), text_states(tiny, [""])[0]
-    prompts = init_prompts(config, 32, states, tiny.latent_shape(32))
+    prompts = init_prompts(config, 32, states, tiny.backbone.latent_shape(32))
     prompts.latent["photo"] = jax.tree.map(lambda x: x + 0.3, prompts.latent["photo"])
     embedder = Embedder(tiny, prompts, Recipe(EARLY, copies=2), 32)
     score = float(

@@ -11,7 +11,7 @@ from retrieval_task import retrieval
 
 from sbir_jax import data
 from sbir_jax.adapters.prompts import PromptConfig, init_prompts
-from sbir_jax.backbones import loading
+from sbir_jax.backbones import loading, stable_diffusion_files
 from sbir_jax.backbones.frozen import PARTS, text_states
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
@@ -46,7 +46,7 @@ def test_descriptors_are_those_of_one_device(tiny, tiny_folder, alone):
     images = images.astype(np.float32)
     one = Embedder(tiny, prompts, RECIPE, 32, batch_size=8, mesh=alone)
     wanted = one.embed_arrays(images, "sketch")
-    whole = bytes_on_each(tiny.params)
+    whole = bytes_on_each(tiny.frozen)
     for model in MODELS:
         mesh = sharding.make_mesh(model)
         backbone = loading.load_backbone(
@@ -99,7 +99,10 @@ def test_prompts_after_20_steps_are_those_of_one_device(
 def test_bytes_of_full_size_weights_fall_in_proportion():
     """Stable Diffusion 2.1's UNet, shapes only. What stays whole is under 0.1 %."""
     config = UNetConfig.from_json(test_unet.SD2)
-    shapes = [leaf.shape for leaf in jax.tree.leaves(loading._shapes(UNet, config))]
+    shapes = [
+        leaf.shape
+        for leaf in jax.tree.leaves(stable_diffusion_files.shapes(UNet, config))
+    ]
     whole = sum(map(math.prod, shapes))
     assert whole == 865_910_724
     for model in MODELS:

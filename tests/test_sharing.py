@@ -22,7 +22,7 @@ RECIPE = Recipe(EARLY, copies=2, pooling="mean")
 def learned(tiny, config):
     """Prompts of random numbers, as if learned."""
     states = text_states(tiny, [""])[0]
-    prompts = init_prompts(config, 32, states, tiny.latent_shape(32))
+    prompts = init_prompts(config, 32, states, tiny.backbone.latent_shape(32))
     leaves, tree = jax.tree.flatten(prompts)
     keys = jax.random.split(jax.random.key(0), len(leaves))
     moved = [

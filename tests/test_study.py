@@ -55,13 +55,13 @@ def light(monkeypatch):
         small = images[:, ::4, ::4]
         return jnp.concatenate([small, small[..., :1]], axis=-1)
 
-    def maps(backbone, params, latents, context, noise, recipe, timestep):
+    def taps(backbone, params, latents, context, noise, recipe, timestep):
         mixed = latents[:, None] + timestep / 1000 * noise[None]
         mixed = mixed.reshape(-1, *latents.shape[1:])
         return {tap: jnp.tanh(mixed * len(tap)) for tap in recipe.taps}
 
     monkeypatch.setattr(features, "encode_prompted", encode)
-    monkeypatch.setattr(features, "decoder_maps", maps)
+    monkeypatch.setattr(features, "decoder_taps", taps)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_cells_are_what_an_embedder_with_the_recipe_gets(bench):
     )
     fewer = dataclasses.replace(recipe, copies=1)
     _, cell = cells = study_sweep.sweep(bench, [fewer, recipe])
-    model = Embedder(bench.backbone, bench.prompts, recipe, bench.size, 1.0, 8)
+    model = Embedder(bench.loaded, bench.prompts, recipe, bench.size, 1.0, 8)
     found = descriptor_cache.embed(model, bench.dataset, bench.protocol)
     rows = evaluation.similarity(*(x.astype(np.float16) for x in found))
     expected, _ = evaluation.score(bench.protocol, rows)
@@ -128,11 +128,16 @@ def test_finished_cells_are_read_and_only_new_ones_computed(bench, light, monkey
 )
 def test_cells_of_another_setting_have_another_file(bench, change):
     (name,) = change
+
+    def other(**parts):
+        described = dataclasses.replace(bench.loaded.backbone, **parts)
+        return dataclasses.replace(bench.loaded, backbone=described)
+
     if change == {"backbone": "type"}:
-        unet = bench.backbone.unet.clone(dtype=jnp.bfloat16)
-        value = dataclasses.replace(bench.backbone, unet=unet)
+        unet = bench.loaded.backbone.unet.clone(dtype=jnp.bfloat16)
+        name, value = "loaded", other(unet=unet)
     elif name == "backbone":
-        value = dataclasses.replace(bench.backbone, fingerprint="0" * 64)
+        name, value = "loaded", other(fingerprint="0" * 64)
     elif name == "prompts":
         value = jax.tree.map(lambda x: x + 1, bench.prompts)
     elif name == "protocol":
@@ -333,12 +338,12 @@ def test_only_the_parts_named_are_trained(bench, tmp_path, monkeypatch, part, ot
         mixed = latents.mean((1, 2)) @ context[:4, :4] + context[4:5, :4]
         return features.normalise(mixed)
 
-    monkeypatch.setattr(features, "encode_image", encode)
+    monkeypatch.setattr(type(bench.loaded.backbone), "encode_image", encode)
     monkeypatch.setattr(features, "describe_latents", describe)
     prompts = jax.tree.map(lambda x: x + 1.0, bench.prompts)
     setting = {"steps": 2, "batch_size": 8, "weight_decay": 0.1}
     task = retrieval(
-        bench.backbone,
+        bench.loaded,
         bench.dataset,
         tmp_path,
         TripletConfig(**setting, parts=(part,)),

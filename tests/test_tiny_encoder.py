@@ -11,7 +11,7 @@ import pytest
 from conftest import EARLY
 from safetensors.numpy import load_file, save_file
 
-from sbir_jax import experiment, features
+from sbir_jax import experiment
 from sbir_jax.adapters.prompt_files import load_prompts, save_prompts
 from sbir_jax.backbones import distilled_encoder, loading
 from sbir_jax.backbones.distilled_encoder import find_encoder, save_encoder
@@ -59,14 +59,16 @@ def test_it_takes_the_place_of_the_backbones_own(folder, tmp_path):
     (own / "vae" / FILE).unlink()
     parts = ("unet", *ENCODER, "text_encoder")
     backbone = load_backbone(own, taps=("mid.out",), parts=parts, encoder=str(folder))
-    assert isinstance(backbone.vae, TinyAutoencoder) and backbone.encoder == str(folder)
-    assert set(backbone.params["vae"]) == {"encoder"}
-    assert backbone.scaling_factor == 1.0 and backbone.vae_factor == 8
-    assert backbone.image_size == 64
+    assert isinstance(
+        backbone.backbone.vae, TinyAutoencoder
+    ) and backbone.backbone.encoder == str(folder)
+    assert set(backbone.frozen["vae"]) == {"encoder"}
+    assert backbone.backbone.scaling_factor == 1.0 and backbone.backbone.vae_factor == 8
+    assert backbone.backbone.image_size == 64
     images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3)), "f")
-    latents = features.encode_image(backbone, backbone.params, images)
-    raw, _ = backbone.vae.apply(
-        {"params": backbone.params["vae"]}, images, method="encode"
+    latents = backbone.backbone.encode_image(backbone.frozen, images)
+    raw, _ = backbone.backbone.vae.apply(
+        {"params": backbone.frozen["vae"]}, images, method="encode"
     )
     np.testing.assert_array_equal(latents, raw)
     assert latents.shape == (1, 8, 8, 4)
@@ -76,7 +78,7 @@ def test_fingerprint_is_of_what_is_used(folder):
     plain = load_backbone(GOLDEN / "sd1", parts=ENCODER)
     assert plain.encoder == ""
     first = load(folder).fingerprint
-    assert first != plain.fingerprint
+    assert first != plain.backbone.fingerprint
     elsewhere = load(GOLDEN / "tiny", dtype=jnp.bfloat16, parts=("text_encoder",))
     assert elsewhere.fingerprint == first
 
@@ -98,8 +100,8 @@ def test_fingerprint_is_of_what_is_used(folder):
 def test_it_computes_in_the_type_asked_for(folder):
     backbone = load(folder, dtype=jnp.bfloat16)
     latents, _ = jax.eval_shape(
-        lambda images: backbone.vae.apply(
-            {"params": backbone.params["vae"]}, images, method="encode"
+        lambda images: backbone.backbone.vae.apply(
+            {"params": backbone.frozen["vae"]}, images, method="encode"
         ),
         jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.bfloat16),
     )
@@ -109,22 +111,22 @@ def test_it_computes_in_the_type_asked_for(folder):
 def test_random_weights_keep_its_shape():
     backbone = load(GOLDEN / "tiny")
     drawn = random_backbone(backbone, 0)
-    assert jax.tree.map(jnp.shape, drawn.params) == jax.tree.map(
-        jnp.shape, backbone.params
+    assert jax.tree.map(jnp.shape, drawn.frozen) == jax.tree.map(
+        jnp.shape, backbone.frozen
     )
-    assert drawn.encoder == backbone.encoder
+    assert drawn.encoder == backbone.backbone.encoder
 
 
 def test_frozen_kernels_give_the_same_latents(monkeypatch):
     monkeypatch.setattr(winograd, "CHANNELS", 4)
     plain, frozen = load(GOLDEN / "tiny"), load(GOLDEN / "tiny", frozen=True)
-    encoder = frozen.params["vae"]["encoder"]
+    encoder = frozen.frozen["vae"]["encoder"]
     block, strided = encoder["layers_1"]["conv_2"], encoder["layers_2"]
     assert winograd.is_prepared(block["kernel"].shape)
     assert strided["kernel"].shape == (3, 3, 4, 4)
     images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (1, 32, 32, 3)), "f")
     ours, theirs = (
-        features.encode_image(backbone, backbone.params, images)
+        backbone.backbone.encode_image(backbone.frozen, images)
         for backbone in (frozen, plain)
     )
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
@@ -192,11 +194,11 @@ def test_what_is_not_there(folder, tmp_path, monkeypatch):
 def test_written_and_read_again(tmp_path):
     before = load(GOLDEN / "tiny")
     config = json.loads((GOLDEN / "tiny" / "config.json").read_text())
-    save_encoder(tmp_path / "new", config, before.params["vae"])
+    save_encoder(tmp_path / "new", config, before.frozen["vae"])
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
     again = load(tmp_path / "new")
     assert again.fingerprint == before.fingerprint  # float16 in both files
-    jax.tree.map(np.testing.assert_array_equal, again.params, before.params)
+    jax.tree.map(np.testing.assert_array_equal, again.frozen, before.frozen)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +212,9 @@ def distilled(tmp_path_factory):
     }
     network = TinyAutoencoder(TinyAutoencoderConfig.from_json(config))
     folder = tmp_path_factory.mktemp("encoder") / "distilled"
-    save_encoder(folder, config, loading.init_params(network, jax.random.key(0)))
+    save_encoder(
+        folder, config, stable_diffusion_files.init_params(network, jax.random.key(0))
+    )
     return folder
 
 
@@ -289,8 +293,8 @@ def test_a_run_records_it(
     with pytest.raises(Stopped):
         run()
     backbone = Embedder.from_run(tmp_path / "run", 8).backbone
-    assert backbone.encoder == str(distilled)
-    assert isinstance(backbone.vae, TinyAutoencoder)
+    assert backbone.backbone.encoder == str(distilled)
+    assert isinstance(backbone.backbone.vae, TinyAutoencoder)
     # The same encoder may lie elsewhere; another one makes another run.
     config.encoder = str(shutil.copytree(distilled, tmp_path / "copy"))
     with pytest.raises(Stopped):
@@ -316,11 +320,11 @@ def test_toyboxs_own_gives_nearly_its_latents():
     image = np.stack([0.5 + 0.3 * y, np.where(ring, -0.6, 0.6), 0.8 - 1.5 * bar], -1)
     theirs, ours = (
         np.asarray(
-            features.encode_image(backbone, backbone.params, jnp.asarray(image[None]))
+            backbone.backbone.encode_image(backbone.frozen, jnp.asarray(image[None]))
         )
         for backbone in (own, tiny)
     )
     error = np.square(ours - theirs).mean() / np.var(theirs, axis=(0, 1, 2)).mean()
     assert error < 0.15
-    sizes = [sum(leaf.size for leaf in jax.tree.leaves(b.params)) for b in (own, tiny)]
+    sizes = [sum(leaf.size for leaf in jax.tree.leaves(b.frozen)) for b in (own, tiny)]
     assert sizes[0] > 7 * sizes[1]

@@ -52,9 +52,9 @@ def test_a_step_over_groups_is_the_step_over_all_in_less_memory(tiny, prompts):
         state = jax.tree.map(
             jnp.copy, new_state(prompts, optimiser, -np.inf, average=False)
         )
-        compiled = step.compiled(state, None, tiny.params, groups[0])
+        compiled = step.compiled(state, None, tiny.frozen, groups[0])
         held[at_once] = compiled.memory_analysis().temp_size_in_bytes
-        state, measured = step(state, None, tiny.params, groups)
+        state, measured = step(state, None, tiny.frozen, groups)
         found[at_once] = {**measured.values, "moments": state.opt_state}
     assert found[BATCH]["grad_norm"] > 0
     jax.tree.map(

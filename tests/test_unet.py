@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sbir_jax.backbones.loading import init_params
-from sbir_jax.models.configs import UNetConfig, map_names, tap_names
+from sbir_jax.backbones.stable_diffusion_files import init_params
+from sbir_jax.models.configs import UNetConfig
 from sbir_jax.models.unet import UNet
+from sbir_jax.models.unet_names import attention_names, residual_names, tap_names
 
 # The config.json of Stable Diffusion 1.5 as published, and of 2.1 at 768 pixels.
 SD1 = {
@@ -85,7 +86,15 @@ def jitted(unet, **kwargs):
         "xla_llvm_disable_expensive_passes": True,
     }
     run = functools.partial(unet.apply, **kwargs)
-    return jax.jit(run, static_argnums=(4, 5), compiler_options=options)
+    return jax.jit(run, static_argnums=(4, 5, 6), compiler_options=options)
+
+
+CROSS, SELF = "down.0.attn.0.cross", "down.0.attn.0.self"
+
+
+def extra(*shape):
+    """Keys and values that differ."""
+    return normal(*shape), normal(2, *shape)[1]
 
 
 def count(tree):
@@ -107,7 +116,7 @@ def everything(small):
     """All features and maps of the small UNet."""
     unet, variables, inputs = small
     run = jitted(unet)
-    names = tap_names(unet.config), map_names(unet.config)
+    names = tap_names(unet.config), attention_names(unet.config)
     return run(variables, *inputs, *names)
 
 
@@ -115,7 +124,7 @@ def everything(small):
 def all_taps(small):
     """The features where no map is asked for, which attention computes otherwise."""
     unet, variables, inputs = small
-    return jitted(unet)(variables, *inputs, tap_names(unet.config), ())[0]
+    return jitted(unet)(variables, *inputs, tap_names(unet.config), ()).taps
 
 
 @pytest.mark.parametrize(
@@ -144,8 +153,9 @@ def test_full_size_parameters(config, total):
 )
 def test_full_size_features_and_maps(config, h, w):
     known = UNetConfig.from_json(config)
-    _, (taps, maps) = shapes(config, h, w, tap_names(known), map_names(known))
-    assert len(taps) == 49 and len(maps) == 16
+    found = shapes(config, h, w, tap_names(known), attention_names(known))[1]
+    taps, maps = found.taps, found.maps
+    assert len(taps) == 49 and len(maps) == 2 * 16
     table = {
         "conv_in": (1, 320),
         "down.0.attn.1": (1, 320),
@@ -167,7 +177,9 @@ def test_full_size_features_and_maps(config, h, w):
     heads = known.heads
     for name, level in {"down.1.attn.0": 1, "mid.attn.0": 3, "up.1.attn.2": 2}.items():
         side = (h >> level, w >> level)
-        assert maps[name].shape == (2, heads[level], *side, 77), name
+        shape = (2, heads[level], *side)
+        assert maps[f"{name}.cross"].shape == (*shape, 77), name
+        assert maps[f"{name}.self"].shape == (*shape, side[0] * side[1]), name
 
 
 def test_names_come_in_execution_order(small):
@@ -175,11 +187,17 @@ def test_names_come_in_execution_order(small):
 
     def order(variables, latents, t, context):
         bound = unet.bind(variables)
-        return [name for name, *_ in bound._run(latents, t, context, ())]
+        asked = dict.fromkeys(("taps", "maps", "logits"), attention_names(unet.config))
+        return list(bound._run(latents, t, context, asked, {}, {}))
 
     names = []
     jax.eval_shape(lambda *args: names.extend(order(*args)), variables, *inputs)
-    assert tuple(names) == tap_names(unet.config)
+    for what, known in (
+        ("taps", tap_names(unet.config)),
+        ("maps", attention_names(unet.config)),
+        ("logits", attention_names(unet.config)),
+    ):
+        assert tuple(name for kind, name, _ in names if kind == what) == known
 
 
 @pytest.mark.parametrize(
@@ -193,9 +211,9 @@ def test_early_exit_is_bitwise_the_full_run(small, all_taps, tap):
         lambda path, _: _get(variables["params"], path), part
     )
     run = jitted(unet)
-    found, maps = run({"params": params}, *inputs, (tap,), ())
-    assert list(found) == [tap] and not maps
-    np.testing.assert_array_equal(found[tap], all_taps[tap])
+    found = run({"params": params}, *inputs, (tap,), ())
+    assert list(found.taps) == [tap] and not found.maps
+    np.testing.assert_array_equal(found.taps[tap], all_taps[tap])
 
 
 def _get(tree, path):
@@ -215,35 +233,144 @@ def test_early_exit_asks_for_no_later_weights():
     }
     assert shapes(SD1, 64, 64, ("conv_in",))[0].keys() == {"conv_in"}
     # A map alone stops the run, too, and does not need what follows it.
-    mapped = shapes(SD1, 64, 64, (), ("up.1.attn.0",))[0]
+    mapped = shapes(SD1, 64, 64, (), ("up.1.attn.0.self",))[0]
     assert set(mapped["up_blocks_1"]) == {"resnets_0", "attentions_0"}
 
 
 def test_maps_are_probabilities_over_tokens(everything):
-    for name, value in everything[1].items():
+    for name, value in everything.maps.items():
         assert value.dtype == jnp.float32 and value.min() >= 0
         np.testing.assert_allclose(value.sum(-1), 1.0, atol=1e-6, err_msg=name)
 
 
 def test_maps_have_the_rows_and_columns_of_the_image(small, everything):
     """A pixel that attends differently shows at its own place in the map."""
-    _, (taps, maps) = shapes(SMALL, 4, 8, (), ("down.0.attn.0",))
-    assert not taps and maps["down.0.attn.0"].shape == (2, 1, 4, 8, 77)
+    name = "down.0.attn.0.cross"
+    found = shapes(SMALL, 4, 8, (), (name,))[1]
+    assert not found.taps and found.maps[name].shape == (2, 1, 4, 8, 77)
     unet, variables, (latents, t, context) = small
     run = jitted(unet)
-    name = "down.0.attn.0"
     changed = run(variables, latents.at[:, 0, 7].add(9.0), t, context, (), (name,))
-    difference = jnp.abs(changed[1][name] - everything[1][name]).sum((0, 1, 4))
+    difference = jnp.abs(changed.maps[name] - everything.maps[name]).sum((0, 1, 4))
     assert jnp.unravel_index(difference.argmax(), difference.shape)[1] >= 6
+
+
+@pytest.mark.parametrize("rows", [None, 1, 2])
+def test_maps_logits_and_extra_keys_are_those_of_plain_attention(small, rows):
+    """An einsum over the layers' own projections says what must come out."""
+    unet, variables, inputs = small
+    shape = (3, 8) if rows is None else (rows, 3, 8)
+    kv = {SELF: extra(*shape), CROSS: extra(*shape)}
+    names = (SELF, CROSS)
+    run = functools.partial(
+        unet.apply, capture_intermediates=lambda module, _: "to_" in (module.name or "")
+    )
+    found, state = run(variables, *inputs, (), names, names, kv)
+    layer = state["intermediates"]["down_blocks_0"]["attentions_0"]
+    for name, part in ((SELF, "attn1"), (CROSS, "attn2")):
+        projected = layer["transformer_blocks_0"][part]
+        q, k, v, out = (
+            np.asarray(projected[to]["__call__"][0], np.float64)
+            for to in ("to_q", "to_k", "to_v", "to_out_0")
+        )
+        more = [np.broadcast_to(rows, (2, 3, 8)) for rows in kv[name]]
+        k, v = (np.concatenate(pair, 1) for pair in zip((k, v), more, strict=True))
+        # One head in the outer level.
+        logits = np.einsum("bnc,bmc->bnm", q, k) / np.sqrt(8)
+        weights = np.exp(logits - logits.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        shape = (2, 1, 4, 8, k.shape[1])
+        np.testing.assert_allclose(found.logits[name], logits.reshape(shape), atol=1e-5)
+        np.testing.assert_allclose(found.maps[name], weights.reshape(shape), atol=1e-6)
+        y = np.einsum("bnm,bmc->bnc", weights, v)
+        weight = variables["params"]["down_blocks_0"]["attentions_0"]
+        weight = weight["transformer_blocks_0"][part]["to_out_0"]
+        expected = y @ np.asarray(weight["kernel"]) + np.asarray(weight["bias"])
+        np.testing.assert_allclose(out, expected, atol=1e-5)
+    # What is handed out does not change what is computed, nor do keys of later layers.
+    run = jitted(unet)
+    plain = run(variables, *inputs, ("down.0.attn.0",), kv=kv)
+    beside = run(variables, *inputs, ("down.0.attn.0",), names, names, kv)
+    tap = "down.0.attn.0"
+    np.testing.assert_allclose(plain.taps[tap], beside.taps[tap], atol=1e-5)
+
+
+def test_an_attention_of_its_own_for_each_image(small):
+    unet, variables, inputs = small
+    run = jitted(unet)
+    keys, values = extra(2, 3, 8)
+    both = run(variables, *inputs, (), (CROSS,), kv={CROSS: (keys, values)})
+    for i in range(2):
+        one = run(variables, *inputs, (), (CROSS,), kv={CROSS: (keys[i], values[i])})
+        np.testing.assert_allclose(one.maps[CROSS][i], both.maps[CROSS][i], atol=1e-6)
+
+
+def test_maps_of_several_heads(small, everything):
+    """Each head by itself: the logits of the inner level's two heads differ."""
+    unet, variables, inputs = small
+    name = "mid.attn.0.cross"
+    found = jitted(unet)(variables, *inputs, (), (), (name,))
+    logits = found.logits[name]
+    assert logits.shape == (2, 2, 2, 4, 5)
+    assert jnp.abs(logits[:, 0] - logits[:, 1]).max() > 1e-3
+    np.testing.assert_allclose(
+        jax.nn.softmax(logits, -1), everything.maps[name], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("place", ["conv_in", "down.0.attn.0", "down.0.out", "mid.out"])
+def test_residuals_join_the_running_state(small, all_taps, place):
+    unet, variables, inputs = small
+    run = jitted(unet)
+    residual = normal(*all_taps[place].shape)
+    given = {place: residual}
+    found = run(variables, *inputs, (place, "out"), residuals=given)
+    np.testing.assert_allclose(found.taps[place], all_taps[place] + residual, atol=1e-4)
+    assert jnp.abs(found.taps["out"] - all_taps["out"]).max() > 1e-3
+    one = {place: residual[:1]}
+    both = {place: jnp.repeat(residual[:1], 2, 0)}
+    np.testing.assert_allclose(
+        run(variables, *inputs, residuals=one).taps["out"],
+        run(variables, *inputs, residuals=both).taps["out"],
+        atol=1e-5,
+    )
+
+
+def test_residuals_of_skips_are_seen_by_the_decoder_only(small, all_taps):
+    unet, variables, inputs = small
+    run = jitted(unet)
+    names = [n for n in residual_names(unet.config) if n.startswith("skip.")]
+    encoder = ("conv_in", "down.0.attn.0", "down.0.out", "down.1.res.0")
+    assert names == [f"skip.{name}" for name in encoder]
+    for name in names:
+        residual = jnp.ones_like(all_taps[name.removeprefix("skip.")])
+        found = run(variables, *inputs, ("mid.out", "out"), residuals={name: residual})
+        np.testing.assert_allclose(
+            found.taps["mid.out"], all_taps["mid.out"], atol=1e-5
+        )
+        assert jnp.abs(found.taps["out"] - all_taps["out"]).max() > 1e-3, name
+
+
+def test_gradients_reach_extra_keys_and_residuals(small):
+    unet, variables, inputs = small
+    run = jax.jit(unet.apply, static_argnums=4)
+    given = {CROSS: extra(3, 8)}, {"mid.out": jnp.zeros((1, 2, 4, 16))}
+
+    def loss(kv, residuals):
+        found = run(variables, *inputs, ("mid.out",), kv=kv, residuals=residuals)
+        return jnp.square(found.taps["mid.out"]).sum()
+
+    found = jax.grad(loss, (0, 1))(*given)
+    assert all(jnp.abs(leaf).max() > 1e-5 for leaf in jax.tree.leaves(found))
 
 
 def test_one_timestep_serves_the_whole_batch(small):
     unet, variables, (latents, _, context) = small
     run = jitted(unet)
     name = "down.0.res.0"
-    one = run(variables, latents, 261, context, (name,))[0][name]
-    each = run(variables, latents, jnp.array([261, 261]), context, (name,))[0][name]
-    other = run(variables, latents, 300, context, (name,))[0][name]
+    one = run(variables, latents, 261, context, (name,)).taps[name]
+    each = run(variables, latents, jnp.array([261, 261]), context, (name,)).taps[name]
+    other = run(variables, latents, 300, context, (name,)).taps[name]
     np.testing.assert_allclose(one, each, atol=1e-5)
     assert jnp.abs(one - other).max() > 1e-3
 
@@ -252,11 +379,11 @@ def test_bfloat16_follows_float32(small, everything):
     unet, variables, inputs = small
     half = UNet(unet.config, jnp.bfloat16)
     run = jitted(half)
-    taps, maps = run(variables, *inputs, ("mid.out",), ("mid.attn.0",))
-    assert taps["mid.out"].dtype == jnp.bfloat16
-    assert maps["mid.attn.0"].dtype == jnp.float32
-    expected = everything[0]["mid.out"]
-    error = jnp.abs(taps["mid.out"].astype(jnp.float32) - expected).max()
+    found = run(variables, *inputs, ("mid.out",), ("mid.attn.0.cross",))
+    assert found.taps["mid.out"].dtype == jnp.bfloat16
+    assert found.maps["mid.attn.0.cross"].dtype == jnp.float32
+    expected = everything.taps["mid.out"]
+    error = jnp.abs(found.taps["mid.out"].astype(jnp.float32) - expected).max()
     assert error < 0.06 * jnp.abs(expected).max()
 
 
@@ -271,11 +398,11 @@ def test_each_norm_has_its_own_epsilon(small):
         unet, capture_intermediates=lambda module, _: module.name in ("norm", "norm1")
     )
     names = ("conv_in", "down.0.res.0", "down.0.attn.0")
-    taps, state = run({"params": params}, *inputs, names, ())
-    found = state["intermediates"]["down_blocks_0"]
+    readout, state = run({"params": params}, *inputs, names, ())
+    taps, found = readout.taps, state["intermediates"]["down_blocks_0"]
     for x, layer, norm, eps in (
-        (taps[0]["conv_in"], "resnets_0", "norm1", 1e-4),
-        (taps[0]["down.0.res.0"], "attentions_0", "norm", 1e-6),
+        (taps["conv_in"], "resnets_0", "norm1", 1e-4),
+        (taps["down.0.res.0"], "attentions_0", "norm", 1e-6),
     ):
         groups = np.asarray(x, np.float64).reshape(2, 32, 4, 2)
         mean, variance = (
@@ -297,8 +424,25 @@ def _scaled(tree, path, factor):
     ("change", "message"),
     [
         ({"taps": ("up.9.out",)}, r"unknown taps \['up.9.out'\].*'mid.attn.0'"),
-        ({"maps": ("mid.res.0",)}, r"unknown maps \['mid.res.0'\].*'mid.attn.0'"),
-        ({"taps": ()}, "no taps and no maps"),
+        ({"maps": ("mid.res.0",)}, r"unknown maps \['mid.res.0'\].*'mid.attn.0.self'"),
+        ({"logits": ("mid.attn.0",)}, r"unknown logits .*'mid.attn.0.cross'"),
+        ({"taps": ()}, "no taps, no maps and no logits"),
+        ({"kv": {"mid": extra(3, 8)}}, r"unknown kv \['mid'\].*'mid.attn.0.cross'"),
+        (
+            {"residuals": {"out": normal(1, 4, 8, 4)}},
+            r"unknown residuals \['out'\].*'skip.conv_in'",
+        ),
+        (
+            {"residuals": {"mid.out": jnp.zeros((2, 4, 8, 16))}},
+            r"residuals\['mid.out'\] has shape \(2, 4, 8, 16\); give \(2, 2, 4, 16\)",
+        ),
+        ({"kv": {CROSS: extra(3, 16)}}, r"keys of shape \(3, 16\).*give both \[e, 8\]"),
+        ({"kv": {CROSS: extra(8)}}, r"keys of shape \(8,\) .*give both \[e, 8\]"),
+        ({"kv": {CROSS: extra(3, 3, 8)}}, r"\(3, 3, 8\) .*divisor of the 2 images"),
+        (
+            {"kv": {CROSS: (normal(3, 8), normal(2, 8))}},
+            r"keys of shape \(3, 8\) and values of shape \(2, 8\)",
+        ),
         ({"latents": (2, 5, 8, 4)}, "5 x 8.*multiples of 2"),
         ({"latents": (2, 4, 0, 4)}, "4 x 0.*multiples of 2"),
         ({"latents": (2, 4, 8, 3)}, "3 channels.*takes 4 and 6"),

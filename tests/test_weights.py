@@ -11,8 +11,14 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from safetensors.numpy import load_file, save_file
 
-from sbir_jax.backbones import diffusers_files, loading
-from sbir_jax.backbones.loading import load_backbone, random_backbone, save_diffusers
+from sbir_jax.backbones import (
+    diffusers_files,
+    diffusers_writing,
+    parameters,
+    stable_diffusion_files,
+)
+from sbir_jax.backbones.loading import load_backbone, random_backbone
+from sbir_jax.backbones.stable_diffusion_files import save_diffusers
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -82,19 +88,23 @@ def shard(folder):
 
 
 def test_what_a_backbone_says_of_itself(whole):
-    assert whole.image_size == 64 and whole.vae_factor == 8 and whole.stride == 64
-    assert whole.context_dim == 16 and whole.scaling_factor == 0.18215
-    assert whole.schedule.prediction_type == "epsilon"
-    assert whole.source == str(GOLDEN / "sd1") and len(whole.fingerprint) == 64
+    said = whole.backbone
+    assert said.image_size == 64 and said.vae_factor == 8 and said.stride == 64
+    assert said.context_dim == 16 and said.scaling_factor == 0.18215
+    assert said.schedule.prediction_type == "epsilon"
+    assert said.source == str(GOLDEN / "sd1") and len(said.fingerprint) == 64
+    assert hash(said) == hash(load_backbone(GOLDEN / "sd1", parts=()).backbone)
     other = load_backbone(GOLDEN / "sd2", parts=())
-    assert other.schedule.prediction_type == "v_prediction" and other.params == {}
-    assert other.fingerprint != whole.fingerprint
+    assert (
+        other.backbone.schedule.prediction_type == "v_prediction" and other.frozen == {}
+    )
+    assert other.backbone.fingerprint != whole.backbone.fingerprint
 
 
 def test_parameters_are_the_files_tensors_turned(whole):
     unet, text = load_file(GOLDEN / "sd1" / UNET), load_file(GOLDEN / "sd1" / TEXT)
     vae = load_file(GOLDEN / "sd1/vae/diffusion_pytorch_model.safetensors")
-    ours = paths(whole.params)
+    ours = paths(whole.frozen)
     attention = "transformer_blocks"
     for name, expected in {
         "unet/conv_in/kernel": unet["conv_in.weight"].transpose(2, 3, 1, 0),
@@ -117,55 +127,62 @@ def test_parameters_are_the_files_tensors_turned(whole):
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_half_precision(whole, dtype):
     half = load_backbone(GOLDEN / "sd1", dtype=dtype)
-    assert half.unet.dtype == half.vae.dtype == half.text_encoder.dtype == dtype
-    for name, value in paths(half.params).items():
-        expected = np.asarray(paths(whole.params)[name]).astype(dtype)
+    assert (
+        half.backbone.unet.dtype
+        == half.backbone.vae.dtype
+        == half.backbone.text_encoder.dtype
+        == dtype
+    )
+    for name, value in paths(half.frozen).items():
+        expected = np.asarray(paths(whole.frozen)[name]).astype(dtype)
         np.testing.assert_array_equal(np.asarray(value), expected, strict=True)
-    assert half.fingerprint == whole.fingerprint
+    assert half.backbone.fingerprint == whole.backbone.fingerprint
 
 
 def test_only_what_is_asked_for_is_read(whole, monkeypatch):
     read = []
-    original = loading.TensorFolder.read
-    monkeypatch.setattr(loading.TensorFolder, "digest", lambda self: "")
+    original = diffusers_files.TensorFolder.read
+    monkeypatch.setattr(diffusers_files.TensorFolder, "digest", lambda self: "")
 
     def spy(self, name):
         read.append((self.path.parent.name, name))
         return original(self, name)
 
-    monkeypatch.setattr(loading.TensorFolder, "read", spy)
+    monkeypatch.setattr(diffusers_files.TensorFolder, "read", spy)
     part = load_backbone(
         GOLDEN / "sd1", taps=("up.1.out",), parts=("unet", "vae_encoder")
     )
-    assert set(part.params) == {"unet", "vae"}
-    assert set(part.params["vae"]) == {"encoder", "quant_conv"}
+    assert set(part.frozen) == {"unet", "vae"}
+    assert set(part.frozen["vae"]) == {"encoder", "quant_conv"}
     names = {name for folder, name in read if folder == "unet"}
     assert "up_blocks.1.upsamplers.0.conv.weight" in names
     assert not any(
         n.startswith(("up_blocks.2", "up_blocks.3", "conv_o")) for n in names
     )
-    assert len(read) == len(jax.tree.leaves(part.params)) == len(set(read))
-    full = paths(whole.params)
-    assert_same(paths(part.params), {name: full[name] for name in paths(part.params)})
+    assert len(read) == len(jax.tree.leaves(part.frozen)) == len(set(read))
+    full = paths(whole.frozen)
+    assert_same(paths(part.frozen), {name: full[name] for name in paths(part.frozen)})
     decoder = load_backbone(GOLDEN / "sd1", parts=("vae_decoder",))
-    assert set(decoder.params["vae"]) == {"decoder", "post_quant_conv"}
+    assert set(decoder.frozen["vae"]) == {"decoder", "post_quant_conv"}
 
 
 def test_kernels_are_turned_some_outputs_at_a_time(whole, monkeypatch):
-    monkeypatch.setattr(loading, "OUTPUTS", 3)
-    assert_same(load_backbone(GOLDEN / "sd1").params, whole.params)
+    monkeypatch.setattr(parameters, "OUTPUTS", 3)
+    assert_same(load_backbone(GOLDEN / "sd1").frozen, whole.frozen)
 
 
 def test_a_map_is_loaded_as_far_as_it_needs():
-    part = load_backbone(GOLDEN / "sd1", taps=(), maps=("mid.attn.0",), parts=("unet",))
-    assert set(part.params["unet"]["mid_block"]) == {"resnets_0", "attentions_0"}
+    part = load_backbone(
+        GOLDEN / "sd1", taps=(), maps=("mid.attn.0.cross",), parts=("unet",)
+    )
+    assert set(part.frozen["unet"]["mid_block"]) == {"resnets_0", "attentions_0"}
 
 
 def test_shards_are_one_checkpoint(whole, folder):
     shard(folder)
     again = load_backbone(folder)
-    assert_same(again.params, whole.params)
-    assert again.fingerprint == whole.fingerprint
+    assert_same(again.frozen, whole.frozen)
+    assert again.backbone.fingerprint == whole.backbone.fingerprint
 
 
 def test_the_half_precision_variant_is_preferred(whole, folder):
@@ -173,7 +190,7 @@ def test_the_half_precision_variant_is_preferred(whole, folder):
     small = folder / UNET.replace(".safetensors", ".fp16.safetensors")
     shutil.copy(folder / UNET, small)
     edit_tensors(small, lambda t: t.update({"conv_in.bias": t["conv_in.bias"] * 0}))
-    bias = load_backbone(folder, parts=("unet",)).params["unet"]["conv_in"]["bias"]
+    bias = load_backbone(folder, parts=("unet",)).frozen["unet"]["conv_in"]["bias"]
     assert (bias == 0).all()
 
 
@@ -181,24 +198,24 @@ def test_fingerprint_is_of_the_content(whole, folder):
     """Not of place, bookkeeping or what was loaded; but of every value and key."""
 
     def fingerprint(**kwargs):
-        return load_backbone(folder, **kwargs).fingerprint
+        return load_backbone(folder, **kwargs).backbone.fingerprint
 
     edit_config(folder / "unet/config.json", _diffusers_version="9", _name="elsewhere")
-    assert fingerprint(parts=()) == whole.fingerprint
-    assert fingerprint(taps=("conv_in",), parts=("unet",)) == whole.fingerprint
+    assert fingerprint(parts=()) == whole.backbone.fingerprint
+    assert fingerprint(taps=("conv_in",), parts=("unet",)) == whole.backbone.fingerprint
     edit_config(folder / "unet/config.json", norm_eps=1e-4)
     changed = fingerprint(parts=())
-    assert changed != whole.fingerprint
+    assert changed != whole.backbone.fingerprint
     value = load_file(folder / TEXT)["text_model.final_layer_norm.bias"]
     value[0] += 1
     new = {"text_model.final_layer_norm.bias": value}
     edit_tensors(folder / TEXT, lambda tensors: tensors.update(new))
-    assert fingerprint(parts=()) not in (changed, whole.fingerprint)
+    assert fingerprint(parts=()) not in (changed, whole.backbone.fingerprint)
 
 
 def test_fingerprint_stays_what_it_was(whole):
     """Indexes and prompts are kept with it, and refused where it is another."""
-    assert whole.fingerprint.startswith("2a402b61303c663c")
+    assert whole.backbone.fingerprint.startswith("2a402b61303c663c")
 
 
 def test_placement(whole):
@@ -207,27 +224,27 @@ def test_placement(whole):
     split = NamedSharding(mesh, PartitionSpec(None, None, None, "model"))
 
     def rule(path, shape):
-        assert paths(whole.params)[path].shape == shape
+        assert paths(whole.frozen)[path].shape == shape
         return split if path == "unet/mid_block/resnets_0/conv1/kernel" else everywhere
 
     one = load_backbone(GOLDEN / "sd1", sharding=everywhere, parts=("text_encoder",))
-    assert all(leaf.sharding == everywhere for leaf in jax.tree.leaves(one.params))
+    assert all(leaf.sharding == everywhere for leaf in jax.tree.leaves(one.frozen))
     ruled = load_backbone(GOLDEN / "sd1", sharding=rule)
-    for path, leaf in paths(ruled.params).items():
+    for path, leaf in paths(ruled.frozen).items():
         wanted = (
             split if path == "unet/mid_block/resnets_0/conv1/kernel" else everywhere
         )
         assert leaf.sharding == wanted, path
-    assert_same(ruled.params, whole.params)
+    assert_same(ruled.frozen, whole.frozen)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16, jnp.bfloat16])
 def test_written_and_read_again(whole, tmp_path, dtype):
     configs = configs_of(GOLDEN / "sd1")
-    save_diffusers(tmp_path / "new", configs, whole.params, dtype)
+    save_diffusers(tmp_path / "new", configs, whole.frozen, dtype)
     again = load_backbone(tmp_path / "new")
-    rounded = {k: np.asarray(v).astype(dtype) for k, v in paths(whole.params).items()}
-    assert_same(again.params, {k: v.astype(np.float32) for k, v in rounded.items()})
+    rounded = {k: np.asarray(v).astype(dtype) for k, v in paths(whole.frozen).items()}
+    assert_same(again.frozen, {k: v.astype(np.float32) for k, v in rounded.items()})
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
     published = load_file(tmp_path / "new" / UNET)
     assert {k: v.shape for k, v in published.items()} == {
@@ -243,22 +260,22 @@ def test_written_and_read_again(whole, tmp_path, dtype):
 
 def test_a_failed_write_leaves_what_was_there(whole, tmp_path, monkeypatch):
     configs = configs_of(GOLDEN / "sd1")
-    save_diffusers(tmp_path / "new", configs, whole.params)
-    before = load_backbone(tmp_path / "new").fingerprint
+    save_diffusers(tmp_path / "new", configs, whole.frozen)
+    before = load_backbone(tmp_path / "new").backbone.fingerprint
 
     def full(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr(diffusers_files, "save_file", full)
+    monkeypatch.setattr(diffusers_writing, "save_file", full)
     with pytest.raises(OSError, match="disk full"):
-        save_diffusers(tmp_path / "new", configs, whole.params, jnp.float16)
-    assert load_backbone(tmp_path / "new").fingerprint == before
+        save_diffusers(tmp_path / "new", configs, whole.frozen, jnp.float16)
+    assert load_backbone(tmp_path / "new").backbone.fingerprint == before
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
 def test_parameters_that_do_not_fit_are_not_written(whole, tmp_path):
     configs = configs_of(GOLDEN / "sd1")
-    part = {**whole.params, "vae": {"encoder": whole.params["vae"]["encoder"]}}
+    part = {**whole.frozen, "vae": {"encoder": whole.frozen["vae"]["encoder"]}}
     with pytest.raises(ValueError, match="vae parameters do not fit the vae config"):
         save_diffusers(tmp_path / "new", configs, part)
     assert not list(tmp_path.iterdir())
@@ -266,31 +283,36 @@ def test_parameters_that_do_not_fit_are_not_written(whole, tmp_path):
 
 def test_random_backbone_has_the_same_shape_and_other_values(whole):
     a, b = random_backbone(whole, 0), random_backbone(whole, 1)
-    names = paths(whole.params)
-    for name, leaf in paths(a.params).items():
+    names = paths(whole.frozen)
+    for name, leaf in paths(a.frozen).items():
         assert leaf.shape == names[name].shape and leaf.dtype == names[name].dtype
         assert leaf.sharding == names[name].sharding
     kernel = "unet/mid_block/resnets_0/conv1/kernel"
-    drawn, other = paths(a.params)[kernel], paths(b.params)[kernel]
+    drawn, other = paths(a.frozen)[kernel], paths(b.frozen)[kernel]
     assert (drawn != other).any() and (drawn != names[kernel]).any()
-    twin = paths(a.params)["unet/mid_block/resnets_1/conv1/kernel"]
+    twin = paths(a.frozen)["unet/mid_block/resnets_1/conv1/kernel"]
     assert (drawn != twin).any()
     # Kernels keep the size of what passes through them.
     assert abs(float(drawn.std()) * (9 * 16) ** 0.5 - 1) < 0.1
-    assert len({a.fingerprint, b.fingerprint, whole.fingerprint}) == 3
+    assert (
+        len(
+            {a.backbone.fingerprint, b.backbone.fingerprint, whole.backbone.fingerprint}
+        )
+        == 3
+    )
     # The weights of a layer do not depend on which others were loaded.
     part = load_backbone(
         GOLDEN / "sd1", taps=("mid.out",), parts=("unet",), dtype=jnp.bfloat16
     )
-    same = paths(random_backbone(part, 0).params)[kernel]
+    same = paths(random_backbone(part, 0).frozen)[kernel]
     np.testing.assert_array_equal(same, drawn.astype(jnp.bfloat16))
 
 
 def test_init_params_are_all_a_network_has(whole):
-    fresh = loading.init_params(whole.vae, jax.random.key(3))
-    assert paths(fresh).keys() == paths(whole.params["vae"]).keys()
-    again = loading.init_params(whole.vae, jax.random.key(3))
-    other = loading.init_params(whole.vae, jax.random.key(4))
+    fresh = stable_diffusion_files.init_params(whole.backbone.vae, jax.random.key(3))
+    assert paths(fresh).keys() == paths(whole.frozen["vae"]).keys()
+    again = stable_diffusion_files.init_params(whole.backbone.vae, jax.random.key(3))
+    other = stable_diffusion_files.init_params(whole.backbone.vae, jax.random.key(4))
     assert_same(fresh, again)
     assert (
         paths(fresh)["quant_conv/kernel"] != paths(other)["quant_conv/kernel"]
@@ -298,7 +320,7 @@ def test_init_params_are_all_a_network_has(whole):
 
 
 def test_tokenizer_is_read_from_the_folder(folder):
-    backbone = load_backbone(folder, parts=())
+    backbone = load_backbone(folder, parts=()).backbone
     with pytest.raises(FileNotFoundError, match="tokenizer: this checkpoint has no"):
         _ = backbone.tokenizer
     (folder / "tokenizer").mkdir()

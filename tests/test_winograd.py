@@ -10,11 +10,13 @@ import pytest
 
 from sbir_jax import features
 from sbir_jax.adapters.prompts import PromptConfig, init_prompts
-from sbir_jax.backbones.loading import load_backbone, random_backbone, tensor_name
+from sbir_jax.backbones.loading import load_backbone, random_backbone
+from sbir_jax.backbones.tensor_names import tensor_name
 from sbir_jax.features import Recipe
 from sbir_jax.models.kernels import winograd
 from sbir_jax.models.kernels.convolutions import Conv
 from sbir_jax.models.layers import Resnet
+from sbir_jax.runtime import hardware
 
 
 def normal(*shape):
@@ -73,7 +75,7 @@ def test_kernels_that_stay_as_they_are(monkeypatch):
         (normal(128), "unet/conv1/bias"),
     ):
         assert winograd.prepare(kernel, path) is kernel
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(hardware, "platform", lambda: "gpu")
     assert winograd.prepare(wide, "unet/conv1/kernel") is wide
 
 
@@ -119,10 +121,10 @@ def test_descriptors_are_the_same(both):
         )
         def describe(params):
             return features.describe(
-                backbone, params, prompts, images, "photo", bank, recipe
+                backbone.backbone, params, prompts, images, "photo", bank, recipe
             )
 
-        return describe(backbone.params)
+        return describe(backbone.frozen)
 
     plain, ours = both
     np.testing.assert_allclose(run(ours), run(plain), atol=1e-5)
@@ -151,21 +153,21 @@ def test_gradient_through_a_layer_that_computes_its_norms_again(monkeypatch):
 
 def test_a_frozen_backbone_is_the_same_checkpoint(both):
     plain, ours = both
-    assert ours.fingerprint == plain.fingerprint
+    assert ours.backbone.fingerprint == plain.backbone.fingerprint
     sides = {
         tensor_name(path): leaf.shape[0]
-        for path, leaf in _leaves(ours.params)
+        for path, leaf in _leaves(ours.frozen)
         if leaf.ndim == 4
     }
     assert sides["vae.encoder.down_blocks.0.downsamplers.0.conv.weight"] == 3
     assert sides["unet.down_blocks.1.resnets.0.conv2.weight"] == 4
     assert sides["vae.encoder.mid_block.resnets.0.conv1.weight"] == 6
     random, plain_random = random_backbone(ours, 3), random_backbone(plain, 3)
-    assert jax.tree.map(jnp.shape, random.params) == jax.tree.map(
-        jnp.shape, ours.params
+    assert jax.tree.map(jnp.shape, random.frozen) == jax.tree.map(
+        jnp.shape, ours.frozen
     )
     for (path, a), (_, b) in zip(
-        _leaves(random.params), _leaves(plain_random.params), strict=True
+        _leaves(random.frozen), _leaves(plain_random.frozen), strict=True
     ):
         if a.shape != b.shape:
             b = winograd.prepare(np.asarray(b), "/".join(path))

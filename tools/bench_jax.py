@@ -61,14 +61,14 @@ class Side:
     def load(self, folder: str, case: Case) -> dict[str, Any]:
         """Load the backbone as the embedder does."""
         begin = time.perf_counter()
-        self.backbone = load_backbone(
+        self.loaded = load_backbone(
             folder,
             taps=TAPS[case.task],
             parts=PARTS,
             dtype=jnp.dtype(case.dtype),
             frozen=True,
         )
-        jax.block_until_ready(self.backbone.params)
+        jax.block_until_ready(self.loaded.frozen)
         device = jax.devices()[0]
         return {
             "load_seconds": time.perf_counter() - begin,
@@ -78,7 +78,7 @@ class Side:
 
     def prepare(self, case: Case) -> dict[str, Any]:
         """Compile and run a case once; its result goes along as a check."""
-        backbone = self.backbone
+        backbone = self.loaded.backbone
         unet, dtype = backbone.unet.config, jnp.dtype(case.dtype)
         given = inputs(
             case, unet.in_channels, backbone.vae_factor, backbone.context_dim
@@ -86,19 +86,19 @@ class Side:
         recipe = Recipe(TAPS[case.task], TIMESTEP, case.copies)
         images = jnp.asarray(given["images"])
 
-        def describe(params, images, context, noise):
-            latents = features.encode_image(backbone, params, images.astype(dtype))
+        def describe(frozen, images, context, noise):
+            latents = backbone.encode_image(frozen, images.astype(dtype))
             if case.kind == "encode":
                 return latents
             return features.describe_latents(
-                backbone, params, latents, context, noise, recipe
+                backbone, frozen, latents, context, noise, recipe
             )
 
         arguments = (images, jnp.asarray(given["context"]), jnp.asarray(given["noise"]))
-        params = backbone.params
+        frozen = self.loaded.frozen
         plain = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(winograd.plain_shape(x.shape), x.dtype),
-            params,
+            frozen,
         )
         count = operations(jax.make_jaxpr(describe)(plain, *arguments).jaxpr)
         if case.kind == "train":
@@ -116,14 +116,14 @@ class Side:
             self._state = state
 
             def run():
-                self._state, measured = step(self._state, None, params, groups)
+                self._state, measured = step(self._state, None, frozen, groups)
                 jax.block_until_ready(self._state)
                 return measured.values["loss"]
         else:
             compiled = hardware.jit(describe)
 
             def run():
-                return jax.block_until_ready(compiled(params, *arguments))
+                return jax.block_until_ready(compiled(frozen, *arguments))
 
         begin = time.perf_counter()
         result = np.asarray(run(), np.float32)
@@ -141,7 +141,7 @@ class Side:
         config = TripletConfig(batch_size=case.batch)
         loss = functools.partial(
             objective,
-            backbone=self.backbone,
+            backbone=self.loaded.backbone,
             recipe=recipe,
             margin=config.margin,
             visual_scale=1.0,

@@ -13,7 +13,7 @@ import json
 import jax
 import numpy as np
 
-from sbir_jax.backbones import loading
+from sbir_jax.backbones import stable_diffusion_files
 from sbir_jax.diffusion import noise_schedule
 from sbir_jax.runtime import hardware
 from tools import fit, pretrain_toybox, toybox_configs, toybox_losses
@@ -24,11 +24,11 @@ VOCABULARY, WORDS = 512, 12
 
 def measure(configs: dict, batch: int, runs: int, product: int = 2048) -> dict:
     """Medians over `runs` steps of random networks of these configs."""
-    networks = loading.build_networks(configs)
+    networks = stable_diffusion_files.build_networks(configs)
     unet, _, text = networks
     names = {"unet": unet, "text_encoder": text}
     params = {
-        name: loading.init_params(network, jax.random.key(0))
+        name: stable_diffusion_files.init_params(network, jax.random.key(0))
         for name, network in names.items()
     }
     length = text.config.max_position_embeddings

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from sbir_jax.backbones.diffusers_files import STEMS
-from sbir_jax.backbones.loading import _shapes, build_networks
+from sbir_jax.backbones.stable_diffusion_files import build_networks, shapes
 from sbir_jax.backbones.tensor_names import leaves, tensor_name, to_file
 
 VAE = {
@@ -83,8 +83,8 @@ def make(folder: pathlib.Path, model: str) -> pathlib.Path:
         file = "scheduler_config.json" if name == "scheduler" else "config.json"
         (aside / name / file).write_text(json.dumps(config))
     for name, network in networks.items():
-        shapes = _shapes(type(network), network.config)
-        _write(aside / name, STEMS[name], shapes, table)
+        wanted = shapes(type(network), network.config)
+        _write(aside / name, STEMS[name], wanted, table)
     aside.rename(path)
     return path
 

@@ -20,11 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float16, UInt8
 
-from sbir_jax import features
 from sbir_jax.adapters.prompts import PromptConfig
-from sbir_jax.backbones.base import Backbone
+from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.backbones.distilled_encoder import TOYBOX_TINY, save_encoder
-from sbir_jax.backbones.loading import init_params, load_backbone
+from sbir_jax.backbones.loading import load_backbone
+from sbir_jax.backbones.stable_diffusion import StableDiffusion
+from sbir_jax.backbones.stable_diffusion_files import init_params
 from sbir_jax.models.configs import TinyAutoencoderConfig
 from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
 from sbir_jax.runtime import hardware
@@ -50,7 +51,7 @@ class Recipe:
     frame: float = 0.5  # standard deviation of its colours
 
 
-def config_of(recipe: Recipe, backbone: Backbone) -> dict:
+def config_of(recipe: Recipe, backbone: StableDiffusion) -> dict:
     """The contents of `config.json`, with the smallest decoder there can be."""
     levels = len(recipe.blocks)
     return {
@@ -96,18 +97,20 @@ def explained(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(1 - error / np.var(theirs, axis=(0, 1, 2)).mean())
 
 
-def report(own: Backbone, tiny: Backbone, images: Float[np.ndarray, "n h w 3"]) -> None:
+def report(
+    own: LoadedBackbone, tiny: LoadedBackbone, images: Float[np.ndarray, "n h w 3"]
+) -> None:
     """Prints what the encoders cost, and how near the tiny one comes to the other."""
     recipe = Recipe()
     noise = borders(np.random.default_rng(4), *images.shape[:2], recipe.frame)
     latents = []
-    for name, backbone in {"own": own, "tiny": tiny}.items():
-        encode = functools.partial(features.encode_image, backbone)
-        one = jax.make_jaxpr(encode)(backbone.params, images[:1])
-        numbers = sum(leaf.size for leaf in jax.tree.leaves(backbone.params))
+    for name, loaded in {"own": own, "tiny": tiny}.items():
+        encode = loaded.backbone.encode_image
+        one = jax.make_jaxpr(encode)(loaded.frozen, images[:1])
+        numbers = sum(leaf.size for leaf in jax.tree.leaves(loaded.frozen))
         million = operations(one.jaxpr) / 1e6
         print(f"{name}: {numbers:,} parameters, {million:.1f} MFLOP an image")
-        run = functools.partial(jax.jit(encode), backbone.params)
+        run = functools.partial(jax.jit(encode), loaded.frozen)
         latents.append([np.asarray(run(x)) for x in (images, images + noise)])
     for name, theirs, ours in zip(("plain", "framed"), *latents, strict=True):
         share = explained(ours, theirs)
@@ -133,8 +136,10 @@ def main() -> None:
     known, held_out = np.split(images, [-recipe.held_out])
     known = framed(known, recipe)
     own = load_backbone(args.backbone, parts=("vae_encoder",))
-    latents = pretrain_toybox.encoder(own.vae, own.params["vae"])(known)
-    config = config_of(recipe, own)
+    described = own.backbone
+    assert isinstance(described, StableDiffusion)
+    latents = pretrain_toybox.encoder(described.vae, own.frozen["vae"])(known)
+    config = config_of(recipe, described)
     tiny = TinyAutoencoder(TinyAutoencoderConfig.from_json(config))
 
     def batches(step):
@@ -145,7 +150,7 @@ def main() -> None:
     def loss_fn(params, _, batch):
         pixels, means = batch
         found, _ = tiny.apply({"params": params}, to_float(pixels), method="encode")
-        return jnp.square(found - means * own.scaling_factor).mean()
+        return jnp.square(found - means * described.scaling_factor).mean()
 
     params = fit(
         "encoder",

@@ -40,6 +40,15 @@ SCHEDULES = {
         "prediction_type": "v_prediction",
         "rescale_betas_zero_snr": True,
     },
+    # What a file says of the sampler itself.
+    "final": {**STABLE_DIFFUSION, "set_alpha_to_one": False, "steps_offset": 1},
+    "clipped": {**STABLE_DIFFUSION, "clip_sample": True, "clip_sample_range": 0.5},
+    "thresholded": {
+        **STABLE_DIFFUSION,
+        "thresholding": True,
+        "dynamic_thresholding_ratio": 0.9,
+        "sample_max_value": 1.5,
+    },
 }
 # What tells the two generations apart; sizes are as small as the blocks allow.
 UNETS = {
@@ -158,8 +167,9 @@ def record_unet(unet, latents, t, context):
             keep(resnet, f"{name}.res.{j}")
         for j, attention in enumerate(getattr(block, "attentions", ())):
             keep(attention, f"{name}.attn.{j}")
-            cross = attention.transformer_blocks[0].attn2
-            keep_map(cross, f"{name}.attn.{j}", level)
+            block_inside = attention.transformer_blocks[0]
+            keep_map(block_inside.attn1, f"{name}.attn.{j}.self", level)
+            keep_map(block_inside.attn2, f"{name}.attn.{j}.cross", level)
         keep(block, f"{name}.out")
     keep(unet.conv_out, "out")
     unet.set_attn_processor(AttnProcessor())
@@ -168,6 +178,26 @@ def record_unet(unet, latents, t, context):
     for hook in hooks:
         hook.remove()
     return found
+
+
+def record_residuals(unet, latents, t, context, adapter, skips, middle):
+    """Predictions with what a T2I adapter adds, and with what a ControlNet adds.
+
+    Args:
+      adapter: a state for each level of the encoder.
+      skips, middle: a state for each skip, and for the middle block.
+    """
+    inputs = nchw(latents), torch.tensor(t), torch.tensor(context)
+    with torch.no_grad():
+        adapted = unet(
+            *inputs, down_intrablock_additional_residuals=[nchw(x) for x in adapter]
+        )
+        controlled = unet(
+            *inputs,
+            down_block_additional_residuals=[nchw(x) for x in skips],
+            mid_block_additional_residual=nchw(middle),
+        )
+    return {"adapter": nhwc(adapted.sample), "control": nhwc(controlled.sample)}
 
 
 def record_vae(vae, images, latents):
@@ -234,9 +264,8 @@ def record_schedules():
     t = np.array([3, 801])
     found = {"latents": x, "noise": noise, "t": t}
     for name, config in SCHEDULES.items():
-        scheduler = DDIMScheduler(
-            clip_sample=False, timestep_spacing="trailing", **config
-        )
+        ours = {"clip_sample": False, "timestep_spacing": "trailing"}
+        scheduler = DDIMScheduler(**{**ours, **config})
         arguments = (torch.tensor(x), torch.tensor(noise), torch.tensor(t))
         found[f"{name}/alphas_cumprod"] = scheduler.alphas_cumprod.numpy()
         found[f"{name}/noised"] = scheduler.add_noise(*arguments).numpy()

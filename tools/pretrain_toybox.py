@@ -29,7 +29,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
-from sbir_jax.backbones import diffusers_files, loading
+from sbir_jax.backbones import diffusers_files, stable_diffusion_files
+from sbir_jax.backbones.loading import load_backbone
 from sbir_jax.data.toybox import world
 from sbir_jax.diffusion import noise_schedule
 from sbir_jax.models.autoencoder import Autoencoder
@@ -98,7 +99,7 @@ def train_vae(recipe, images, workdir, log):
     params = fit(
         "vae",
         toybox_losses.autoencoder_loss(vae, recipe.kl_weight),
-        loading.init_params(vae, jax.random.key(0)),
+        stable_diffusion_files.init_params(vae, jax.random.key(0)),
         batches,
         steps=recipe.vae_steps,
         learning_rate=recipe.vae_learning_rate,
@@ -196,25 +197,27 @@ def from_nothing(recipe, workdir, log) -> tuple[dict, dict, pathlib.Path]:
             "pad_token_id": end,
         },
     }
-    unet, _, text_encoder = loading.build_networks(configs)
+    unet, _, text_encoder = stable_diffusion_files.build_networks(configs)
     params = {
-        "unet": loading.init_params(unet, jax.random.key(1)),
+        "unet": stable_diffusion_files.init_params(unet, jax.random.key(1)),
         "vae": vae_params,
-        "text_encoder": loading.init_params(text_encoder, jax.random.key(2)),
+        "text_encoder": stable_diffusion_files.init_params(
+            text_encoder, jax.random.key(2)
+        ),
     }
     return configs, params, tokenizer
 
 
 def from_folder(source: str) -> tuple[dict, dict, pathlib.Path]:
     """What `from_nothing` gives, of a finished model."""
-    start = loading.load_backbone(source)
-    read = diffusers_files.read_json
+    start = load_backbone(source)
+    folder, read = start.backbone.folder, diffusers_files.read_json
     configs = {
-        part: read(start.folder / part / "config.json")
+        part: read(folder / part / "config.json")
         for part in ("unet", "vae", "text_encoder")
     }
-    configs["scheduler"] = read(start.folder / "scheduler" / "scheduler_config.json")
-    return configs, start.params, start.folder / "tokenizer"
+    configs["scheduler"] = read(folder / "scheduler" / "scheduler_config.json")
+    return configs, start.frozen, folder / "tokenizer"
 
 
 def main() -> None:
@@ -261,7 +264,7 @@ def main() -> None:
         configs, params, tokenizer = from_folder(args.start)
     else:
         configs, params, tokenizer = from_nothing(recipe, args.workdir, log)
-    networks = loading.build_networks(configs)
+    networks = stable_diffusion_files.build_networks(configs)
     encode = encoder(networks[1], params["vae"])
     factor = configs["vae"]["scaling_factor"]
     stream = Stream(
@@ -278,7 +281,7 @@ def main() -> None:
     trained = train_unet(
         starting, recipe, stream, networks, schedule, args.workdir, log
     )
-    loading.save_diffusers(
+    stable_diffusion_files.save_diffusers(
         args.out,
         configs,
         {**params, **trained},

@@ -103,22 +103,22 @@ class Model:
     def __init__(self, setup: Experiment):
         run = experiment.open(setup)
         self.setup, self.task, given = setup, run.task, run.given
-        self.backbone, self.size, self.mesh = given.backbone, given.size, given.mesh
-        self.latent = self.backbone.latent_shape(self.size)
+        self.loaded, self.size, self.mesh = given.loaded, given.size, given.mesh
+        self.latent = self.loaded.backbone.latent_shape(self.size)
         self.prompts = self.task.init(jax.random.key(setup.train.seed))
         self.images = np.zeros((TOGETHER, self.size, self.size, 3), np.float32)
 
     def extract(self) -> Callable:
         scale, recipe = self.setup.prompt.visual_scale, self.setup.recipe
         model = Embedder(
-            self.backbone, self.prompts, recipe, self.size, scale, TOGETHER, self.mesh
+            self.loaded, self.prompts, recipe, self.size, scale, TOGETHER, self.mesh
         )
         return lambda: model.embed_arrays(self.images, "photo")
 
     def encode(self) -> Callable:
         """Images to latents, as before training on those."""
         scale = self.setup.prompt.visual_scale
-        encode = latent_cache.encoder(self.backbone, self.prompts, scale, 1, TOGETHER)
+        encode = latent_cache.encoder(self.loaded, self.prompts, scale, 1, TOGETHER)
         return lambda: encode(self.images, "photo")
 
     def step(self) -> tuple[Callable, int]:
@@ -130,14 +130,14 @@ class Model:
         batch = dict.fromkeys(triplets.MODALITY, rows)
         # Copies, since all of the state is donated.
         trained, fixed = parts.split(self.prompts, self.task.parts)
-        optimiser, params = config.optimiser(), self.backbone.params
+        optimiser, frozen = config.optimiser(), self.loaded.frozen
         new = jax.tree.map(
             np.array, train_step.new_state(trained, optimiser, -np.inf, False)
         )
         step = train_step.Step(self.task.loss, optimiser, config.seed)
-        found = step.compiled(new, fixed, params, batch).memory_analysis()
+        found = step.compiled(new, fixed, frozen, batch).memory_analysis()
         return (
-            lambda: jax.block_until_ready(step(new, fixed, params, [batch])),
+            lambda: jax.block_until_ready(step(new, fixed, frozen, [batch])),
             found.temp_size_in_bytes,
         )
 

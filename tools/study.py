@@ -37,7 +37,6 @@ from sbir_jax.backbones import loading
 from sbir_jax.config import Experiment
 from sbir_jax.features import Recipe
 from sbir_jax.main import FLAGS
-from sbir_jax.models.configs import tap_names
 from sbir_jax.runtime import checkpoint, hardware
 from tools import study_frozen, study_pca, study_sweep, study_train
 from tools.study_sweep import CLASSES, Bench
@@ -98,11 +97,11 @@ class Job:
         return parse(given, "a seed, 0 or more", number(0, 2**31))
 
     def timesteps(self) -> list[int]:
-        last = self.bench.backbone.schedule.timesteps - 1
+        last = self.bench.loaded.backbone.schedule.timesteps - 1
         return self.axis(f"a timestep, 0 to {last}", number(0, last))
 
     def taps(self) -> tuple[str, ...]:
-        known = tap_names(self.bench.backbone.unet.config)
+        known = self.bench.loaded.backbone.tap_names
         return find_taps(known, self.options.taps or ["up.*.out"])
 
 
@@ -190,7 +189,7 @@ def pca(job: Job):
 
 def border(job: Job):
     # No parameters are loaded for this.
-    native = loading.load_backbone(job.setup.backbone, parts=()).image_size
+    native = loading.load_backbone(job.setup.backbone, parts=()).backbone.image_size
     size = job.setup.image_size or native
     values = job.options.values or [str(w) for w in study_train.widths(size)]
     most = (size - 1) // 2

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from sbir_jax import experiment, features
 from sbir_jax.adapters.prompts import PromptConfig, Prompts
-from sbir_jax.backbones.loading import Backbone
+from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.data import Dataset, Items
 from sbir_jax.features import Recipe
 from sbir_jax.runtime import checkpoint, hardware, sharding
@@ -44,7 +44,7 @@ class Bench:
       folder: where cells and latents are kept.
     """
 
-    backbone: Backbone
+    loaded: LoadedBackbone
     prompts: Prompts
     learned: bool
     visual_scale: float
@@ -69,11 +69,11 @@ class Bench:
             prompts.update(np.asarray(leaf, np.float32).tobytes())
         for rows in (self.protocol.queries, self.protocol.gallery):
             asked.update(rows.tobytes())
-        dtype = np.dtype(self.backbone.unet.dtype).name
+        dtype = self.loaded.backbone.dtype.name
         return {
             # Float32 goes without saying: so it did before there was a choice.
             **({} if dtype == "float32" else {"dtype": dtype}),
-            "backbone": self.backbone.fingerprint,
+            "backbone": self.loaded.backbone.fingerprint,
             "prompts": prompts.hexdigest(),
             "visual_scale": self.visual_scale,
             "size": self.size,
@@ -113,8 +113,8 @@ def open_bench(
     # The whole of the UNet: which layers are wanted is looked up in it.
     opened = experiment.open(setup, taps=("out",))
     given = opened.given
-    setup, dataset, backbone = given.setup, given.dataset, given.backbone
-    assert backbone is not None
+    setup, dataset, loaded = given.setup, given.dataset, given.loaded
+    assert loaded is not None
     chosen = getattr(dataset, classes)
     if not chosen:
         raise ValueError(
@@ -126,7 +126,8 @@ def open_bench(
         prompts = opened.task.init(jax.random.key(setup.train.seed))
     else:
         _check_run(run, setup, dataset)
-        prompts = Prompts(**checkpoint.load_trained(run, backbone.fingerprint))
+        fingerprint = loaded.backbone.fingerprint
+        prompts = Prompts(**checkpoint.load_trained(run, fingerprint))
         trained = json.loads((run / "config.json").read_text())
         scale = PromptConfig(**trained["prompt"]).visual_scale
     protocol = protocols.make_protocol(
@@ -135,7 +136,7 @@ def open_bench(
     if limit:
         protocol = protocols.subsample(protocol, limit)
     return Bench(
-        backbone=backbone,
+        loaded=loaded,
         prompts=prompts,
         learned=run is not None,
         visual_scale=scale,
@@ -175,25 +176,25 @@ class Program:
     """The compiled steps, on all devices; batches are padded to one size."""
 
     def __init__(self, bench: Bench):
-        backbone, self.bench = bench.backbone, bench
+        backbone, self.bench = bench.loaded.backbone, bench
         mesh = sharding.make_mesh()
         self._split = sharding.batch_sharding(mesh)
         everywhere = sharding.replicated(mesh)
-        self.params = jax.device_put(backbone.params, everywhere)
+        self.frozen = jax.device_put(bench.loaded.frozen, everywhere)
         self.prompts = jax.device_put(bench.prompts, everywhere)
         devices = jax.device_count()
         self.batch_size = -(-bench.batch_size // devices) * devices
 
-        @functools.partial(hardware.jit, static_argnames="modality")
-        def encode(params, prompts, images, modality):
+        @functools.partial(hardware.jit, on=mesh, static_argnames="modality")
+        def encode(frozen, prompts, images, modality):
             return features.encode_prompted(
-                backbone, params, prompts, images, modality, bench.visual_scale
+                backbone, frozen, prompts, images, modality, bench.visual_scale
             )
 
-        def decoder_maps(params, prompts, latents, noise, timestep, taps):
-            return features.decoder_maps(
+        def decoder_taps(frozen, prompts, latents, noise, timestep, taps):
+            return features.decoder_taps(
                 backbone,
-                params,
+                frozen,
                 latents,
                 prompts.text,
                 noise,
@@ -201,26 +202,26 @@ class Program:
                 timestep,
             )
 
-        @functools.partial(hardware.jit, static_argnames="taps")
-        def mean_maps(params, prompts, latents, noise, timestep, taps):
-            found = decoder_maps(params, prompts, latents, noise, timestep, taps)
+        @functools.partial(hardware.jit, on=mesh, static_argnames="taps")
+        def mean_maps(frozen, prompts, latents, noise, timestep, taps):
+            found = decoder_taps(frozen, prompts, latents, noise, timestep, taps)
             shape = len(latents), len(noise)
             return {
                 name: x.reshape(*shape, *x.shape[1:]).mean(axis=1)
                 for name, x in found.items()
             }
 
-        @functools.partial(hardware.jit, static_argnames="recipes")
-        def describe(params, prompts, latents, noise, timestep, recipes):
+        @functools.partial(hardware.jit, on=mesh, static_argnames="recipes")
+        def describe(frozen, prompts, latents, noise, timestep, recipes):
             taps = tuple(dict.fromkeys(tap for r in recipes for tap in r.taps))
-            found = decoder_maps(params, prompts, latents, noise, timestep, taps)
+            found = decoder_taps(frozen, prompts, latents, noise, timestep, taps)
             return [features.join(found, len(latents), recipe) for recipe in recipes]
 
         self._encode, self._maps, self._describe = encode, mean_maps, describe
 
     def noise(self, copies: int, seed: int) -> Float[Array, "k y x c"]:
         """The bank of a recipe with so many copies."""
-        shape = self.bench.backbone.latent_shape(self.bench.size)
+        shape = self.bench.loaded.backbone.latent_shape(self.bench.size)
         recipe = Recipe(("out",), copies=copies, noise_seed=seed)
         return features.noise_bank(recipe, shape)
 
@@ -242,7 +243,7 @@ class Program:
             for rows in self.batches(len(indices)):
                 part = indices[rows]
                 images = self.place(items.images(part, self.bench.size))
-                found = self._encode(self.params, self.prompts, images, modality)
+                found = self._encode(self.frozen, self.prompts, images, modality)
                 out.append(np.asarray(found, np.float32)[: len(part)])
                 bar.update(len(part))
         save(path, np.concatenate(out))
@@ -262,7 +263,7 @@ class Program:
         out: list[list[np.ndarray]] = [[] for _ in recipes]
         for rows in self.batches(len(latents)):
             found = self._describe(
-                self.params,
+                self.frozen,
                 self.prompts,
                 self.place(np.asarray(latents[rows])),
                 noise,
@@ -283,7 +284,7 @@ class Program:
         out: dict[str, list[np.ndarray]] = {tap: [] for tap in recipe.taps}
         for rows in self.batches(len(latents)):
             found = self._maps(
-                self.params,
+                self.frozen,
                 self.prompts,
                 self.place(np.asarray(latents[rows])),
                 noise,

@@ -120,7 +120,8 @@ def diffusion_loss(networks, schedule, empty, geometry_weight=0.0, category_weig
         read = jnp.where(dropped[:, None], empty[None], ids)
         states = text.apply({"params": params["text_encoder"]}, read)
         asked = (COARSE, FINE, "out") if aligned else ("out",)
-        taps, _ = unet.apply({"params": params["unet"]}, noised, t, states, taps=asked)
+        weights = {"params": params["unet"]}
+        taps = unet.apply(weights, noised, t, states, taps=asked).taps
         target = noise_schedule.velocity(schedule, clean, noise, t)
         loss = jnp.square(taps["out"] - target).mean()
         if aligned:

@@ -133,11 +133,11 @@ def load_prompts(
             "which is not here; say where it is: load_prompts(source, backbone=..., "
             f"encoder=...). {error}"
         ) from error
-    if loaded.fingerprint != head["backbone_fingerprint"]:
+    if loaded.backbone.fingerprint != head["backbone_fingerprint"]:
         raise ValueError(
             f"the prompts in {path} were learned on {head['backbone']} with "
             f"fingerprint {head['backbone_fingerprint'][:12]} and {where} has "
-            f"{loaded.fingerprint[:12]}: prompts fit only their own backbone"
+            f"{loaded.backbone.fingerprint[:12]}: prompts fit only their own backbone"
         )
     prompts: dict[str, Any] = {"text": tensors.pop("text")}
     for name, value in tensors.items():

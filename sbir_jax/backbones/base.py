@@ -1,87 +1,162 @@
-"""What a frozen diffusion model is, once it is loaded."""
+"""What a frozen text-to-image diffusion model is to the rest of the package.
 
+A backbone is a description: networks, sizes, names, and pure functions. Its weights are
+an argument of those functions, called `frozen`, so that no compiled program captures
+them, and nothing differentiates, donates or saves them.
+"""
+
+import abc
 import dataclasses
-import functools
-import logging
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
 from sbir_jax.diffusion.noise_schedule import NoiseSchedule
-from sbir_jax.models.autoencoder import Autoencoder
-from sbir_jax.models.clip_text import CLIPText
-from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
-from sbir_jax.models.unet import UNet
+from sbir_jax.types import Readout, TextStates
+
+# Weights as a pytree: one tree for each network, of those that were loaded.
+Frozen = dict[str, Any]
+# Keys and values of attention layers, and what is added to activations, by name.
+KV = Mapping[str, tuple[Float[Array, "..."], Float[Array, "..."]]]
+Residuals = Mapping[str, Float[Array, "_ _ _ _"]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Backbone:
-    """A frozen text-to-image diffusion model.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Backbone(abc.ABC):
+    """A frozen text-to-image diffusion model without its weights.
+
+    It is hashable, so that it can be a static argument of compiled functions.
 
     Attributes:
       source: what it was loaded from, as given.
       folder: where its files are.
-      encoder: what its encoder was loaded from, as given; "" for its own.
+      encoder: what its image encoder was loaded from, as given; "" for its own.
       fingerprint: sha256 (hex) over all tensors and configs in the checkpoint, the
         same wherever the folder lies and however much of it was loaded. Another
         encoder counts in the place of the checkpoint's own.
-      params: parameter trees under "unet", "vae" and "text_encoder", for
-        `unet.apply({"params": params["unet"]}, ...)`. Parts that were not asked for
-        are missing.
-      schedule: the noise schedule the UNet was trained with.
+      schedule: the noise schedule that it was trained with.
+      random_seed: of weights that were drawn in the place of the checkpoint's; None
+        for the checkpoint's own.
     """
 
     source: str
     folder: pathlib.Path
     fingerprint: str
-    unet: UNet
-    vae: Autoencoder | TinyAutoencoder
-    text_encoder: CLIPText
-    params: dict[str, Any]
-    schedule: NoiseSchedule
+    # Not compared: an array, and in the fingerprint.
+    schedule: NoiseSchedule = dataclasses.field(compare=False, repr=False)
     encoder: str = ""
+    random_seed: int | None = None
 
     @property
-    def scaling_factor(self) -> float:
-        """The UNet sees the autoencoder's latents times this."""
-        return self.vae.config.scaling_factor
+    @abc.abstractmethod
+    def dtype(self) -> np.dtype:
+        """What the networks compute in."""
 
     @property
-    def vae_factor(self) -> int:
-        """Pixels along one side of a latent."""
-        return self.vae.config.factor
-
-    def latent_shape(self, size: int) -> tuple[int, int, int]:
-        """[y, x, c] of the latent of an image of `size` pixels."""
-        side = size // self.vae_factor
-        return side, side, self.unet.config.in_channels
+    @abc.abstractmethod
+    def image_size(self) -> int:
+        """Side of the images it was trained on, in pixels."""
 
     @property
+    @abc.abstractmethod
     def stride(self) -> int:
         """Image height and width must be multiples of this many pixels."""
-        return self.vae_factor * self.unet.config.stride
 
     @property
-    def image_size(self) -> int:
-        """Side of the images the UNet was trained on, in pixels."""
-        return self.vae_factor * self.unet.config.sample_size
-
-    @property
+    @abc.abstractmethod
     def context_dim(self) -> int:
         """Width of the text states."""
-        return self.unet.config.cross_attention_dim
 
-    @functools.cached_property
-    def tokenizer(self) -> Any:
-        """The checkpoint's CLIPTokenizer, read at first use."""
-        path = self.folder / "tokenizer"
-        if not path.is_dir():
-            raise FileNotFoundError(
-                f"no folder {path}: this checkpoint has no tokenizer"
-            )
-        # Tokenizers work without PyTorch, so being told of its absence helps nobody.
-        logging.getLogger("transformers").addFilter(
-            lambda record: "PyTorch was not found" not in record.getMessage()
-        )
-        from transformers import CLIPTokenizer
+    @abc.abstractmethod
+    def latent_shape(self, size: int) -> tuple[int, int, int]:
+        """[y, x, c] of the latent of an image of `size` pixels."""
 
-        return CLIPTokenizer.from_pretrained(path)
+    @property
+    @abc.abstractmethod
+    def tap_names(self) -> tuple[str, ...]:
+        """Every activation that `read` hands out, in the order they are computed in."""
+
+    @property
+    @abc.abstractmethod
+    def attention_names(self) -> tuple[str, ...]:
+        """Every attention layer: names of maps and logits, and for `kv`."""
+
+    @property
+    @abc.abstractmethod
+    def residual_names(self) -> tuple[str, ...]:
+        """Every place where `read` adds residuals."""
+
+    @abc.abstractmethod
+    def tokenize(self, texts: Sequence[str]) -> Any:
+        """A pytree of arrays for `encode_text`; a text that is too long is cut."""
+
+    @abc.abstractmethod
+    def encode_text(self, frozen: Frozen, tokens: Any) -> TextStates:
+        """What cross-attention reads of texts, float32; `tokens` are of `tokenize`."""
+
+    @abc.abstractmethod
+    def encode_image(
+        self, frozen: Frozen, images: Float[Array, "b h w 3"]
+    ) -> Float[Array, "b y x c"]:
+        """Latents of images in [-1, 1], as `read` takes them, float32: the mean of the
+        posterior, nothing sampled."""
+
+    @abc.abstractmethod
+    def read(
+        self,
+        frozen: Frozen,
+        latents: Float[Array, "b y x c"],
+        t: ArrayLike,
+        text: TextStates,
+        *,
+        taps: tuple[str, ...] = (),
+        maps: tuple[str, ...] = (),
+        logits: tuple[str, ...] = (),
+        kv: KV | None = None,
+        residuals: Residuals | None = None,
+    ) -> Readout:
+        """One pass of the denoising network, up to the last thing asked for.
+
+        Args:
+          latents: with the noise of timestep `t`.
+          t: one for all images or one each (shape [] or [b]).
+          text: states of s texts; each serves b / s images in a row.
+          taps: activations, by `tap_names`.
+          maps, logits: of attention layers, by `attention_names`.
+          kv: by `attention_names`, keys and values [e c] or [s e c] that the layer
+            attends to beside its own.
+          residuals: by `residual_names`, what is added to the running state.
+        Raises: ValueError for an unknown name, for nothing asked for, and for shapes
+          that do not fit.
+        """
+
+    def predict(
+        self,
+        frozen: Frozen,
+        latents: Float[Array, "b y x c"],
+        t: ArrayLike,
+        text: TextStates,
+        **given: Any,
+    ) -> Float[Array, "b y x c"]:
+        """What `schedule.prediction_type` names; arguments as of `read`."""
+        return self.read(frozen, latents, t, text, taps=("out",), **given).taps["out"]
+
+    @abc.abstractmethod
+    def decode(
+        self, frozen: Frozen, latents: Float[Array, "b y x c"]
+    ) -> Float[Array, "b h w 3"]:
+        """Images, about in [-1, 1], from latents as `encode_image` gives them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedBackbone:
+    """A backbone and its weights, as a loader gives them.
+
+    Compiled functions take the two apart: one static, the other an argument.
+    """
+
+    backbone: Backbone
+    frozen: Frozen

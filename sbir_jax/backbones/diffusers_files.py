@@ -1,4 +1,4 @@
-"""Folders in the layout of diffusers: found or fetched, read and written.
+"""Folders in the layout of diffusers: found or fetched, and read.
 
 One folder per network, each with a `config.json` and safetensors files. Weights are
 never unpickled: opening a pickle can run whatever its author put into it.
@@ -9,14 +9,12 @@ import hashlib
 import json
 import os
 import pathlib
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from sbir_jax.backbones import hub
 
@@ -35,6 +33,7 @@ TYPES = {
     "I64": np.int64,
     "I32": np.int32,
 }
+MOST_JSON = 2**25  # bytes; the index of a large model's shards has some 100,000
 TOYBOX = pathlib.Path(__file__).parent.parent / "assets" / "toybox_sd"
 WHERE = (
     "Give a local folder in the diffusers layout (with unet/, vae/, text_encoder/, "
@@ -85,8 +84,29 @@ def is_whole(folder: pathlib.Path, stem: str) -> bool:
     chosen = choose_weights(files, stem)
     if chosen is None or not chosen.endswith(".json"):
         return chosen is not None
-    index = read_json(folder / chosen).get("weight_map", {})
-    return set(index.values()) <= files
+    return set(shards(folder / chosen)) <= files
+
+
+def shards(index: pathlib.Path) -> list[str]:
+    """The files beside an index that together hold its tensors.
+
+    Raises: ValueError for an index without a map from tensors to files, and for one
+      that leads out of its folder.
+    """
+    found = read_json(index).get("weight_map")
+    if not isinstance(found, dict) or not found:
+        raise ValueError(
+            f"{index}: weight_map is {found!r}; it must say for each tensor which file "
+            "beside it holds it. Copy or fetch it again"
+        )
+    for name in found.values():
+        inside = isinstance(name, str) and name.endswith(".safetensors")
+        if not inside or pathlib.PurePosixPath(name).name != name or "\\" in name:
+            raise ValueError(
+                f"{index}: weight_map names {name!r}; only .safetensors files beside "
+                "it are read. Copy or fetch it again"
+            )
+    return sorted(set(found.values()))
 
 
 def _choose(source: str, files: Iterable[str]) -> list[str]:
@@ -159,10 +179,18 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}. {WHERE}")
+    size = path.stat().st_size
+    if size > MOST_JSON:
+        raise ValueError(
+            f"{path} has {size} bytes; such files have at most {MOST_JSON}. Copy or "
+            "fetch it again"
+        )
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
+    except RecursionError:
+        raise ValueError(f"{path} is not valid here: it is nested too deep") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds a {type(value).__name__}, not an object")
     return value
@@ -189,8 +217,7 @@ class TensorFolder:
         self.path = folder / chosen
         paths = [self.path]
         if chosen.endswith(".json"):
-            index = read_json(self.path).get("weight_map", {})
-            paths = [folder / name for name in sorted(set(index.values()))]
+            paths = [folder / name for name in shards(self.path)]
         self._tensors = {}
         for path in paths:
             for name, tensor in _open(path).items():
@@ -263,85 +290,10 @@ def _open(path: pathlib.Path) -> dict[str, np.ndarray]:
     return tensors
 
 
-def write_folder(
-    folder: str | os.PathLike[str],
-    configs: dict[str, dict[str, Any]],
-    tensors: dict[str, dict[str, np.ndarray]],
-    tokenizer: str | os.PathLike[str] | None = None,
-) -> None:
-    """Write a pipeline folder that diffusers can load; it appears all at once.
-
-    Args:
-      folder: replaced if it exists.
-      configs: contents of each network's config.json, and "scheduler".
-      tensors: under published names, for each network.
-      tokenizer: a folder with the files of a tokenizer, copied, or None.
-    """
-    classes = {
-        "unet": ("diffusers", "UNet2DConditionModel"),
-        "vae": ("diffusers", "AutoencoderKL"),
-        "text_encoder": ("transformers", "CLIPTextModel"),
-        "tokenizer": ("transformers", "CLIPTokenizer"),
-        "scheduler": (
-            "diffusers",
-            configs["scheduler"].get("_class_name", "DDIMScheduler"),
-        ),
-    }
-    with written_aside(folder) as aside:
-        for part, config in configs.items():
-            (aside / part).mkdir()
-            if part == "text_encoder":
-                name = "config.json"
-                head = {"architectures": [classes[part][1]]}
-                # transformers computes in the type named here.
-                (dtype,) = {str(value.dtype) for value in tensors[part].values()}
-                config = {k: v for k, v in config.items() if k != "torch_dtype"}
-                config = {**config, "dtype": dtype}
-            else:
-                name = "scheduler_config.json" if part == "scheduler" else "config.json"
-                head = {"_class_name": classes[part][1]}
-            write_json(aside / part / name, head | config)
-        for part, values in tensors.items():
-            save_tensors(aside / part / f"{STEMS[part]}.safetensors", values)
-        if tokenizer is not None:
-            shutil.copytree(tokenizer, aside / "tokenizer")
-        index = {"_class_name": "StableDiffusionPipeline", **classes}
-        index |= {"safety_checker": (None, None), "feature_extractor": (None, None)}
-        write_json(
-            aside / "model_index.json", index | {"requires_safety_checker": False}
-        )
-
-
 @contextlib.contextmanager
-def written_aside(folder: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """An empty folder to write into, which takes the place of `folder` when all of it
-    was written, and leaves nothing after an error."""
-    folder = pathlib.Path(folder)
-    aside = folder.with_name(f".{folder.name}.new-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+def naming(place: pathlib.Path) -> Iterator[None]:
+    """Names a folder or file in a ValueError that was raised about its contents."""
     try:
-        yield aside
-        if folder.exists():
-            old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-            folder.rename(old)
-            aside.rename(folder)
-            shutil.rmtree(old)
-        else:
-            aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def save_tensors(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
-    """Write one safetensors file, under published names."""
-    path.touch()
-    mode = path.stat().st_mode  # as the umask has it; the library's is for the owner
-    # The metadata is what transformers looks for before it reads on.
-    save_file(tensors, path, metadata={"format": "pt"})
-    path.chmod(mode)
-
-
-def write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
-    """Write a JSON file as these folders have them."""
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        yield
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None

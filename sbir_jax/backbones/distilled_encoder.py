@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sbir_jax.backbones import diffusers_files, hub
+from sbir_jax.backbones import diffusers_files, diffusers_writing, hub
 from sbir_jax.backbones.diffusers_files import CONVERT, STEMS, TOYBOX
 from sbir_jax.backbones.tensor_names import published
 from sbir_jax.models.configs import AutoencoderConfig, TinyAutoencoderConfig
@@ -98,7 +98,7 @@ def save_encoder(
       params: complete parameters of a `TinyAutoencoder`.
       dtype: floating type of the tensors in the file.
     """
-    with diffusers_files.written_aside(folder) as aside:
-        diffusers_files.write_json(aside / "config.json", config)
+    with diffusers_writing.written_aside(folder) as aside:
+        diffusers_writing.write_json(aside / "config.json", config)
         tensors = published(params, dtype)
-        diffusers_files.save_tensors(aside / f"{STEM}.safetensors", tensors)
+        diffusers_writing.save_tensors(aside / f"{STEM}.safetensors", tensors)

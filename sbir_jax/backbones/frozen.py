@@ -1,22 +1,22 @@
 """What descriptors need of a diffusion model: its frozen networks, and text states."""
 
+import functools
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from sbir_jax import features
-from sbir_jax.backbones.loading import Backbone, load_backbone
+from sbir_jax.backbones import sanity
+from sbir_jax.backbones.base import Backbone, LoadedBackbone
+from sbir_jax.backbones.loading import load_backbone
 from sbir_jax.runtime import hardware, sharding
+from sbir_jax.types import TextStates
 
 PARTS = ("unet", "vae_encoder", "text_encoder")
-
-# Compiled once for a text encoder, not at every search with words.
-_encode_text = jax.jit(features.encode_text, static_argnums=0)
 
 
 def load_frozen(
@@ -25,28 +25,41 @@ def load_frozen(
     mesh: Mesh,
     dtype: str,
     encoder: str = "",
-) -> Backbone:
+) -> LoadedBackbone:
     """What descriptors need of a backbone, to be run only; see `load_backbone`.
 
     Args:
-      dtype: "float32" or "bfloat16"; "" for what suits this machine.
+      dtype: "float32" or "bfloat16"; "" for what suits the mesh's devices.
+    Raises: ValueError as `sanity.check`, too.
     """
-    return load_backbone(
+    loaded = load_backbone(
         source,
         taps=taps,
         parts=PARTS,
-        dtype=np.dtype(hardware.dtype_name(dtype)),
+        dtype=np.dtype(hardware.dtype_name(dtype, mesh.local_devices[0])),
         sharding=sharding.frozen_rule(mesh),
         frozen=True,
         encoder=encoder,
     )
+    sanity.check(loaded, taps)
+    return loaded
 
 
-def load_whole(backbone: Backbone, mesh: Mesh) -> Backbone:
-    """All of a backbone of which descriptors need a part, to draw with."""
+def load_whole(backbone: Backbone, mesh: Mesh) -> LoadedBackbone:
+    """All of a backbone of which descriptors need a part, to draw with.
+
+    Raises: ValueError for one with random weights, which draws nothing: the trained
+      weights of its folder would stand in for what it does not know.
+    """
+    if backbone.random_seed is not None:
+        raise ValueError(
+            f"{backbone.source}: random weights have learnt no words and draw no "
+            "pictures for them; search with drawings or photos, or take a run with "
+            "trained weights"
+        )
     return load_backbone(
         backbone.folder,
-        dtype=backbone.unet.dtype,
+        dtype=backbone.dtype,
         sharding=sharding.frozen_rule(mesh),
         frozen=True,
     )
@@ -63,19 +76,19 @@ def lasting_name(given: str, shipped: str) -> str:
     return str(path.resolve()) if local else given
 
 
-def tokenize(backbone: Backbone, texts: Sequence[str]) -> np.ndarray:
-    """Token ids int32 [b, n], padded or cut to the text encoder's length."""
-    tokenizer = backbone.tokenizer
-    ids = tokenizer(
-        list(texts),
-        padding="max_length",
-        truncation=True,
-        max_length=tokenizer.model_max_length,
-    )
-    return np.asarray(ids["input_ids"], np.int32)
+@functools.lru_cache(maxsize=4)
+def _text_program(backbone: Backbone, device: Any) -> Any:
+    """Compiled once for a text encoder, not at every search with words."""
+    return hardware.jit(backbone.encode_text, device)
 
 
-def text_states(backbone: Backbone, texts: Sequence[str]) -> Float[Array, "b n d"]:
-    """What the UNet's cross-attention gets for these texts."""
-    tokens = tokenize(backbone, texts)
-    return _encode_text(backbone.text_encoder, backbone.params, tokens)
+def encode_texts(loaded: LoadedBackbone, texts: Sequence[str]) -> TextStates:
+    """What the backbone's cross-attention gets for these texts."""
+    backbone, frozen = loaded.backbone, loaded.frozen
+    run = _text_program(backbone, hardware.device_of(frozen))
+    return run(frozen, backbone.tokenize(texts))
+
+
+def text_states(loaded: LoadedBackbone, texts: Sequence[str]) -> Float[Array, "b n d"]:
+    """The states alone, as prompts start from them."""
+    return encode_texts(loaded, texts).states

@@ -30,6 +30,25 @@ def tensor_name(keys: tuple[str, ...]) -> str:
     return ".".join([*scopes, "bias" if leaf == "bias" else "weight"])
 
 
+def check_counts(what: str, tensors: TensorFolder, counts: dict[str, int]) -> None:
+    """Raise ValueError where a config asks for many more layers than the weights have.
+
+    It is asked before anything is traced, which takes time and memory by layers.
+
+    Args:
+      counts: by the end of a tensor's name, how many the config asks for.
+    """
+    names = tensors.shapes()
+    for end, wanted in counts.items():
+        have = sum(name.endswith(end) for name in names)
+        if wanted > 2 * have + 2:
+            raise ValueError(
+                f"{tensors.path} has {have} tensors named *{end}, and the config.json "
+                f"beside it describes a {what} with {wanted}. Take config and weights "
+                "from the same checkpoint"
+            )
+
+
 def check_tensors(what: str, tensors: TensorFolder, expected: dict[str, Any]) -> None:
     """Raise ValueError naming every missing, extra and misshapen tensor."""
     have = tensors.shapes()

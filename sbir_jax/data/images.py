@@ -14,7 +14,7 @@ import io
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Literal
 
@@ -150,9 +150,11 @@ def checked_bytes(path: str | os.PathLike) -> bytes:
 
 
 def threaded(
-    fn: Callable, items: Sequence, threads: int | None = None, ahead: int = 64
+    fn: Callable, items: Iterable, threads: int | None = None, ahead: int = 64
 ) -> Iterator:
     """`map(fn, items)` in order, on threads, at most `ahead` results in memory.
+
+    Items are taken as they are needed, on the thread of the caller.
 
     An exception of `fn` is yielded in place of the result, never raised, so that one
     bad item does not end the walk.
@@ -168,7 +170,7 @@ def threaded(
         yield from _windowed(pool, guarded, items, ahead)
 
 
-def _windowed(pool: Executor, fn: Callable, items: Sequence, ahead: int) -> Iterator:
+def _windowed(pool: Executor, fn: Callable, items: Iterable, ahead: int) -> Iterator:
     pending = []
     try:
         for item in items:

@@ -6,36 +6,34 @@ a_t = `alphas_cumprod[t]` falls from almost 1 to almost (or exactly) 0.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
+from pydantic import Field
+
+from sbir_jax.runtime.schema import validated
 
 PREDICTIONS = ("epsilon", "v_prediction")
 
-# Entries of published scheduler_config.json files that choose a sampler or its steps,
-# not the noise levels.
+# Entries of published scheduler_config.json files that choose another sampler than DDIM
+# or belong to it. Which timesteps are visited is for whoever samples to say: "leading"
+# ones, with their offset, never visit the last, where pictures begin.
 SAMPLER_KEYS = {
     "algorithm_type",
-    "clip_sample",
-    "clip_sample_range",
-    "dynamic_thresholding_ratio",
     "euler_at_final",
     "final_sigmas_type",
     "interpolation_type",
     "lower_order_final",
-    "sample_max_value",
-    "set_alpha_to_one",
     "sigma_max",
     "sigma_min",
     "skip_prk_steps",
     "solver_order",
     "solver_type",
     "steps_offset",
-    "thresholding",
     "timestep_spacing",
     "timestep_type",
     "use_beta_sigmas",
@@ -43,6 +41,28 @@ SAMPLER_KEYS = {
     "use_karras_sigmas",
     "variance_type",
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class SchedulerFile:
+    """What a `scheduler_config.json` says, in its names, where it counts here.
+
+    Absent keys are as in diffusers' DDIMScheduler, but for `clip_sample`: pipelines of
+    Stable Diffusion turn it off, since latents are not in [-1, 1].
+    """
+
+    num_train_timesteps: Annotated[int, Field(ge=1, le=10**5)] = 1000
+    beta_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    beta_end: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    beta_schedule: str = "linear"
+    prediction_type: str = "epsilon"
+    rescale_betas_zero_snr: bool = False
+    set_alpha_to_one: bool = True
+    clip_sample: bool = False
+    clip_sample_range: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    thresholding: bool = False
+    dynamic_thresholding_ratio: Annotated[float, Field(gt=0, le=1)] = 0.995
+    sample_max_value: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
 
 
 @jax.tree_util.register_dataclass
@@ -55,40 +75,37 @@ class NoiseSchedule:
 
     alphas_cumprod: Float[Array, "timesteps"]
     prediction_type: str = dataclasses.field(metadata={"static": True})
+    file: SchedulerFile = dataclasses.field(
+        default=SchedulerFile(), metadata={"static": True}
+    )
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> "NoiseSchedule":
         """Read the contents of a checkpoint's `scheduler/scheduler_config.json`.
 
-        Raises ValueError on a key or value that is not known.
+        Raises ValueError on a key or value that is not known, or out of bounds.
         """
-        known = {
-            "num_train_timesteps": 1000,
-            "beta_start": 1e-4,
-            "beta_end": 0.02,
-            "beta_schedule": "linear",
-            "prediction_type": "epsilon",
-            "rescale_betas_zero_snr": False,
-            "trained_betas": None,
-        }
+        names = {field.name for field in dataclasses.fields(SchedulerFile)}
+        known = {}
         for key, value in config.items():
-            if key in known:
+            if key in names:
                 known[key] = value
-            elif not key.startswith("_") and key not in SAMPLER_KEYS:
+            elif key == "trained_betas" and value is not None:
+                raise ValueError("scheduler config: trained_betas are not supported")
+            elif key not in {*SAMPLER_KEYS, "trained_betas"} and key[:1] != "_":
                 raise ValueError(
                     f"scheduler config: unknown key {key!r}; known are "
-                    f"{sorted({*known, *SAMPLER_KEYS})}"
+                    f"{sorted({*names, *SAMPLER_KEYS})}"
                 )
-        if known["trained_betas"] is not None:
-            raise ValueError("scheduler config: trained_betas are not supported")
-        if known["prediction_type"] not in PREDICTIONS:
+        file = validated(SchedulerFile, known, "scheduler config")
+        if file.prediction_type not in PREDICTIONS:
             raise ValueError(
-                f"scheduler config: prediction_type={known['prediction_type']!r} is "
+                f"scheduler config: prediction_type={file.prediction_type!r} is "
                 f"not supported; known are {PREDICTIONS}"
             )
-        alphas = np.cumprod(1.0 - _betas(known))
-        if known["rescale_betas_zero_snr"]:
-            if known["prediction_type"] == "epsilon":
+        alphas = np.cumprod(1.0 - _betas(file))
+        if file.rescale_betas_zero_snr:
+            if file.prediction_type == "epsilon":
                 raise ValueError(
                     "scheduler config: rescale_betas_zero_snr needs v_prediction; at "
                     "zero signal the noise says nothing about the image"
@@ -96,7 +113,7 @@ class NoiseSchedule:
             # Shift and scale sqrt(a) so that it ends at zero and starts where it did.
             root = np.sqrt(alphas)
             alphas = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
-        return cls(jnp.asarray(alphas, jnp.float32), known["prediction_type"])
+        return cls(jnp.asarray(alphas, jnp.float32), file.prediction_type, file)
 
     @property
     def timesteps(self) -> int:
@@ -104,10 +121,10 @@ class NoiseSchedule:
         return self.alphas_cumprod.shape[0]
 
 
-def _betas(config: dict[str, Any]) -> np.ndarray:
+def _betas(file: SchedulerFile) -> np.ndarray:
     """The noise variances added at each step, float64."""
-    kind, n = config["beta_schedule"], config["num_train_timesteps"]
-    start, end = config["beta_start"], config["beta_end"]
+    kind, n = file.beta_schedule, file.num_train_timesteps
+    start, end = file.beta_start, file.beta_end
     if kind == "linear":
         return np.linspace(start, end, n)
     if kind == "scaled_linear":
@@ -190,20 +207,20 @@ def predict_noise(
 
 
 def guided(
-    predict: Callable[..., Float[Array, "b h w c"]],
-    context: Float[Array, "b n d"],
-    empty: Float[Array, "b n d"],
-    scale: ArrayLike,
+    predict: Callable[..., Float[Array, "_ h w c"]], scale: ArrayLike
 ) -> Callable[..., Float[Array, "b h w c"]]:
-    """Classifier-free guidance: `predict(latents, t, context)` to `f(latents, t)`.
+    """Classifier-free guidance (Ho & Salimans 2022).
 
     The prediction without text is `scale` times left behind in the direction of the
-    text; scale 1 is no guidance. Both run as one batch of twice the size.
+    text; scale 1 is no guidance.
+
+    Args:
+      predict: `predict(latents, t)` of twice the batch: without text, then with it.
+    Returns: `f(latents, t)` of the batch.
     """
-    both = jnp.concatenate([empty, context])
 
     def f(latents, t):
-        prediction = predict(jnp.concatenate([latents, latents]), t, both)
+        prediction = predict(jnp.concatenate([latents, latents]), t)
         without, with_text = jnp.split(prediction, 2)
         return without + scale * (with_text - without)
 
@@ -217,6 +234,10 @@ def ddim_sample(
     steps: int = 50,
 ) -> Float[Array, "b h w c"]:
     """Latents from pure noise by deterministic DDIM (Song et al. 2021, eta = 0).
+
+    What the schedule's file says of DDIM is done as diffusers does it: where the last
+    step ends (`set_alpha_to_one`), and what happens to the clean latents that each step
+    implies (`clip_sample`, `thresholding`).
 
     Args:
       predict: `predict(latents, t)` with a scalar `t`: the UNet's prediction.
@@ -232,15 +253,31 @@ def ddim_sample(
     # Begin at the last timestep, where training saw (almost) pure noise.
     ts = np.round(schedule.timesteps * (1 - np.arange(steps) / steps)).astype(int) - 1
 
-    # Each step goes to the noise level of the next, the last one to none.
-    following = jnp.append(schedule.alphas_cumprod[ts[1:]], 1.0)
+    # Each step goes to the noise level of the next, the last one to (almost) none.
+    last = 1.0 if schedule.file.set_alpha_to_one else schedule.alphas_cumprod[0]
+    following = jnp.append(schedule.alphas_cumprod[ts[1:]], last)
 
     def step(latents, pair):
         t, alpha = pair
         prediction = predict(latents, t)
         clean = predict_clean(schedule, latents, prediction, t)
+        clean = _bounded(schedule.file, clean)
         rest = predict_noise(schedule, latents, prediction, t)
         latents = jnp.sqrt(alpha) * clean + jnp.sqrt(1.0 - alpha) * rest
         return latents.astype(noise.dtype), None
 
     return jax.lax.scan(step, noise, (jnp.asarray(ts), following))[0]
+
+
+def _bounded(
+    file: SchedulerFile, clean: Float[Array, "b h w c"]
+) -> Float[Array, "b h w c"]:
+    """Within the bounds of the file; dynamic ones after Saharia et al. (2022)."""
+    if file.thresholding:
+        size = jnp.abs(clean.astype(jnp.float32)).reshape(len(clean), -1)
+        bound = jnp.quantile(size, file.dynamic_thresholding_ratio, axis=1)
+        bound = jnp.clip(bound, 1.0, file.sample_max_value)[:, None, None, None]
+        return (jnp.clip(clean, -bound, bound) / bound).astype(clean.dtype)
+    if file.clip_sample:
+        return jnp.clip(clean, -file.clip_sample_range, file.clip_sample_range)
+    return clean

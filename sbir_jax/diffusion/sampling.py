@@ -12,17 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, UInt8
 
-from sbir_jax.backbones.frozen import text_states
-from sbir_jax.backbones.loading import Backbone
+from sbir_jax.backbones.base import Backbone, Frozen, LoadedBackbone
+from sbir_jax.backbones.frozen import encode_texts
 from sbir_jax.data import images
 from sbir_jax.diffusion import noise_schedule
-from sbir_jax.models.autoencoder import Autoencoder
-from sbir_jax.models.unet import UNet
 from sbir_jax.runtime import hardware
+from sbir_jax.types import TextStates
 
 
 def generate(
-    backbone: Backbone,
+    loaded: LoadedBackbone,
     texts: Sequence[str],
     seed: int = 0,
     guidance: float = 3.0,
@@ -31,43 +30,46 @@ def generate(
     """One picture of the backbone's native size for each text.
 
     Args:
-      backbone: loaded whole, the decoder too.
+      loaded: whole, the decoder too.
       guidance: scale of classifier-free guidance; 1 is none.
       steps: of deterministic DDIM.
     """
-    states = text_states(backbone, [*texts, ""])
-    side = backbone.unet.config.sample_size
-    shape = (len(texts), side, side, backbone.unet.config.in_channels)
-    noise = jax.random.normal(jax.random.key(seed), shape)
-    given = backbone.params, backbone.schedule, noise, states, guidance
-    found = _program()(backbone.unet, backbone.vae, steps, *given)
+    backbone, frozen = loaded.backbone, loaded.frozen
+    text = encode_texts(loaded, [*texts, ""])
+    shape = (len(texts), *backbone.latent_shape(backbone.image_size))
+    # The same pictures under every setting of JAX's random numbers.
+    with jax.threefry_partitionable(True):
+        key = jax.random.key(seed, impl="threefry2x32")
+        noise = jax.random.normal(key, shape, jnp.float32)
+    run = _program(hardware.device_of(frozen))
+    found = run(backbone, steps, frozen, backbone.schedule, noise, text, guidance)
     return images.to_uint8(np.asarray(found))
 
 
 @functools.cache
-def _program() -> Any:
+def _program(device: Any) -> Any:
     """Compiled once for a backbone and so many texts, not at every search."""
-    return hardware.jit(_generate, static_argnames=("unet", "vae", "steps"))
+    return hardware.jit(_generate, device, static_argnames=("backbone", "steps"))
 
 
 def _generate(
-    unet: UNet,
-    vae: Autoencoder,
+    backbone: Backbone,
     steps: int,
-    params: dict,
+    frozen: Frozen,
     schedule: noise_schedule.NoiseSchedule,
     noise: Float[Array, "n y x c"],
-    states: Float[Array, "n+1 t d"],
+    text: TextStates,
     guidance: ArrayLike,
 ) -> Float[Array, "n h w 3"]:
-    def predict(latents, t, context):
-        taps, _ = unet.apply({"params": params["unet"]}, latents, t, context)
-        return taps["out"]
+    """Pictures of all texts but the last, which stands for no text."""
+    n = len(noise)
+    # The unguided half comes first: the last text for each, then each its own.
+    rows = np.concatenate([np.full(n, n), np.arange(n)])
+    both = jax.tree.map(lambda x: x[rows], text)
 
-    empty = jnp.broadcast_to(states[-1:], states[:-1].shape)
-    guided = noise_schedule.guided(predict, states[:-1], empty, guidance)
+    def predict(latents, t):
+        return backbone.predict(frozen, latents, t, both)
+
+    guided = noise_schedule.guided(predict, guidance)
     latents = noise_schedule.ddim_sample(guided, schedule, noise, steps)
-    latents = latents / vae.config.scaling_factor
-    images = vae.apply({"params": params["vae"]}, latents, method="decode")
-    assert isinstance(images, Array)
-    return images
+    return backbone.decode(frozen, latents)

@@ -25,7 +25,7 @@ class CausalAttention(nn.Module):
             for name in "qkv"
         )
         causal = jnp.tril(jnp.ones((x.shape[1], x.shape[1]), bool))
-        y, _ = attend_with_map(q, k, v, self.heads, causal)
+        y, *_ = attend_with_map(q, k, v, self.heads, causal)
         return nn.Dense(x.shape[-1], dtype=self.dtype, name="out_proj")(y)
 
 

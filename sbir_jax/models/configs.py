@@ -6,71 +6,33 @@ would load and quietly give other features.
 """
 
 import dataclasses
-from collections.abc import Collection
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from sbir_jax.models.config_schema import (
+    BlockLayers,
+    Blocks,
+    Channels,
+    Epsilon,
+    Heads,
+    Layers,
+    MaybeLayers,
+    PerLevel,
+    Pixels,
+    Positions,
+    Positive,
+    Vocabulary,
+    Widths,
+    check_divides,
+    check_levels,
+    read_config,
+)
 
 DOWN_BLOCKS = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
 UP_BLOCKS = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
 ENCODER_BLOCKS = ("DownEncoderBlock2D",)
 DECODER_BLOCKS = ("UpDecoderBlock2D",)
-
-
-def read_config(
-    config: dict[str, Any],
-    what: str,
-    cls: type,
-    fixed: dict[str, Any],
-    ignored: set[str],
-) -> dict[str, Any]:
-    """The entries of a JSON config that are fields of `cls`, lists as tuples.
-
-    Raises ValueError for a key that is neither a field, nor fixed, nor ignored, for a
-    fixed key with another value, and for an absent or null field without a default.
-    """
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    known = {}
-    for key, value in config.items():
-        if key.startswith("_") or key in ignored:
-            continue
-        if key in fixed:
-            # Null, false and an absent key are one thing to those who write these.
-            if value != fixed[key] and (value or fixed[key]):
-                raise ValueError(
-                    f"{what} config: {key}={value!r} is not supported, only "
-                    f"{fixed[key]!r} is"
-                )
-        elif key in fields:
-            known[key] = tuple(value) if isinstance(value, list) else value
-        else:
-            raise ValueError(
-                f"{what} config: unknown key {key!r}; known are "
-                f"{sorted({*fields, *fixed, *ignored})}"
-            )
-    for name, field in fields.items():
-        if field.default is dataclasses.MISSING and known.get(name) is None:
-            raise ValueError(f"{what} config: a value for {name} is needed")
-    return known
-
-
-def check_levels(
-    what: str,
-    key: str,
-    values: tuple[Any, ...],
-    levels: int,
-    allowed: Collection[str] | None = None,
-) -> None:
-    """Raise ValueError unless there is one entry per level, each of them allowed."""
-    if len(values) != levels:
-        raise ValueError(
-            f"{what} config: {key} has {len(values)} entries, but block_out_channels "
-            f"has {levels}"
-        )
-    unknown = [value for value in values if allowed and value not in allowed]
-    if unknown:
-        raise ValueError(
-            f"{what} config: {key} holds the unknown block {unknown[0]!r}; known are "
-            f"{sorted(allowed or ())}"
-        )
 
 
 # Keys that select a computation we do not have; only this value (diffusers' default,
@@ -117,20 +79,20 @@ UNET_IGNORED = {"dropout", "upcast_attention", "addition_embed_type_num_heads"}
 class UNetConfig:
     """What a UNet's `config.json` says, in the names of that file."""
 
-    sample_size: int
-    in_channels: int = 4
-    out_channels: int = 4
-    down_block_types: tuple[str, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
-    up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
-    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
-    layers_per_block: int = 2
-    attention_head_dim: int | tuple[int, ...] = 8
-    cross_attention_dim: int = 1280
+    sample_size: Pixels
+    in_channels: Channels = 4
+    out_channels: Channels = 4
+    down_block_types: Blocks = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
+    up_block_types: Blocks = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
+    block_out_channels: Widths = (320, 640, 1280, 1280)
+    layers_per_block: BlockLayers = 2
+    attention_head_dim: Heads | Annotated[tuple[Heads, ...], PerLevel] = 8
+    cross_attention_dim: Channels = 1280
     use_linear_projection: bool = False
-    norm_num_groups: int = 32
-    norm_eps: float = 1e-5
+    norm_num_groups: Channels = 32
+    norm_eps: Epsilon = 1e-5
     flip_sin_to_cos: bool = True
-    freq_shift: int = 0
+    freq_shift: Annotated[int, Field(ge=0, le=1)] = 0
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> "UNetConfig":
@@ -139,13 +101,16 @@ class UNetConfig:
         Raises ValueError on a key, value or block type that this UNet has not.
         """
         what = "UNet"
-        result = cls(**read_config(config, what, cls, UNET_FIXED, UNET_IGNORED))
+        result = read_config(config, what, cls, UNET_FIXED, UNET_IGNORED)
         levels = len(result.block_out_channels)
         check_levels(
             what, "down_block_types", result.down_block_types, levels, DOWN_BLOCKS
         )
         check_levels(what, "up_block_types", result.up_block_types, levels, UP_BLOCKS)
         check_levels(what, "attention_head_dim", result.heads, levels)
+        for width, heads in zip(result.block_out_channels, result.heads, strict=True):
+            check_divides(what, "norm_num_groups", result.norm_num_groups, width)
+            check_divides(what, "attention_head_dim", heads, width)
         return result
 
     @property
@@ -156,29 +121,15 @@ class UNetConfig:
         return self.attention_head_dim
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Layers, by the end of the name of a tensor that each of them has."""
+        levels, n = len(self.block_out_channels), self.layers_per_block
+        return {".conv1.weight": levels * (2 * n + 1) + 2}
+
+    @property
     def stride(self) -> int:
         """Latent height and width must be multiples of this."""
         return 2 ** (len(self.block_out_channels) - 1)
-
-
-def tap_names(config: UNetConfig) -> tuple[str, ...]:
-    """Every feature the UNet can hand out, in the order in which they are computed."""
-    names = ["conv_in"]
-    for side, blocks, extra in (("down", DOWN_BLOCKS, 0), ("up", UP_BLOCKS, 1)):
-        if side == "up":
-            names += ["mid.res.0", "mid.attn.0", "mid.res.1", "mid.out"]
-        for i, block in enumerate(getattr(config, f"{side}_block_types")):
-            for j in range(config.layers_per_block + extra):
-                names.append(f"{side}.{i}.res.{j}")
-                if blocks[block]:
-                    names.append(f"{side}.{i}.attn.{j}")
-            names.append(f"{side}.{i}.out")
-    return (*names, "out")
-
-
-def map_names(config: UNetConfig) -> tuple[str, ...]:
-    """Every cross-attention map the UNet can hand out, in execution order."""
-    return tuple(name for name in tap_names(config) if ".attn." in name)
 
 
 AUTOENCODER_FIXED = {
@@ -198,15 +149,15 @@ AUTOENCODER_IGNORED = {"force_upcast", "sample_size"}
 class AutoencoderConfig:
     """What an autoencoder's `config.json` says, in the names of that file."""
 
-    in_channels: int = 3
-    out_channels: int = 3
-    down_block_types: tuple[str, ...] = ("DownEncoderBlock2D",)
-    up_block_types: tuple[str, ...] = ("UpDecoderBlock2D",)
-    block_out_channels: tuple[int, ...] = (64,)
-    layers_per_block: int = 1
-    latent_channels: int = 4
-    norm_num_groups: int = 32
-    scaling_factor: float = 0.18215
+    in_channels: Channels = 3
+    out_channels: Channels = 3
+    down_block_types: Blocks = ("DownEncoderBlock2D",)
+    up_block_types: Blocks = ("UpDecoderBlock2D",)
+    block_out_channels: Widths = (64,)
+    layers_per_block: BlockLayers = 1
+    latent_channels: Channels = 4
+    norm_num_groups: Channels = 32
+    scaling_factor: Positive = 0.18215
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> "AutoencoderConfig":
@@ -215,8 +166,7 @@ class AutoencoderConfig:
         Raises ValueError on a key, value or block type that we do not have.
         """
         what = "autoencoder"
-        known = read_config(config, what, cls, AUTOENCODER_FIXED, AUTOENCODER_IGNORED)
-        result = cls(**known)
+        result = read_config(config, what, cls, AUTOENCODER_FIXED, AUTOENCODER_IGNORED)
         levels = len(result.block_out_channels)
         check_levels(
             what, "down_block_types", result.down_block_types, levels, ENCODER_BLOCKS
@@ -224,7 +174,15 @@ class AutoencoderConfig:
         check_levels(
             what, "up_block_types", result.up_block_types, levels, DECODER_BLOCKS
         )
+        for width in result.block_out_channels:
+            check_divides(what, "norm_num_groups", result.norm_num_groups, width)
         return result
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """As of `UNetConfig`."""
+        levels, n = len(self.block_out_channels), self.layers_per_block
+        return {".conv1.weight": levels * (2 * n + 1) + 4}
 
     @property
     def factor(self) -> int:
@@ -253,11 +211,11 @@ TINY_IGNORED = {
 class TinyAutoencoderConfig:
     """What an AutoencoderTiny's `config.json` says of its encoder, in its names."""
 
-    in_channels: int = 3
-    encoder_block_out_channels: tuple[int, ...] = (64, 64, 64, 64)
-    num_encoder_blocks: tuple[int, ...] = (1, 3, 3, 3)
-    latent_channels: int = 4
-    scaling_factor: float = 1.0
+    in_channels: Channels = 3
+    encoder_block_out_channels: Widths = (64, 64, 64, 64)
+    num_encoder_blocks: Annotated[tuple[MaybeLayers, ...], PerLevel] = (1, 3, 3, 3)
+    latent_channels: Channels = 4
+    scaling_factor: Positive = 1.0
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> "TinyAutoencoderConfig":
@@ -272,7 +230,7 @@ class TinyAutoencoderConfig:
                 f"{what} config: _class_name is {kind!r}, only 'AutoencoderTiny' "
                 "(such as madebyollin/taesd) can be an encoder"
             )
-        result = cls(**read_config(config, what, cls, TINY_FIXED, TINY_IGNORED))
+        result = read_config(config, what, cls, TINY_FIXED, TINY_IGNORED)
         widths = result.encoder_block_out_channels
         check_levels(what, "num_encoder_blocks", result.num_encoder_blocks, len(widths))
         if len(set(widths)) != 1:
@@ -281,6 +239,11 @@ class TinyAutoencoderConfig:
                 "only one width for all levels is"
             )
         return result
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """As of `UNetConfig`."""
+        return {".conv.4.weight": sum(self.num_encoder_blocks)}
 
     @property
     def width(self) -> int:
@@ -315,14 +278,14 @@ CLIP_IGNORED = {
 class CLIPTextConfig:
     """What a text encoder's `config.json` says, in the names of that file."""
 
-    vocab_size: int = 49408
-    hidden_size: int = 512
-    intermediate_size: int = 2048
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 8
-    max_position_embeddings: int = 77
+    vocab_size: Vocabulary = 49408
+    hidden_size: Channels = 512
+    intermediate_size: Channels = 2048
+    num_hidden_layers: Layers = 12
+    num_attention_heads: Heads = 8
+    max_position_embeddings: Positions = 77
     hidden_act: str = "quick_gelu"
-    layer_norm_eps: float = 1e-5
+    layer_norm_eps: Epsilon = 1e-5
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> "CLIPTextConfig":
@@ -330,11 +293,21 @@ class CLIPTextConfig:
 
         Raises ValueError on a key or value that this tower has not.
         """
-        known = read_config(config, "text encoder", cls, CLIP_FIXED, CLIP_IGNORED)
-        result = cls(**known)
+        result = read_config(config, "text encoder", cls, CLIP_FIXED, CLIP_IGNORED)
         if result.hidden_act not in ("quick_gelu", "gelu"):
             raise ValueError(
                 f"text encoder config: hidden_act={result.hidden_act!r} is not "
                 "supported, only 'quick_gelu' and 'gelu' are"
             )
+        check_divides(
+            "text encoder",
+            "num_attention_heads",
+            result.num_attention_heads,
+            result.hidden_size,
+        )
         return result
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """As of `UNetConfig`."""
+        return {".layer_norm1.weight": self.num_hidden_layers}

@@ -1,5 +1,7 @@
 """The transformer of the UNet's cross-attention blocks, and its layers."""
 
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +13,12 @@ from sbir_jax.models.kernels.attention import attend, attend_with_map
 from sbir_jax.models.kernels.convolutions import Conv
 from sbir_jax.models.kernels.norms import GroupNorm, layer_norm
 from sbir_jax.models.kernels.products import dense
+
+# Keys and values beside those of an attention layer's own input: [e c] for all images,
+# or [s e c], each for b / s images in a row.
+KeyValues = tuple[Float[Array, "..."], Float[Array, "..."]]
+# Of an attention layer's maps and logits, those that were asked for.
+Found = dict[str, Float[Array, "..."]]
 
 
 class Attention(nn.Module):
@@ -25,27 +33,40 @@ class Attention(nn.Module):
         self,
         x: Float[Array, "b n c"],
         context: Float[Array, "s m d"] | None = None,
-        with_map: bool = False,
-    ) -> tuple[Float[Array, "b n c"], Float[Array, "b heads n m"] | None]:
-        """A context serves b / s images in a row; the map is None unless asked for."""
+        asked: Collection[str] = (),
+        extra: KeyValues | None = None,
+    ) -> tuple[Float[Array, "b n c"], Found]:
+        """Attention to the context, which serves b / s images in a row, or to x itself.
+
+        Args:
+          asked: of "maps" (probabilities) and "logits", what to hand out, float32.
+          extra: keys and values to attend to as well; they come last in the maps.
+        """
         source = x if context is None else context
         width = x.shape[-1]
 
         def project(name, bias):
             return dense(width, self.dtype, name, use_bias=bias)
 
+        def for_each(rows):
+            return jnp.repeat(rows, len(x) // len(rows), axis=0)
+
         q = project("to_q", self.qkv_bias)(x)
         k, v = (
-            jnp.repeat(
-                project(name, self.qkv_bias)(source), len(x) // len(source), axis=0
-            )
-            for name in ("to_k", "to_v")
+            for_each(project(name, self.qkv_bias)(source)) for name in ("to_k", "to_v")
         )
-        if with_map:
-            y, probabilities = attend_with_map(q, k, v, self.heads)
+        if extra is not None:
+            more = (rows[None] if rows.ndim == 2 else rows for rows in extra)
+            k, v = (
+                jnp.concatenate([own, for_each(rows.astype(own.dtype))], axis=1)
+                for own, rows in zip((k, v), more, strict=True)
+            )
+        if asked:
+            y, maps, logits = attend_with_map(q, k, v, self.heads)
+            found = {"maps": maps, "logits": logits}
         else:
-            y, probabilities = attend(q, k, v, self.heads), None
-        return project("to_out_0", True)(y), probabilities
+            y, found = attend(q, k, v, self.heads), {}
+        return project("to_out_0", True)(y), {name: found[name] for name in asked}
 
 
 class FeedForward(nn.Module):
@@ -114,24 +135,25 @@ class TransformerBlock(nn.Module):
         self,
         x: Float[Array, "b n c"],
         context: Float[Array, "s m d"],
-        with_map: bool = False,
-    ) -> tuple[Float[Array, "b n c"], Float[Array, "b heads n m"] | None]:
-        x = (
-            x
-            + Attention(self.heads, dtype=self.dtype, name="attn1")(
-                layer_norm("norm1")(x)
-            )[0]
-        )
-        y, probabilities = Attention(self.heads, dtype=self.dtype, name="attn2")(
-            layer_norm("norm2")(x), context, with_map
-        )
-        x = x + y
-        x = x + FeedForward(self.dtype, name="ff")(layer_norm("norm3")(x))
-        return x, probabilities
+        asked: Mapping[str, Collection[str]] = MappingProxyType({}),
+        kv: Mapping[str, KeyValues | None] = MappingProxyType({}),
+    ) -> tuple[Float[Array, "b n c"], dict[str, Found]]:
+        """Arguments and results of `Attention`, under "self" and "cross"."""
+        found = {}
+        for kind, number, source in (("self", 1, None), ("cross", 2, context)):
+            attention = Attention(self.heads, dtype=self.dtype, name=f"attn{number}")
+            y, found[kind] = attention(
+                layer_norm(f"norm{number}")(x),
+                source,
+                asked.get(kind, ()),
+                kv.get(kind),
+            )
+            x = x + y
+        return x + FeedForward(self.dtype, name="ff")(layer_norm("norm3")(x)), found
 
 
 class Transformer(nn.Module):
-    """A transformer block over the pixels of an image, with its map if asked."""
+    """A transformer block over the pixels of an image."""
 
     heads: int
     groups: int
@@ -143,8 +165,10 @@ class Transformer(nn.Module):
         self,
         x: Float[Array, "b h w c"],
         context: Float[Array, "s m d"],
-        with_map: bool = False,
-    ) -> tuple[Float[Array, "b h w c"], Float[Array, "b heads h w m"] | None]:
+        asked: Mapping[str, Collection[str]] = MappingProxyType({}),
+        kv: Mapping[str, KeyValues | None] = MappingProxyType({}),
+    ) -> tuple[Float[Array, "b h w c"], dict[str, Found]]:
+        """As `TransformerBlock`, with the rows and columns of queries in the maps."""
         b, h, w, c = x.shape
 
         def project(name, y):
@@ -156,8 +180,13 @@ class Transformer(nn.Module):
         y = GroupNorm(self.groups, 1e-6, name="norm")(x)
         y = project("proj_in", y).reshape(b, h * w, c)
         block = TransformerBlock(self.heads, self.dtype, name="transformer_blocks_0")
-        y, probabilities = block(y, context, with_map)
+        y, found = block(y, context, asked, kv)
         y = project("proj_out", y.reshape(b, h, w, c))
-        if probabilities is not None:
-            probabilities = probabilities.reshape(b, self.heads, h, w, -1)
-        return x + y, probabilities
+        found = {
+            kind: {
+                name: rows.reshape(b, self.heads, h, w, -1)
+                for name, rows in maps.items()
+            }
+            for kind, maps in found.items()
+        }
+        return x + y, found

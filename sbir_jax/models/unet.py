@@ -1,27 +1,28 @@
-"""Stable Diffusion's UNet, handing out named features and cross-attention maps.
+"""Stable Diffusion's UNet, handing out named activations and attention maps.
 
 The layers run one by one from a generator, and the run stops at the last thing asked
 for: what comes later is neither traced nor given parameters.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from sbir_jax.models.configs import (
-    DOWN_BLOCKS,
-    UP_BLOCKS,
-    UNetConfig,
-    map_names,
-    tap_names,
-)
+from sbir_jax.models.configs import DOWN_BLOCKS, UP_BLOCKS, UNetConfig
 from sbir_jax.models.kernels.convolutions import Conv
 from sbir_jax.models.kernels.norms import GroupNorm
 from sbir_jax.models.layers import Downsample, Resnet, Upsample
-from sbir_jax.models.transformer import Transformer
+from sbir_jax.models.transformer import KeyValues, Transformer
+from sbir_jax.models.unet_names import (
+    ATTENTIONS,
+    attention_names,
+    residual_names,
+    tap_names,
+)
+from sbir_jax.types import Readout
 
 
 class Block(nn.Module):
@@ -122,8 +123,11 @@ class UNet(nn.Module):
         context: Float[Array, "s n d"],
         taps: tuple[str, ...] = ("out",),
         maps: tuple[str, ...] = (),
-    ) -> tuple[dict[str, Float[Array, "..."]], dict[str, Float[Array, "..."]]]:
-        """Run up to the last of the named features and maps.
+        logits: tuple[str, ...] = (),
+        kv: Mapping[str, KeyValues] | None = None,
+        residuals: Mapping[str, Float[Array, "_ _ _ _"]] | None = None,
+    ) -> Readout:
+        """Run up to the last thing asked for.
 
         Args:
           latents: scaled latents with the noise of step `t`; height and width are
@@ -133,37 +137,50 @@ class UNet(nn.Module):
             images in a row: its keys and values are computed once for all of them.
           taps: names out of `tap_names(config)`. `<block>.out` is taken after the
             block's down- or upsampler; `out` is the prediction.
-          maps: names out of `map_names(config)`.
+          maps, logits: names out of `attention_names(config)`.
+          kv: by the names of attention layers, keys and values that they attend to as
+            well: both [e c] for all images, or [s e c], each for b / s images in a
+            row; c is the layer's number of channels.
+          residuals: by `residual_names(config)`, what is added there: [b y x f] or
+            [1 y x f] for activations [b y x f]. A tap of that name has it in.
 
-        Returns:
-          The features by name, [b h w channels] in the compute type, and the
-          cross-attention probabilities by name, [b heads h w n] in float32.
+        What `kv` and `residuals` hold for layers after the last thing asked for is not
+        used.
 
         Raises:
           ValueError: unknown name, nothing asked for, or shapes that do not fit.
         """
-        self._check(latents, jnp.shape(t), context, taps, maps)
-        found_taps, found_maps = {}, {}
-        for name, value, probabilities in self._run(latents, t, context, maps):
-            if name in taps:
-                found_taps[name] = value
-            if name in maps:
-                found_maps[name] = probabilities
-            if len(found_taps) + len(found_maps) == len(set(taps)) + len(set(maps)):
+        kv, residuals = dict(kv or {}), dict(residuals or {})
+        asked = {"taps": taps, "maps": maps, "logits": logits}
+        self._check_names(asked, kv, residuals)
+        self._check(latents, jnp.shape(t), context)
+        found: dict[str, dict] = {kind: {} for kind in asked}
+        missing = {(kind, name) for kind, names in asked.items() for name in names}
+        for kind, name, value in self._run(latents, t, context, asked, kv, residuals):
+            if (kind, name) in missing:
+                found[kind][name] = value
+                missing.remove((kind, name))
+            if not missing:
                 break
-        return found_taps, found_maps
+        return Readout(**found)
 
-    def _check(self, latents, t_shape, context, taps, maps):
-        c = self.config
-        for kind, asked, known in (
-            ("tap", taps, tap_names(c)),
-            ("map", maps, map_names(c)),
+    def _check_names(self, asked, kv, residuals):
+        attentions = attention_names(self.config)
+        for what, names, known in (
+            ("taps", asked["taps"], tap_names(self.config)),
+            ("maps", asked["maps"], attentions),
+            ("logits", asked["logits"], attentions),
+            ("kv", kv, attentions),
+            ("residuals", residuals, residual_names(self.config)),
         ):
-            unknown = sorted(set(asked) - set(known))
+            unknown = sorted(set(names) - set(known))
             if unknown:
-                raise ValueError(f"unknown {kind}s {unknown}; known are {list(known)}")
-        if not taps and not maps:
-            raise ValueError("no taps and no maps were asked for")
+                raise ValueError(f"unknown {what} {unknown}; known are {list(known)}")
+        if not any(asked.values()):
+            raise ValueError("no taps, no maps and no logits were asked for")
+
+    def _check(self, latents, t_shape, context):
+        c = self.config
         b, h, w, channels = latents.shape
         if h % c.stride or w % c.stride or not h or not w:
             raise ValueError(
@@ -184,53 +201,119 @@ class UNet(nn.Module):
         if t_shape not in ((), (b,)):
             raise ValueError(f"t has shape {t_shape}; it must be () or ({b},)")
 
-    def _run(self, latents, t, context, maps) -> Iterator[tuple[str, Any, Any]]:
-        """Yield (name, feature, map if asked for) in the order of `tap_names`."""
+    def _run(
+        self, latents, t, context, asked, kv, residuals
+    ) -> Iterator[tuple[str, str, Any]]:
+        """Yield (kind, name, value) of everything, in the order it is computed in."""
         c = self.config
-        x = self.conv_in(latents)
-        yield "conv_in", x, None
         time = sinusoids(
             jnp.atleast_1d(jnp.asarray(t, jnp.float32)),
             c.block_out_channels[0],
             cosine_first=c.flip_sin_to_cos,
             shift=c.freq_shift,
         )
-        time = self.time_embedding(time.astype(self.dtype))
-        skips = [x]
+        run = _Run(time.astype(self.dtype), context, asked, kv, residuals)
+        x = run.plus("conv_in", self.conv_in(latents))
+        yield "taps", "conv_in", x
+        run = run._replace(time=self.time_embedding(run.time))
+        x, skips = yield from self._down(run, x)
+        for j in range(2):
+            _, x = yield from _layer(run, "mid", self.mid_block, j, x)
+        x = run.plus("mid.out", x)
+        yield "taps", "mid.out", x
+        x = yield from self._up(run, x, skips)
+        yield "taps", "out", self.conv_out(self.conv_norm_out(x))
 
+    def _down(self, run, x):
+        """The encoder; returns its last state, and those that the decoder reads."""
+        skips = [run.plus("skip.conv_in", x)]
         for i, block in enumerate(self.down_blocks):
             for j in range(block.layers):
-                x = block.resnets[j](x, time)
-                yield f"down.{i}.res.{j}", x, None
-                if block.attention_layers:
-                    name = f"down.{i}.attn.{j}"
-                    x, probabilities = block.attentions[j](x, context, name in maps)
-                    yield name, x, probabilities
-                skips.append(x)
+                name, x = yield from _layer(run, f"down.{i}", block, j, x)
+                skips.append(run.plus(f"skip.{name}", x))
+            name = f"down.{i}.out"
+            x = run.plus(name, block.downsamplers[0](x) if block.resample else x)
             if block.resample:
-                x = block.downsamplers[0](x)
-                skips.append(x)
-            yield f"down.{i}.out", x, None
+                skips.append(run.plus(f"skip.{name}", x))
+            yield "taps", name, x
+        return x, skips
 
-        x = self.mid_block.resnets[0](x, time)
-        yield "mid.res.0", x, None
-        name = "mid.attn.0"
-        x, probabilities = self.mid_block.attentions[0](x, context, name in maps)
-        yield name, x, probabilities
-        x = self.mid_block.resnets[1](x, time)
-        yield "mid.res.1", x, None
-        yield "mid.out", x, None
-
+    def _up(self, run, x, skips):
+        """The decoder; returns its last state."""
         for i, block in enumerate(self.up_blocks):
             for j in range(block.layers):
-                x = block.resnets[j](jnp.concatenate([x, skips.pop()], -1), time)
-                yield f"up.{i}.res.{j}", x, None
-                if block.attention_layers:
-                    name = f"up.{i}.attn.{j}"
-                    x, probabilities = block.attentions[j](x, context, name in maps)
-                    yield name, x, probabilities
-            if block.resample:
-                x = block.upsamplers[0](x)
-            yield f"up.{i}.out", x, None
+                x = jnp.concatenate([x, skips.pop()], -1)
+                _, x = yield from _layer(run, f"up.{i}", block, j, x)
+            name = f"up.{i}.out"
+            x = run.plus(name, block.upsamplers[0](x) if block.resample else x)
+            yield "taps", name, x
+        return x
 
-        yield "out", self.conv_out(self.conv_norm_out(x)), None
+
+class _Run(NamedTuple):
+    """What all layers of one run are given."""
+
+    time: Float[Array, "_ e"]
+    context: Float[Array, "s n d"]
+    asked: Mapping[str, tuple[str, ...]]
+    kv: Mapping[str, KeyValues]
+    residuals: Mapping[str, Array]
+
+    def plus(self, name: str, x: Float[Array, "b y x f"]) -> Float[Array, "b y x f"]:
+        """x with the residual of that name, if there is one.
+
+        Raises ValueError for one that does not fit.
+        """
+        residual = self.residuals.get(name)
+        if residual is None:
+            return x
+        if residual.shape not in (x.shape, (1, *x.shape[1:])):
+            raise ValueError(
+                f"residuals[{name!r}] has shape {residual.shape}; give {x.shape}, or 1 "
+                "in the place of the first number for all images"
+            )
+        return x + residual.astype(x.dtype)
+
+    def extra(self, name: str, x: Float[Array, "b y x f"]) -> KeyValues | None:
+        """The keys and values beside those of an attention layer on x.
+
+        Raises ValueError for some that do not fit.
+        """
+        if name not in self.kv:
+            return None
+        keys, values = self.kv[name]
+        rows = keys.shape[0] if keys.ndim == 3 else 1
+        fits = keys.ndim in (2, 3) and keys.shape[-1] == x.shape[-1]
+        if not fits or keys.shape != values.shape or not rows or len(x) % rows:
+            raise ValueError(
+                f"kv[{name!r}] has keys of shape {keys.shape} and values of shape "
+                f"{values.shape}; give both [e, {x.shape[-1]}], or [s, e, "
+                f"{x.shape[-1]}] with s a divisor of the {len(x)} images"
+            )
+        return keys, values
+
+
+def _layer(run, side, block, j, x):
+    """A residual layer and, where the block has one, the transformer after it.
+
+    Yields what they compute; returns the last activation and its name.
+    """
+    name = f"{side}.res.{j}"
+    x = run.plus(name, block.resnets[j](x, run.time))
+    yield "taps", name, x
+    if j >= block.attention_layers:
+        return name, x
+    name = f"{side}.attn.{j}"
+    parts = {kind: f"{name}.{kind}" for kind in ATTENTIONS}
+    asked = {
+        kind: [what for what in ("maps", "logits") if part in run.asked[what]]
+        for kind, part in parts.items()
+    }
+    extra = {kind: run.extra(part, x) for kind, part in parts.items()}
+    x, found = block.attentions[j](x, run.context, asked, extra)
+    for kind, values in found.items():
+        for what, value in values.items():
+            yield what, parts[kind], value
+    x = run.plus(name, x)
+    yield "taps", name, x
+    return name, x

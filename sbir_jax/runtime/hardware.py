@@ -1,4 +1,8 @@
-"""What suits this machine: the compute type, images at a time, the compiler."""
+"""What suits the devices that run: compute type, images at a time, the compiler.
+
+Networks choose their kernels while they are traced, by `device()`: the device that the
+program is compiled for, which need not be JAX's default one.
+"""
 
 import ctypes
 import functools
@@ -8,8 +12,11 @@ from typing import Any
 
 import jax
 import psutil
+from jax.sharding import Mesh
 
 DTYPES = ("float32", "bfloat16")
+# From here on NVIDIA's GPUs compute in bfloat16, and cuDNN has flash attention on them.
+BFLOAT16_CAPABILITY = 8.0
 # Images at a time, for each device: from here on the rate does not grow.
 MOST = 32
 # On CPU it even falls, when what is computed leaves the cache: 8 images at most, and 2
@@ -44,8 +51,63 @@ def keep_memory() -> None:
         libc.mallopt(option, value)
 
 
+def device() -> Any:
+    """The device that what is traced now will run on: as `jit` says, else JAX's default
+    one. Of several devices it is one; they are alike."""
+    chosen: Any = jax.config.values["jax_default_device"]
+    if isinstance(chosen, str):
+        return jax.devices(chosen)[0]
+    return chosen or jax.devices()[0]
+
+
+def platform() -> str:
+    """Of `device()`: "cpu", "gpu" or "tpu"."""
+    return device().platform
+
+
+def device_of(tree: Any) -> Any:
+    """One of this process's devices that hold a tree's arrays; None for an empty tree.
+
+    Arrays of numpy are on JAX's default device as soon as they are used.
+    """
+    leaves = jax.tree.leaves(tree)
+    if not leaves or not isinstance(leaves[0], jax.Array):
+        return None
+    return min(leaves[0].sharding.addressable_devices, key=lambda device: device.id)
+
+
+def compute_capability(of: Any) -> float:
+    """Of an NVIDIA GPU, such as 7.5 for a T4; infinity where a device has none."""
+    try:
+        return float(getattr(of, "compute_capability", None) or "inf")
+    except ValueError:  # AMD's have names
+        return float("inf")
+
+
+def jit(function: Callable, on: Any = None, gradient: bool = False, **options) -> Any:
+    """`jax.jit` for the frozen networks: kernels and `compiler_options` by the device.
+
+    Args:
+      on: a device that will run it, or a mesh of them; JAX's default one without it.
+      gradient: whether the function computes one.
+      options: as of `jax.jit`.
+    """
+    if isinstance(on, Mesh):
+        on = on.local_devices[0]
+    where = on or device()
+
+    @functools.wraps(function)
+    def traced(*args, **kwargs):
+        # A part of the key of every cache of JAX's tracing, unlike a variable of ours.
+        with jax.default_device(where):
+            return function(*args, **kwargs)
+
+    told = compiler_options(where.platform, gradient)
+    return jax.jit(traced, compiler_options=told, **options)
+
+
 @functools.cache
-def compiler_options(gradient: bool = False) -> dict[str, str]:
+def compiler_options(platform: str, gradient: bool = False) -> dict[str, str]:
     """What XLA is told for the frozen networks; nothing but on CPU.
 
     Its YNN kernels leave one of two cores idle through most convolutions; without them
@@ -55,7 +117,7 @@ def compiler_options(gradient: bool = False) -> dict[str, str]:
     it can; for a gradient that would undo rematerialisation, which puts work off until
     memory is free again, and its other scheduler keeps half as much (all measured).
     """
-    if jax.default_backend() != "cpu":
+    if platform != "cpu":
         return {}
     wanted = {
         "xla_cpu_experimental_ynn_fusion_type": "",
@@ -66,28 +128,32 @@ def compiler_options(gradient: bool = False) -> dict[str, str]:
     return {name: wanted[name] for name in wanted if _known({name: wanted[name]})}
 
 
-def jit(function: Callable, gradient: bool = False, **options: Any) -> Any:
-    """`jax.jit` for the frozen networks, with `compiler_options`."""
-    told = compiler_options(gradient)
-    return jax.jit(function, compiler_options=told, **options)
-
-
 def _known(option: dict[str, str]) -> bool:
-    """Releases of XLA differ in their options."""
-    try:
-        jax.jit(lambda: 0, compiler_options=option).lower().compile()
-    except RuntimeError:
-        return False
+    """Whether this release of XLA's compiler for CPUs has an option."""
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        try:
+            jax.jit(lambda: 0, compiler_options=option).lower().compile()
+        except RuntimeError:
+            return False
     return True
 
 
-def dtype_name(name: str = "") -> str:
-    """What frozen networks compute in here: bfloat16, on CPU float32; or as named.
+def dtype_name(name: str = "", on: Any = None) -> str:
+    """What frozen networks compute in on a device: as named, or what suits it.
 
+    That is float32 on a CPU, and bfloat16 on a TPU and on NVIDIA GPUs since compute
+    capability 8.0 (Ampere). Older ones, such as a T4 (7.5), have no bfloat16 units and
+    would emulate it; they get float32. They are fast in float16, but activations of
+    published autoencoders exceed its largest number, 65504.
+
+    Args:
+      on: the device; `device()` without it.
     Raises: ValueError for a type they are not made for.
     """
+    on = on or device()
     if not name:
-        return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        slow = on.platform == "cpu" or compute_capability(on) < BFLOAT16_CAPABILITY
+        return "float32" if slow else "bfloat16"
     if name not in DTYPES:
         raise ValueError(f"dtype is {name!r}; give {' or '.join(DTYPES)}, or nothing")
     return name

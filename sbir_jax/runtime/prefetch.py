@@ -1,7 +1,7 @@
 """Host and device at the same time: reading ahead, one batch in flight, who waited."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from sbir_jax.data import images
@@ -9,7 +9,7 @@ from sbir_jax.data import images
 T = TypeVar("T")
 
 
-def read_ahead(read: Callable[[Any], T], parts: Sequence) -> Iterator[T]:
+def read_ahead(read: Callable[[Any], T], parts: Iterable) -> Iterator[T]:
     """`map(read, parts)` in order, on a thread that is two results ahead.
 
     Raises: what `read` raises, where its result would have been.

@@ -238,12 +238,12 @@ def _program(embedder: Embedder) -> Callable:
     """Drawing and photo through the network in one compiled call."""
     backbone, recipe = embedder.backbone, embedder.recipe
 
-    @hardware.jit
-    def run(params, prompts, noise, pair):
+    @functools.partial(hardware.jit, on=hardware.device_of(embedder.loaded.frozen))
+    def run(frozen, prompts, noise, pair):
         latents = [
             features.encode_prompted(
                 backbone,
-                params,
+                frozen,
                 prompts,
                 pair[i : i + 1],
                 modality,
@@ -252,9 +252,9 @@ def _program(embedder: Embedder) -> Callable:
             for i, modality in enumerate(MODALITIES)
         ]
         both, text = jnp.concatenate(latents), prompts.text
-        maps = features.decoder_maps(backbone, params, both, text, noise, recipe)
+        taps = features.decoder_taps(backbone, frozen, both, text, noise, recipe)
         return [
-            maps[name].astype(jnp.float32).reshape(2, len(noise), *maps[name].shape[1:])
+            taps[name].astype(jnp.float32).reshape(2, len(noise), *taps[name].shape[1:])
             for name in recipe.taps
         ]
 
@@ -270,7 +270,7 @@ def _maps(
     shape = backbone.latent_shape(embedder.size)
     noise = features.noise_bank(embedder.recipe, shape)
     run = _program(embedder)
-    found = run(backbone.params, prompts, noise, pair)
+    found = run(embedder.loaded.frozen, prompts, noise, pair)
     return [np.asarray(level, np.float64) for level in found]
 
 

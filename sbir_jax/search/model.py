@@ -22,7 +22,7 @@ def open_model(
       task: which layers to read, where the model itself does not say; category by
         default.
       batch_size: images at a time; 0 for what fits the memory.
-      encoder: a distilled one for a frozen backbone, as of `weights.load_backbone`.
+      encoder: a distilled one for a frozen backbone, as of `load_backbone`.
     Raises: FileNotFoundError, ValueError; see `Embedder`. ValueError for an encoder
       or a task where the model itself says which.
     """

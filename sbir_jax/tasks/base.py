@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from sbir_jax import data
-from sbir_jax.backbones.base import Backbone
+from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.backbones.frozen import load_frozen
 from sbir_jax.config import Experiment
 from sbir_jax.report.sections import Section, Words
@@ -25,7 +25,7 @@ class Resources:
 
     Attributes:
       dataset: as the task's `load_data` gave it.
-      backbone: as its `load_backbone` did; None for a task that needs none.
+      loaded: as its `load_backbone` did; None for a task that needs none.
       size: side of the images, in pixels.
       mesh: the devices of all processes; `local`: those of this process.
       folder: of the run; None where nothing is to be written.
@@ -33,7 +33,7 @@ class Resources:
 
     setup: Any
     dataset: Any
-    backbone: Backbone | None
+    loaded: LoadedBackbone | None
     size: int
     mesh: Mesh
     local: Mesh
@@ -108,7 +108,7 @@ class Task(abc.ABC):
     @classmethod
     def load_backbone(
         cls, setup: Any, mesh: Mesh, dtype: str, taps: tuple[str, ...] = ("out",)
-    ) -> Backbone | None:
+    ) -> LoadedBackbone | None:
         """The frozen networks that it needs, on these devices; None for none.
 
         Args:

@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from sbir_jax.models.kernels.blocking import largest_divisor
+from sbir_jax.runtime import hardware
 
 # Logits of this size still fit a processor's cache.
 CACHE = 2**22
@@ -25,9 +26,9 @@ def attend(
     v: Float[Array, "b m c"],
     heads: int,
 ) -> Float[Array, "b n c"]:
-    """Multi-head attention, by what this platform does fastest."""
+    """Multi-head attention, by what the device that will run it does fastest."""
     width, lengths = q.shape[-1] // heads, (q.shape[1], k.shape[1])
-    platform = jax.default_backend()
+    platform = hardware.platform()
     if platform == "cpu":
         small = 4 * len(q) * heads * lengths[0] * lengths[1] <= SMALL
         return (_attend_at_once if small else _attend_in_blocks)(q, k, v, heads)
@@ -44,9 +45,11 @@ def attend_with_map(
     v: Float[Array, "b m c"],
     heads: int,
     mask: Bool[Array, "n m"] | None = None,
-) -> tuple[Float[Array, "b n c"], Float[Array, "b {heads} n m"]]:
-    """Multi-head attention and its probabilities (float32, summing to 1 over m)."""
-
+) -> tuple[
+    Float[Array, "b n c"], Float[Array, "b {heads} n m"], Float[Array, "b {heads} n m"]
+]:
+    """Multi-head attention, its probabilities (float32, summing to 1 over m), and the
+    logits that they are the softmax of."""
     q, k, v = (_split(x, heads) for x in (q, k, v))
     logits = jnp.einsum("bhnd,bhmd->bhnm", q, k, preferred_element_type=jnp.float32)
     logits *= q.shape[-1] ** -0.5
@@ -54,7 +57,7 @@ def attend_with_map(
         logits = jnp.where(mask[None, None], logits, -jnp.inf)
     probabilities = jax.nn.softmax(logits, axis=-1)
     y = jnp.einsum("bhnm,bhmd->bnhd", probabilities.astype(v.dtype), v)
-    return y.reshape(*y.shape[:2], -1), probabilities
+    return y.reshape(*y.shape[:2], -1), probabilities, logits
 
 
 def _split(x, heads):
@@ -65,7 +68,9 @@ def _split(x, heads):
 def _cudnn_takes(width: int, lengths: tuple[int, int], dtype: Any) -> bool:
     """Whether cuDNN's flash attention is there and made for heads like these."""
     return (
-        "cuda" in jax.devices()[0].client.platform_version
+        "cuda" in hardware.device().client.platform_version
+        and hardware.compute_capability(hardware.device())
+        >= hardware.BFLOAT16_CAPABILITY
         and dtype in (jnp.bfloat16, jnp.float16)
         and width <= 128
         and width % 8 == 0

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from sbir_jax.models.kernels import winograd
 from sbir_jax.models.kernels.products import product
+from sbir_jax.runtime import hardware
 
 # Up to this many output pixels a 3x3 convolution is done as one matrix product over
 # stacked patches: XLA's CPU convolution is up to 15 times slower at 2 x 2. With large
@@ -94,7 +95,7 @@ def _plain_convolve(stride, pad, x, kernel):
 
 def _convolve(stride, pad, x, kernel):
     """XLA's convolution; on CPU its gradient at stride 2 would multiply by zeros."""
-    if stride == 2 and jax.default_backend() == "cpu":
+    if stride == 2 and hardware.platform() == "cpu":
         return _convolve_strided(pad, x, kernel)
     return _plain_convolve(stride, pad, x, kernel)
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sbir_jax.models.kernels.blocking import largest_divisor
+from sbir_jax.runtime import hardware
 
 # What a mean is taken of is written in blocks of so many bytes, which a processor's
 # cache holds: XLA would write all of it, and new memory is what costs the time.
@@ -50,7 +51,7 @@ def _group_mean(x, groups):
 def _written(x):
     """On CPU x is computed once: XLA would fuse it into what follows and compute it
     again there, keeping what it is computed from beside what the loops below read."""
-    if jax.default_backend() != "cpu":
+    if hardware.platform() != "cpu":
         return x  # Elsewhere moving float32 costs more than the arithmetic.
     return jax.lax.optimization_barrier(x)
 
@@ -59,7 +60,7 @@ def _pixel_mean(of, *arrays):
     """Mean over n of `of(*arrays)`, which are [b n c] or [b 1 c]; [b 1 c]."""
     b, n, c = arrays[0].shape
     rows = n
-    if jax.default_backend() == "cpu":
+    if hardware.platform() == "cpu":
         rows = largest_divisor(n, BLOCK // (4 * b * c))
     if rows == n:
         return of(*arrays).mean(axis=1, keepdims=True)

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sbir_jax.runtime import hardware
+
 # Rows up to which `product` puts the kernel first (measured on CPU).
 FEW_ROWS = 256
 
@@ -19,7 +21,7 @@ def times_transposed(
     On CPU up to `few` rows take half to a third of the time where the kernel, which is
     larger, comes first.
     """
-    if jax.default_backend() != "cpu" or rows.shape[-2] > few:
+    if hardware.platform() != "cpu" or rows.shape[-2] > few:
         return jnp.einsum("...bf,...cf->...bc", rows, kernel)
     # Without the barrier XLA would turn the product round again.
     found = jnp.einsum("...cf,...bf->...cb", kernel, rows)

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float
 
 from sbir_jax.models.kernels.blocking import largest_divisor
 from sbir_jax.models.kernels.products import times_transposed
+from sbir_jax.runtime import hardware
 
 # The paper's B^T, G and A^T. Turning a kernel round swaps the outer two rows of G k,
 # which gives the transposed convolution, and so the gradient, the same kernel.
@@ -70,7 +71,7 @@ CACHE = 2**23
 
 
 def prepare(kernel: np.ndarray, path: str) -> np.ndarray:
-    """A kernel in the form that convolves fastest on this platform.
+    """A kernel in the form that convolves fastest on `hardware.platform()`.
 
     Any parameter may be handed in; all but wide float32 3x3 kernels of stride 1 come
     back as they are, and all do where the platform has good convolutions of its own.
@@ -80,7 +81,7 @@ def prepare(kernel: np.ndarray, path: str) -> np.ndarray:
     Returns: [4 4 in out] for tiles, [6 3 in out] for lines.
     """
     if (
-        jax.default_backend() != "cpu"
+        hardware.platform() != "cpu"
         or kernel.dtype != np.float32
         or kernel.shape[:-2] != (3, 3)
         or min(kernel.shape[-2:]) < CHANNELS

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from sbir_jax import features
 from sbir_jax.adapters.prompts import Prompts
-from sbir_jax.backbones.loading import Backbone
+from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.data import Dataset, triplets
 from sbir_jax.data.triplets import Reader, Task
 from sbir_jax.runtime import checkpoint, hardware, multiprocess, sharding
@@ -36,7 +36,7 @@ BATCH = 32  # images at a time
 
 
 def reader(
-    backbone: Backbone,
+    loaded: LoadedBackbone,
     prompts: Prompts,
     visual_scale: float,
     dataset: Dataset,
@@ -58,7 +58,8 @@ def reader(
     Returns: for `triplet_batches`; its rows are latents, float32 [k, y, x, c].
     """
     codes = drawn(dataset, host=host, **drawing)
-    encode = encoder(backbone, prompts, visual_scale, model_shards, BATCH)
+    backbone = loaded.backbone
+    encode = encoder(loaded, prompts, visual_scale, model_shards, BATCH)
     pixels = triplets.pixel_reader(dataset, size, cache_bytes=0)
     frames = hashlib.sha256()
     for leaf in jax.tree.leaves(prompts.visual):
@@ -68,7 +69,7 @@ def reader(
         shape = (len(wanted), *backbone.latent_shape(size))
         whose = {
             "backbone": backbone.fingerprint,
-            "computed": np.dtype(backbone.vae.dtype).name,
+            "computed": backbone.dtype.name,
             "data": dataset.fingerprint,
             "drawn": hashlib.sha256(wanted.tobytes()).hexdigest(),
             "frames": frames.hexdigest(),
@@ -119,7 +120,7 @@ def code(indices: Int[np.ndarray, " k"], mirrored: np.ndarray) -> np.ndarray:
 
 
 def encoder(
-    backbone: Backbone,
+    loaded: LoadedBackbone,
     prompts: Prompts,
     visual_scale: float,
     model_shards: int,
@@ -130,22 +131,23 @@ def encoder(
     Args:
       batch_size: images that it takes at most; rounded up, the same on each device.
     """
+    backbone = loaded.backbone
     mesh = sharding.make_mesh(model_shards, jax.local_devices())
-    params = sharding.place_frozen(backbone.params, mesh)
+    frozen = sharding.place_frozen(loaded.frozen, mesh)
     in_pixels = sharding.place_whole(prompts.replace(latent=None), mesh)  # pyright: ignore
     groups = mesh.shape["data"]
     batch = -(-batch_size // groups) * groups
 
-    @functools.partial(hardware.jit, static_argnames="modality")
-    def run(params, prompts, images, modality) -> Array:
+    @functools.partial(hardware.jit, on=mesh, static_argnames="modality")
+    def run(frozen, prompts, images, modality) -> Array:
         return features.encode_prompted(
-            backbone, params, prompts, images, modality, visual_scale
+            backbone, frozen, prompts, images, modality, visual_scale
         )
 
     def encode(images: np.ndarray, modality: Modality) -> np.ndarray:
         padded = sharding.pad_batch(images, batch)
         placed = jax.device_put(padded, sharding.batch_sharding(mesh))
-        found = run(params, in_pixels, placed, modality=modality)
+        found = run(frozen, in_pixels, placed, modality=modality)
         return np.asarray(found)[: len(images)]
 
     return encode

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from sbir_jax import features
 from sbir_jax.adapters.prompts import Prompts, add_frame
-from sbir_jax.backbones.base import Backbone
+from sbir_jax.backbones.base import Backbone, Frozen
 from sbir_jax.data import triplets
 from sbir_jax.features import Recipe
 from sbir_jax.tasks.retrieval.losses import triplet_loss
@@ -15,7 +15,7 @@ from sbir_jax.types import Modality
 
 def objective(
     prompts: Prompts,
-    params: dict,
+    frozen: Frozen,
     batch: dict[str, Float[Array, "b _ _ _"]],
     key: Array,
     *,
@@ -28,7 +28,7 @@ def objective(
     """The triplet loss, and the share of triplets that have one, "active".
 
     Args:
-      params: frozen weights, not differentiated.
+      frozen: the backbone's weights, not differentiated.
       batch: "sketch", "positive" and "negative" images in [-1, 1]; their latents where
         `encoded`.
     """
@@ -45,9 +45,9 @@ def objective(
 
     rows = jnp.concatenate([framed(*pair) for pair in triplets.MODALITY.items()])
     if not encoded:
-        rows = features.encode_image(backbone, params, rows)
+        rows = backbone.encode_image(frozen, rows)
     found = features.describe_latents(
-        backbone, params, rows, prompts.text, noise, recipe
+        backbone, frozen, rows, prompts.text, noise, recipe
     )
     sketch, positive, negative = jnp.split(found, 3)
     loss = triplet_loss(sketch, positive, negative, margin)

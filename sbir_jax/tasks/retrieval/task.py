@@ -14,8 +14,8 @@ from jaxtyping import Array
 
 from sbir_jax import data
 from sbir_jax.adapters.prompts import Prompts, init_prompts
+from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.backbones.frozen import text_states
-from sbir_jax.backbones.loading import Backbone
 from sbir_jax.data import triplets
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
@@ -55,9 +55,10 @@ class Retrieval(Task):
     def __init__(self, given: Resources):
         """Raises: ValueError for what cannot be scored, or for batches that the devices
         cannot share."""
-        assert given.backbone is not None
+        assert given.loaded is not None
         setup: RetrievalSetup = given.setup
-        self.setup, self.backbone, self.dataset = setup, given.backbone, given.dataset
+        self.setup, self.loaded, self.dataset = setup, given.loaded, given.dataset
+        self.backbone = given.loaded.backbone
         self.config, self.given = setup.train, given
         last = self.backbone.schedule.timesteps - 1
         if not 0 <= setup.recipe.timestep <= last:
@@ -77,7 +78,7 @@ class Retrieval(Task):
         found = "the very photo" if setup.task == "fine_grained" else "the right photos"
         self.words = Words(claim=f"find {found}")
         self.folder = scored_set.folder(given.folder, score)
-        states = text_states(self.backbone, [setup.prompt.text])[0]
+        states = text_states(self.loaded, [setup.prompt.text])[0]
         latent = self.backbone.latent_shape(given.size)
         self.start = init_prompts(setup.prompt, given.size, states, latent)
         self.parts = setup.train.trained(self.start)
@@ -95,7 +96,7 @@ class Retrieval(Task):
         mesh: Mesh,
         dtype: str,
         taps: tuple[str, ...] = (),
-    ) -> Backbone | None:
+    ) -> LoadedBackbone | None:
         """Up to the last layer of the recipe."""
         return super().load_backbone(setup, mesh, dtype, taps or setup.recipe.taps)
 
@@ -110,7 +111,7 @@ class Retrieval(Task):
         return self.start
 
     def frozen(self, mesh: Mesh) -> dict[str, Any]:
-        return sharding.place_frozen(self.backbone.params, mesh)
+        return sharding.place_frozen(self.loaded.frozen, mesh)
 
     @property
     def encoded(self) -> bool:
@@ -136,7 +137,7 @@ class Retrieval(Task):
         if self.encoded:
             assert self.given.folder is not None
             read = latent_cache.reader(
-                self.backbone,
+                self.loaded,
                 self.start,
                 self.setup.prompt.visual_scale,
                 self.dataset,
@@ -178,7 +179,7 @@ class Retrieval(Task):
     def embedder(self, recipe: Recipe) -> Embedder:
         """With prompts that change nothing, on the devices of this process."""
         return Embedder(
-            self.backbone,
+            self.loaded,
             self.start,
             recipe,
             self.given.size,

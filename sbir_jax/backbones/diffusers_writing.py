@@ -1,0 +1,98 @@
+"""Folders in the layout of diffusers, written: whole or not at all."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from sbir_jax.backbones.diffusers_files import STEMS
+
+
+def write_folder(
+    folder: str | os.PathLike[str],
+    configs: dict[str, dict[str, Any]],
+    tensors: dict[str, dict[str, np.ndarray]],
+    tokenizer: str | os.PathLike[str] | None = None,
+) -> None:
+    """Write a pipeline folder that diffusers can load; it appears all at once.
+
+    Args:
+      folder: replaced if it exists.
+      configs: contents of each network's config.json, and "scheduler".
+      tensors: under published names, for each network.
+      tokenizer: a folder with the files of a tokenizer, copied, or None.
+    """
+    classes = {
+        "unet": ("diffusers", "UNet2DConditionModel"),
+        "vae": ("diffusers", "AutoencoderKL"),
+        "text_encoder": ("transformers", "CLIPTextModel"),
+        "tokenizer": ("transformers", "CLIPTokenizer"),
+        "scheduler": (
+            "diffusers",
+            configs["scheduler"].get("_class_name", "DDIMScheduler"),
+        ),
+    }
+    with written_aside(folder) as aside:
+        for part, config in configs.items():
+            (aside / part).mkdir()
+            if part == "text_encoder":
+                name = "config.json"
+                head = {"architectures": [classes[part][1]]}
+                # transformers computes in the type named here.
+                (dtype,) = {str(value.dtype) for value in tensors[part].values()}
+                config = {k: v for k, v in config.items() if k != "torch_dtype"}
+                config = {**config, "dtype": dtype}
+            else:
+                name = "scheduler_config.json" if part == "scheduler" else "config.json"
+                head = {"_class_name": classes[part][1]}
+            write_json(aside / part / name, head | config)
+        for part, values in tensors.items():
+            save_tensors(aside / part / f"{STEMS[part]}.safetensors", values)
+        if tokenizer is not None:
+            shutil.copytree(tokenizer, aside / "tokenizer")
+        index = {"_class_name": "StableDiffusionPipeline", **classes}
+        index |= {"safety_checker": (None, None), "feature_extractor": (None, None)}
+        write_json(
+            aside / "model_index.json", index | {"requires_safety_checker": False}
+        )
+
+
+@contextlib.contextmanager
+def written_aside(folder: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """An empty folder to write into, which takes the place of `folder` when all of it
+    was written, and leaves nothing after an error."""
+    folder = pathlib.Path(folder)
+    aside = folder.with_name(f".{folder.name}.new-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        if folder.exists():
+            old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+            folder.rename(old)
+            aside.rename(folder)
+            shutil.rmtree(old)
+        else:
+            aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def save_tensors(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
+    """Write one safetensors file, under published names."""
+    path.touch()
+    mode = path.stat().st_mode  # as the umask has it; the library's is for the owner
+    # The metadata is what transformers looks for before it reads on.
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(mode)
+
+
+def write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
+    """Write a JSON file as these folders have them."""
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,165 @@
+"""Stable Diffusion 1.x and 2.x: a UNet, an autoencoder and CLIP's text encoder."""
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from sbir_jax.backbones.base import KV, Backbone, Frozen, Residuals
+from sbir_jax.models import unet_names
+from sbir_jax.models.autoencoder import Autoencoder
+from sbir_jax.models.clip_text import CLIPText
+from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
+from sbir_jax.models.unet import UNet
+from sbir_jax.types import Readout, TextStates
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StableDiffusion(Backbone):
+    """Stable Diffusion's networks, or others of their layout.
+
+    Weights are under "unet", "vae" and "text_encoder"; parts that were not asked for at
+    loading are missing. Names are those of `models.unet_names`.
+    """
+
+    unet: UNet
+    vae: Autoencoder | TinyAutoencoder
+    text_encoder: CLIPText
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.unet.dtype)
+
+    @property
+    def scaling_factor(self) -> float:
+        """The UNet sees the autoencoder's latents times this."""
+        return self.vae.config.scaling_factor
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels along one side of a latent."""
+        return self.vae.config.factor
+
+    def latent_shape(self, size: int) -> tuple[int, int, int]:
+        side = size // self.vae_factor
+        return side, side, self.unet.config.in_channels
+
+    @property
+    def stride(self) -> int:
+        return self.vae_factor * self.unet.config.stride
+
+    @property
+    def image_size(self) -> int:
+        return self.vae_factor * self.unet.config.sample_size
+
+    @property
+    def context_dim(self) -> int:
+        return self.unet.config.cross_attention_dim
+
+    @property
+    def tap_names(self) -> tuple[str, ...]:
+        return unet_names.tap_names(self.unet.config)
+
+    @property
+    def attention_names(self) -> tuple[str, ...]:
+        return unet_names.attention_names(self.unet.config)
+
+    @property
+    def residual_names(self) -> tuple[str, ...]:
+        return unet_names.residual_names(self.unet.config)
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The checkpoint's CLIPTokenizer, read at first use."""
+        path = self.folder / "tokenizer"
+        if not path.is_dir():
+            raise FileNotFoundError(
+                f"no folder {path}: this checkpoint has no tokenizer"
+            )
+        # Tokenizers work without PyTorch, so being told of its absence helps nobody.
+        logging.getLogger("transformers").addFilter(
+            lambda record: "PyTorch was not found" not in record.getMessage()
+        )
+        from transformers import CLIPTokenizer
+
+        return CLIPTokenizer.from_pretrained(path)
+
+    def tokenize(self, texts: Sequence[str]) -> Int[np.ndarray, "b n"]:
+        """Token ids, int32, padded or cut to the text encoder's length."""
+        tokenizer = self.tokenizer
+        ids = tokenizer(
+            list(texts),
+            padding="max_length",
+            truncation=True,
+            max_length=tokenizer.model_max_length,
+        )
+        return np.asarray(ids["input_ids"], np.int32)
+
+    def encode_text(self, frozen: Frozen, tokens: Int[Array, "b n"]) -> TextStates:
+        """All states after the final norm; the pooled one is the end token's, without
+        CLIP's projection."""
+        weights = {"params": frozen["text_encoder"]}
+        states = jnp.asarray(self.text_encoder.apply(weights, tokens), jnp.float32)
+        # The end token has the highest id of all; where it pads as well, the first one
+        # ends the text.
+        end = jnp.argmax(tokens, axis=1)[:, None]
+        position = jnp.arange(tokens.shape[1])[None]
+        pooled = jnp.take_along_axis(states, end[:, :, None], axis=1)[:, 0]
+        return TextStates(states, (0 < position) & (position < end), pooled)
+
+    def encode_image(
+        self, frozen: Frozen, images: Float[Array, "b h w 3"]
+    ) -> Float[Array, "b y x c"]:
+        """Float32 whatever the networks compute in: noise and frames are added to it.
+
+        Raises ValueError unless height and width are multiples of `vae_factor`.
+        """
+        mean, _ = self.vae.apply({"params": frozen["vae"]}, images, method="encode")
+        return mean.astype(jnp.float32) * self.scaling_factor
+
+    def read(
+        self,
+        frozen: Frozen,
+        latents: Float[Array, "b y x c"],
+        t: ArrayLike,
+        text: TextStates,
+        *,
+        taps: tuple[str, ...] = (),
+        maps: tuple[str, ...] = (),
+        logits: tuple[str, ...] = (),
+        kv: KV | None = None,
+        residuals: Residuals | None = None,
+    ) -> Readout:
+        context = text.states.astype(latents.dtype)
+        found: Any = self.unet.apply(
+            {"params": frozen["unet"]},
+            latents,
+            t,
+            context,
+            taps,
+            maps,
+            logits,
+            kv,
+            residuals,
+        )
+        return dataclasses.replace(found, mask=text.mask)
+
+    def decode(
+        self, frozen: Frozen, latents: Float[Array, "b y x c"]
+    ) -> Float[Array, "b h w 3"]:
+        """Raises KeyError where the decoder was not loaded, ValueError for a distilled
+        encoder, which has none."""
+        if isinstance(self.vae, TinyAutoencoder):
+            raise ValueError(
+                f"the encoder {self.encoder!r} brings no decoder: load the backbone "
+                "with its own autoencoder to draw pictures"
+            )
+        latents = latents / self.scaling_factor
+        images = self.vae.apply({"params": frozen["vae"]}, latents, method="decode")
+        assert isinstance(images, Array)
+        return images
