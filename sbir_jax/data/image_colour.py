@@ -6,6 +6,7 @@ and JPEG files that lack their end marker.
 
 import functools
 import io
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin
@@ -120,10 +121,11 @@ def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | N
         return None
     try:
         given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        head: Any = given.profile
         space = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-        if space.get(given.profile.xcolor_space.strip()) != mode:
+        if space.get(head.xcolor_space.strip()) != mode:
             return None
-        if "sRGB" in (given.profile.profile_description or ""):
+        if "sRGB" in (head.profile_description or ""):
             return None
         return ImageCms.buildTransform(
             given, ImageCms.createProfile("sRGB"), mode, "RGB"
@@ -143,7 +145,8 @@ def _top(image: Image.Image, wide: bool) -> float | None:
     Raises: ValueError for values that are no picture.
     """
     if image.mode.startswith(("I", "F")):
-        low, high = image.getextrema()
+        extrema: Any = image.getextrema()
+        low, high = extrema
         if not (low >= 0 and high <= 65535):
             raise ValueError(
                 f"mode {image.mode}, values {low:g} to {high:g}, not a picture"
@@ -152,7 +155,8 @@ def _top(image: Image.Image, wide: bool) -> float | None:
             return 1.0
         return float(next(top for top in _TOPS if high <= top))
     if image.mode == "RGB" and wide:  # of which Pillow keeps the upper byte
-        highest = max(high for _, high in image.getextrema())
+        bands: Any = image.getextrema()
+        highest = max(high for _, high in bands)
         top = next(top >> 8 for top in _TOPS[1:] if highest <= top >> 8)
         return float(top) if top < 255 else None
     return None

@@ -254,7 +254,7 @@ def _identified(file) -> Image.Image:
             )
         file.seek(0)
         with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
-            return make(file, None)
+            return make(file, "")
     raise ValueError(f"not an image file ({', '.join(FORMATS)})")
 
 

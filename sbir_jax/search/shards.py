@@ -212,8 +212,8 @@ def _read_table(path: pathlib.Path) -> tuple[pa.Table, str]:
 def _check_values(table: pa.Table) -> None:
     if any(column.null_count for column in table.columns):
         raise ValueError("a value is missing")
-    lengths = pc.unique(pc.binary_length(table["hash"])).to_pylist()
-    if lengths not in ([], [32]):
+    lengths = pc.call_function("binary_length", [table["hash"]])
+    if lengths.unique().to_pylist() not in ([], [32]):
         raise ValueError("a hash is not of 32 digits")
 
 

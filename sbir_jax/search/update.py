@@ -156,12 +156,12 @@ class Update:
             return
         found, self.fetch = self.fetch(), None
         self.progress.begin()
-        finite = np.isfinite(found).all(axis=1)
+        finite = np.asarray(np.isfinite(found).all(axis=1))
         if not finite.any() and not self.embedded:
             path = self.sent[0][0].path
             raise ValueError(f"the descriptor of {path} is not finite; check the model")
         for (photo, read), descriptor, good in zip(
-            self.sent, found, finite, strict=True
+            self.sent, found, finite.tolist(), strict=True
         ):
             self.batched.discard(read.hash)
             if good:
