@@ -536,7 +536,7 @@ def test_faiss_keeps_its_graph_beside_the_shards(photos, folder):
         assert added == [(31, 1)]
         hits = index.search(photos / "7.png", k=99)
         assert len(hits) == 31 and str(photos / "5.png") not in {h.path for h in hits}
-    # Damaged, it is made again: cut, flipped where faiss sees nothing, or another's.
+    # Damaged, it is made again: cut, or changed where faiss would not see it.
     whole = bytearray(graph.read_bytes())
     flipped = whole[:-400] + bytes(400)
     for content in (whole[:100], flipped):
