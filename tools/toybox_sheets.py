@@ -13,6 +13,7 @@ import textwrap
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import patches
 
 from sbir_jax.backbones.loading import load_backbone
 from sbir_jax.data.toybox.scenes import words
@@ -114,7 +115,7 @@ def _things_over(axis, photo: np.ndarray, truth: Truth) -> None:
         picture[mask] = 0.45 * picture[mask] + 0.55 * HUES[i]
         x0, y0, x1, y1 = truth.boxes[i]
         if x1 > x0:
-            box = plt.Rectangle((x0, y0), x1 - x0 - 1, y1 - y0 - 1, fill=False)
+            box = patches.Rectangle((x0, y0), x1 - x0 - 1, y1 - y0 - 1, fill=False)
             box.set(edgecolor=HUES[i], linewidth=1)
             axis.add_patch(box)
             axis.text(x0 + 3, y0 - 3, f"{i}  {truth.visible[i]:.0%}", fontsize=6)

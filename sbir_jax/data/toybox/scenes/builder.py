@@ -252,7 +252,7 @@ def load_scenes(
     if dataclasses.replace(config, name="default") == default:
         config = default
 
-    def make(folder):
+    def make(folder) -> Any:
         wanted = "default" if config is default else config
         return ToyboxScenes(data_dir=folder, config=wanted)
 
