@@ -76,7 +76,7 @@ def test_cudnn_takes_what_it_is_made_for(monkeypatch):
 def test_on_processors_at_once_and_in_blocks(monkeypatch, small):
     monkeypatch.setattr(attention, "SMALL", small)
     q = normal(2, 12, 16)
-    program = str(jax.make_jaxpr(functools.partial(attend, heads=2))(q, q, q))
+    program = str(jax.make_jaxpr(with_gradient(attend))(q, q, q))
     assert ("scan[" in program) == (not small)
     assert_plain(q, 12)
     assert_plain(q, 7)

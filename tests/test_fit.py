@@ -91,7 +91,8 @@ def test_minutes_bound_all_runs_together(tmp_path, monkeypatch):
     assert seen == list(range(10))
 
 
-def test_the_bench_of_a_tiny_net(monkeypatch):
+@pytest.mark.slow
+def test_the_bench_of_a_tiny_net():
     unet = {
         **toybox_configs.CONFIGS["unet"],
         "sample_size": 8,

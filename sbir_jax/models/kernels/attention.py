@@ -120,9 +120,12 @@ def _attend_on_tpu(q, k, v, heads):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _attend_at_once(q, k, v, heads):
-    """Plain attention for small logits. They are divided by their sum only after the
-    product with the values, which is smaller; the gradient is the closed form."""
-    return _at_once_forward(q, k, v, heads)[0]
+    """In blocks, but a gradient keeps all logits, and is the closed form.
+
+    Logits are divided by their sum only after the product with the values, which is
+    smaller.
+    """
+    return _attend_in_blocks(q, k, v, heads)
 
 
 def _products(equation, *factors):
