@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from sbir_jax.backbones import diffusers_files
+from sbir_jax.backbones import diffusers_files, diffusers_writing
 from sbir_jax.backbones.loading import load_backbone
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
@@ -112,7 +112,7 @@ def test_files_follow_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
         path = tmp_path / "a.safetensors"
-        diffusers_files.save_tensors(path, {"a": np.zeros(3, np.float32)})
+        diffusers_writing.save_tensors(path, {"a": np.zeros(3, np.float32)})
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o640  # the library alone: 0o600

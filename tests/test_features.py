@@ -115,7 +115,7 @@ def test_a_frame_in_latent_space_is_added_to_what_the_autoencoder_gives(tiny, pa
     images, prompts, _ = parts
     config = PromptConfig(space="latent")
     framed = init_prompts(config, 32, prompts.text, tiny.backbone.latent_shape(32))
-    frame = framed["latent"]["photo"]
+    frame = framed.latent["photo"]
     frame["top"] = frame["top"].at[0, 5, 2].set(1.5)
 
     @jax.jit

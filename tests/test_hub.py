@@ -151,6 +151,7 @@ def encoder(online):
 def test_an_encoder_is_two_files(online, encoder, capsys):
     here = load_backbone(GOLDEN / "sd1", parts=(), encoder=str(encoder))
     fetched = load_backbone(GOLDEN / "sd1", parts=(), encoder="me/tiny")
+    fetched, here = fetched.backbone, here.backbone
     assert fetched.encoder == "me/tiny" and fetched.fingerprint == here.fingerprint
     assert online.fetched == ["config.json", f"{STEM}.safetensors"]
     assert capsys.readouterr().err.startswith("fetching 2 files, ")

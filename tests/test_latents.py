@@ -79,7 +79,7 @@ def test_frames_in_pixels_are_in_the_latents(tiny, dataset, tmp_path):
     pixels = triplets.pixel_reader(dataset, 32)("photo", drawn["positive"], mirrored)
     wanted = jax.jit(
         lambda params: features.encode_prompted(
-            tiny, params, prompts, jnp.asarray(pixels), "photo", 2.0
+            tiny.backbone, params, prompts, jnp.asarray(pixels), "photo", 2.0
         )
     )(tiny.frozen)
     found = framed("photo", drawn["positive"], mirrored)
@@ -231,7 +231,7 @@ def test_a_step_on_latents_needs_no_autoencoder(tiny):
 
     loss = functools.partial(
         objective,
-        backbone=tiny,
+        backbone=tiny.backbone,
         recipe=Recipe(EARLY),
         margin=0.3,
         visual_scale=1.0,

@@ -8,7 +8,7 @@ from miniature import SKIPPED, all_names, hostile, picture
 
 from sbir_jax import data
 from sbir_jax.data import DataError, published
-from sbir_jax.tasks.retrieval import evaluation
+from sbir_jax.tasks.retrieval import evaluation, protocols
 
 # Below each of these come class folders. {part} stands for train and val.
 TX = "tx_000000000000"

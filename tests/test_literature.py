@@ -50,9 +50,9 @@ def test_every_row_is_whole_and_sourced():
         assert row.method and row.source and row.basis
         assert 0 < float(row.value) < 1
         assert row.benchmark in published.SPLITS
-        ranking.definition(row.metric)
+        assert ranking.metric(row.metric).definition
         if row.rule not in ("", "other"):  # a rule of ours, for this very metric
-            ranking.definition(row.rule)
+            assert ranking.metric(row.rule).definition
             assert row.rule.split(" ")[0] == row.metric
         unknown = (*published.SPLITS[row.benchmark], "", "doodle2search")
         assert row.split in unknown and (not row.gallery or int(row.gallery) > 999)

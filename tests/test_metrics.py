@@ -208,7 +208,7 @@ def test_all_right_and_none_right_in_reach(k):
 
 
 def test_accuracy_by_hand():
-    ranks = np.array([[2.0, 3.0], [np.inf, np.inf]])
+    ranks = np.array([[2.0, 3.0], [5.0, np.inf]])
     np.testing.assert_array_equal(ranking.accuracy_at(ranks, 1), [0, 0])
     np.testing.assert_array_equal(ranking.accuracy_at(ranks, 2), [1, 0])
 

@@ -28,7 +28,7 @@ def test_an_earlier_run_goes_on_where_it_stopped(name, make_config, tmp_path):  
     run = experiment.open(Experiment.from_config(config), folder)
     # The test's images and weights are drawn here, so their fingerprints may be others.
     owner = json.loads((folder / checkpoint.OWNER).read_text())
-    owner["backbone"] = run.given.backbone.fingerprint
+    owner["backbone"] = run.given.loaded.backbone.fingerprint
     checkpoint.write_json(folder / checkpoint.OWNER, owner | run.task.identity())
     run.go()
     rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())

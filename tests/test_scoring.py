@@ -6,6 +6,7 @@ import pytest
 from hand_made import items
 from miniature import picture
 
+from sbir_jax.adapters.prompts import Prompts
 from sbir_jax.data import DataError, published
 from sbir_jax.data.dataset import Dataset
 from sbir_jax.embedder import Embedder
@@ -211,7 +212,7 @@ def test_prompts_are_chosen_on_held_out_seen_classes_only(task):
             asked.extend(items.labels[indices])
             return descriptors[indices]
 
-    figures = validator(Watched(), whole, task)({})  # pyright: ignore
+    figures = validator(Watched(), whole, task)(Prompts())
     assert set(asked) == {whole.classes.index("car")} and len(asked) == 6
     assert figures == {"mAP@all" if task == "category" else "Acc@1": 1.0}
 

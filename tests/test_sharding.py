@@ -59,7 +59,7 @@ def test_descriptors_are_those_of_one_device(tiny, tiny_folder, alone):
         found = many.embed_arrays(images, "sketch")
         np.testing.assert_allclose(found, wanted, atol=1e-5, rtol=0)
         assert many.fingerprint == one.fingerprint
-        (held,) = bytes_on_each(many._params)
+        (held,) = bytes_on_each(many._frozen)
         # The tiny net's many biases stay whole; the full ones are asked below.
         assert held < 1.35 * max(whole) / model, (model, held, whole)
 

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from sbir_jax import experiment
 from sbir_jax.adapters.prompt_files import load_prompts, save_prompts
-from sbir_jax.backbones import distilled_encoder, loading
+from sbir_jax.backbones import distilled_encoder, loading, stable_diffusion_files
 from sbir_jax.backbones.distilled_encoder import find_encoder, save_encoder
 from sbir_jax.backbones.loading import load_backbone, random_backbone
 from sbir_jax.config import Experiment, base
@@ -76,23 +76,23 @@ def test_it_takes_the_place_of_the_backbones_own(folder, tmp_path):
 
 def test_fingerprint_is_of_what_is_used(folder):
     plain = load_backbone(GOLDEN / "sd1", parts=ENCODER)
-    assert plain.encoder == ""
-    first = load(folder).fingerprint
+    assert plain.backbone.encoder == ""
+    first = load(folder).backbone.fingerprint
     assert first != plain.backbone.fingerprint
     elsewhere = load(GOLDEN / "tiny", dtype=jnp.bfloat16, parts=("text_encoder",))
-    assert elsewhere.fingerprint == first
+    assert elsewhere.backbone.fingerprint == first
 
     def drop_decoder(tensors):
         for name in [name for name in tensors if name.startswith("decoder.")]:
             del tensors[name]
 
     edit_tensors(folder, drop_decoder)
-    assert load(folder).fingerprint == first
+    assert load(folder).backbone.fingerprint == first
     name = "encoder.layers.0.bias"
     edit_tensors(folder, lambda tensors: tensors.update({name: tensors[name] + 1}))
-    second = load(folder).fingerprint
+    second = load(folder).backbone.fingerprint
     edit_config(folder, scaling_factor=0.5)
-    third = load(folder)
+    third = load(folder).backbone
     assert len({first, second, third.fingerprint}) == 3
     assert third.scaling_factor == 0.5
 
@@ -114,7 +114,7 @@ def test_random_weights_keep_its_shape():
     assert jax.tree.map(jnp.shape, drawn.frozen) == jax.tree.map(
         jnp.shape, backbone.frozen
     )
-    assert drawn.encoder == backbone.backbone.encoder
+    assert drawn.backbone.encoder == backbone.backbone.encoder
 
 
 def test_frozen_kernels_give_the_same_latents(monkeypatch):
@@ -197,7 +197,8 @@ def test_written_and_read_again(tmp_path):
     save_encoder(tmp_path / "new", config, before.frozen["vae"])
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
     again = load(tmp_path / "new")
-    assert again.fingerprint == before.fingerprint  # float16 in both files
+    # float16 in both files
+    assert again.backbone.fingerprint == before.backbone.fingerprint
     jax.tree.map(np.testing.assert_array_equal, again.frozen, before.frozen)
 
 
@@ -266,10 +267,7 @@ def test_the_shell_takes_one(tmp_path, monkeypatch):
     monkeypatch.setattr(model, "open_model", refuse)
     words = ["index", "photos", "--out", str(tmp_path), "--encoder", "tiny"]
     assert cli.main(words) == 2
-    # An index that is there says which model is its own; this is another one.
-    (tmp_path / "index.json").write_text("{}")
-    assert cli.main(words) == 2
-    assert asked == [("toybox", "category", 0, "tiny")] * 2
+    assert asked == [("toybox", None, 0, "tiny")]
 
 
 class Stopped(Exception):

@@ -33,7 +33,7 @@ def test_a_step_over_groups_is_the_step_over_all_in_less_memory(tiny, prompts):
     config = TrainConfig(batch_size=BATCH, warmup=0.0)
     loss = functools.partial(
         objective,
-        backbone=tiny,
+        backbone=tiny.backbone,
         recipe=RECIPE,
         margin=0.3,
         visual_scale=1.0,

@@ -4,6 +4,7 @@ import contextlib
 import json
 import pathlib
 import signal
+import sys
 import time
 
 import flax.struct
@@ -204,5 +205,6 @@ def _tell(name: str, operations: float) -> None:
     rate = product_rate()
     tqdm.write(
         f"{name}: {operations / 1e9:.1f} GFLOP a step; matrix products here run at "
-        f"{rate / 1e9:.0f} GFLOP/s, so a step takes {operations / rate:.2f} s at best"
+        f"{rate / 1e9:.0f} GFLOP/s, so a step takes {operations / rate:.2f} s at best",
+        file=sys.stderr,  # as the bars
     )
