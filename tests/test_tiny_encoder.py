@@ -291,8 +291,8 @@ def test_a_run_records_it(
     with pytest.raises(Stopped):
         run()
     backbone = Embedder.from_run(tmp_path / "run", 8).backbone
-    assert backbone.backbone.encoder == str(distilled)
-    assert isinstance(backbone.backbone.vae, TinyAutoencoder)
+    assert backbone.encoder == str(distilled)
+    assert isinstance(backbone.vae, TinyAutoencoder)
     # The same encoder may lie elsewhere; another one makes another run.
     config.encoder = str(shutil.copytree(distilled, tmp_path / "copy"))
     with pytest.raises(Stopped):
