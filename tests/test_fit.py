@@ -44,7 +44,7 @@ def test_the_rate_rises_and_falls_with_the_share_done():
 def test_it_learns_and_a_finished_stage_is_kept(tmp_path, capsys):
     found = run(tmp_path)
     np.testing.assert_allclose(found["x"], 1.0, atol=0.1)
-    assert "GFLOP a step" in capsys.readouterr().out
+    assert "GFLOP a step" in capsys.readouterr().err
 
     def never(step):
         raise AssertionError("the stage was finished")
