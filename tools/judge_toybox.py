@@ -97,7 +97,7 @@ class Judging(Task):
     saved_as, metric, validates = "judge", ERROR, True
 
     def __init__(self, known: Photos, held_out: Photos, steps: int):
-        self.known, self.held_out = known, held_out
+        self.known, self.unknown = known, held_out
         every = max(1, steps // 10)
         self.config = TrainConfig(
             steps=steps, batch_size=64, learning_rate=2e-3, weight_decay=1e-2,
@@ -122,7 +122,7 @@ class Judging(Task):
 
     def loss(self, trained, frozen, batch, key):
         images = batch["images"] / 127.5 - 1.0
-        found = judges.Judge(CONFIG).apply({"params": trained}, images)
+        found: Any = judges.Judge(CONFIG).apply({"params": trained}, images)
         wanted = batch["things"], batch["colours"]
         errors = [
             optax.softmax_cross_entropy_with_integer_labels(x, y).mean()
@@ -131,7 +131,7 @@ class Judging(Task):
         return sum(errors), {"thing": errors[0], "colour": errors[1]}
 
     def validate(self, trained):
-        return {"error": 1 - accuracy(trained, self.held_out)["things"]}
+        return {"error": 1 - accuracy(trained, self.unknown)["things"]}
 
     def evaluate(self, trained) -> Evaluation:
         raise NotImplementedError("the judge's accuracy stands in judge.json")

@@ -77,7 +77,7 @@ def by_gradient(
     def f(latents, t):
         prediction, slope = both(latents, t)
         alpha = level(schedule, t)
-        moved = -scale * jnp.sqrt(1 - alpha) * slope
+        moved = -(jnp.asarray(scale) * jnp.sqrt(1 - alpha) * slope)
         if schedule.prediction_type == "v_prediction":
             # What the same change of the noise is in a velocity, at these latents.
             moved = moved / jnp.sqrt(alpha)

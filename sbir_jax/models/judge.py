@@ -4,17 +4,20 @@ It judges pictures that a generative model made, so it is trained on renders alo
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 from safetensors.flax import load_file, save_file
 
 CHANNELS = (32, 64, 128, 192)
+AT_ONCE = 64  # images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Judge(nn.Module):
             x = nn.relu(nn.GroupNorm(8)(x))
         # The thing fills some places: the maximum finds them, the mean weighs them.
         pooled = jnp.concatenate([x.max((1, 2)), x.mean((1, 2))], axis=-1)
+        self.sow("intermediates", "pooled", pooled)
         return (
             nn.Dense(len(self.config.categories), name="category")(pooled),
             nn.Dense(len(self.config.colours), name="colour")(pooled),
@@ -51,7 +55,8 @@ class Judge(nn.Module):
 
 def init_judge(config: JudgeConfig, key: Array) -> dict:
     """Parameters before training."""
-    return Judge(config).init(key, jnp.zeros((1, 64, 64, 3)))["params"]
+    found: Any = Judge(config).init(key, jnp.zeros((1, 64, 64, 3)))
+    return found["params"]
 
 
 def save_judge(folder: pathlib.Path, config: JudgeConfig, params: dict) -> None:
@@ -90,23 +95,36 @@ def _name(path) -> str:
 
 
 def judge(
-    config: JudgeConfig, params: dict, images: np.ndarray, batch: int = 64
+    config: JudgeConfig, params: dict, images: UInt8[np.ndarray, "n h w 3"]
 ) -> tuple[list[str], list[str]]:
-    """The category and the colour of each photo, uint8 [n, h, w, 3]."""
-    things, colours = [], []
-    for start in range(0, len(images), batch):
-        some = images[start : start + batch]
-        padded = np.concatenate([some, some[:1].repeat(batch - len(some), 0)])
-        thing, colour = _logits(config, params, padded)
-        things += [
-            config.categories[i] for i in np.asarray(thing).argmax(1)[: len(some)]
-        ]
-        colours += [
-            config.colours[i] for i in np.asarray(colour).argmax(1)[: len(some)]
-        ]
-    return things, colours
+    """The category and the colour of each photo."""
+    things, colours, _ = _asked(config, params, images)
+    return (
+        [config.categories[i] for i in things.argmax(1)],
+        [config.colours[i] for i in colours.argmax(1)],
+    )
 
 
-@jax.jit(static_argnums=0)
-def _logits(config: JudgeConfig, params: dict, images: Array):
-    return Judge(config).apply({"params": params}, images / 127.5 - 1.0)
+def features(
+    config: JudgeConfig, params: dict, images: UInt8[np.ndarray, "n h w 3"]
+) -> Float[np.ndarray, "n d"]:
+    """What the judge decides by: distances of distributions are taken there."""
+    return _asked(config, params, images)[2]
+
+
+def _asked(config, params, images) -> list[np.ndarray]:
+    found = []
+    for start in range(0, len(images), AT_ONCE):
+        some = images[start : start + AT_ONCE]
+        rest = AT_ONCE - len(some)
+        padded = np.concatenate([some, some[:1].repeat(rest, 0)])
+        outputs = jax.device_get(_outputs(config, params, padded))
+        found.append([output[: len(some)] for output in outputs])
+    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(config: JudgeConfig, params: dict, images: Array):
+    given = {"params": params}, images / 127.5 - 1.0
+    (things, colours), more = Judge(config).apply(*given, mutable=["intermediates"])
+    return things, colours, more["intermediates"]["pooled"][0]

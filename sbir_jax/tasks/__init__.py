@@ -8,6 +8,7 @@ RETRIEVAL = "sbir_jax.tasks.retrieval.task:Retrieval"
 TASKS = {
     "category": RETRIEVAL,
     "fine_grained": RETRIEVAL,
+    "synthesis": "sbir_jax.tasks.synthesis.task:Synthesis",
 }
 
 

@@ -257,16 +257,20 @@ def _hand(thing: Instance, variant: int):
 
 
 def render_sketches(
-    instances: Sequence[Instance], variants: Sequence[int], size: int = 64
+    instances: Sequence[Instance],
+    variants: Sequence[int],
+    size: int = 64,
+    aligned: bool = False,
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """Draw things, each by the hand and from the pose of its variant.
 
     Args:
       variants: which drawing of each instance, any whole numbers from 0.
       size: side in pixels, a multiple of 16.
+      aligned: draw from the photo's pose in place of the variant's own.
     """
     pairs = list(zip(instances, variants, strict=True))
-    scenes = [_scene(thing, 0, int(k)) for thing, k in pairs]
+    scenes = [_scene(thing, 0, None if aligned else int(k)) for thing, k in pairs]
     hands = [stack([_hand(thing, int(k))]) for thing, k in pairs]
     return _run(scenes, None, hands, size)[3][:, 0]
 
