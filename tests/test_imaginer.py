@@ -96,7 +96,9 @@ def test_hold_0_and_no_adapter_are_words_alone_bit_for_bit(imaginer, whole, draw
 def test_every_sampler_draws(imaginer, drawings, sampling):
     other = Imaginer(imaginer.loaded, imaginer.adapter, sampling)
     found = other.imagine(drawings[:1], ["a mug"])
-    assert (found != imaginer.imagine(drawings[:1], ["a mug"])).any()
+    plain = imaginer.imagine(drawings[:1], ["a mug"])
+    # Euler's steps are those of DDIM, see `samplers.euler`.
+    assert (found != plain).any() == (sampling.sampler != "euler")
     np.testing.assert_array_equal(found, other.imagine(drawings[:1], ["a mug"]))
 
 
@@ -123,11 +125,11 @@ def test_the_ends_of_an_interpolation_are_the_two_syntheses(imaginer, drawings):
 
 
 def test_redrawing_keeps_more_the_less_it_may(imaginer, drawings):
-    def apart(strength):
-        found = imaginer.redraw(drawings[:1], ["a mug"], strength)
-        return np.abs(found.astype(int) - drawings[:1]).mean()
-
-    assert apart(0.34) != apart(1.0)
+    kept = imaginer.redraw(drawings[:1], ["a mug"], 0.0).astype(int)
+    some = imaginer.redraw(drawings[:1], ["a mug"], 0.34).astype(int)
+    nothing = imaginer.redraw(drawings[:1], ["a mug"], 1.0).astype(int)
+    # Nothing is noised at 0: what is left is what the autoencoder gives back.
+    assert 0 < np.abs(some - kept).mean() < np.abs(nothing - kept).mean()
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,8 @@ class Imaginer:
         steps = sampling.stops(backbone.schedule).last(strength)
         start = noise
         if known is not None and strength < 1:
-            start = np.asarray(samplers.noised(known, noise, steps))
+            given = jnp.asarray(known), jnp.asarray(noise), steps
+            start = np.asarray(samplers.noised(*given))
         if texts is None:
             texts = [""] * len(noise)
             sampling = dataclasses.replace(sampling, guidance=1.0)
