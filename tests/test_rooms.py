@@ -26,13 +26,12 @@ BELOW = {
     "text_queries": LOW | {"backbones", "diffusion", "features", "embedder"},
     "embedder": LOW
     | {"backbones", "diffusion", "features", "adapters", "data", "text_queries"},
-    "train_config": set(),
     "train_step": {"adapters", "runtime"},
     "tasks": set(),  # the registry imports its tasks by name, when asked
-    "config": {"tasks", "train_config"},
-    "tasks.base": LOW | {"config", "train_config", "data", "backbones", "report"},
+    "config": {"tasks"},
+    "tasks.base": LOW | {"config", "data", "backbones", "report"},
     "tasks.retrieval": LOW
-    | {"config", "train_config", "data", "backbones", "report", "metrics", "adapters"}
+    | {"config", "data", "backbones", "report", "metrics", "adapters"}
     | {"features", "embedder", "text_queries", "tasks", "tasks.base"},
     "train": {"adapters", "runtime", "tasks.base", "train_step"},
     "experiment": LOW

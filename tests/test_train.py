@@ -15,12 +15,12 @@ from retrieval_task import retrieval
 from sbir_jax import data
 from sbir_jax.adapters.prompts import PromptConfig, init_prompts
 from sbir_jax.backbones.frozen import text_states
+from sbir_jax.config import TrainConfig
 from sbir_jax.features import Recipe
 from sbir_jax.runtime import hardware, sharding, stops
 from sbir_jax.tasks.retrieval.objective import objective
 from sbir_jax.tasks.retrieval.setup import TripletConfig
 from sbir_jax.train import train
-from sbir_jax.train_config import TrainConfig
 from sbir_jax.train_step import Step, new_state
 
 RECIPE = Recipe(EARLY)
