@@ -325,7 +325,7 @@ class Embedder:
         Args:
           texts: words beside each, as in `embed`.
         """
-        mine = multiprocess.share(len(indices))
+        mine = multiprocess.part(len(indices))
         starts = range(mine.start, mine.stop, self.batch_size)
         parts = [slice(i, min(i + self.batch_size, mine.stop)) for i in starts]
         pixels = read_ahead(lambda rows: items.images(indices[rows], self.size), parts)
