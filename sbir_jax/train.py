@@ -56,44 +56,17 @@ def train(
         manager = stack.enter_context(checkpoint.manager(workdir))
         state = loop.restore(manager)
         begin = int(state.step)
-        step, stop, last = begin, False, False
         if loop.clock.share(begin) >= 1:
             return loop.kept(state)
         writer = stack.enter_context(contextlib.closing(MetricWriter(workdir, begin)))
         waiting = stack.enter_context(waiting or Waiting())
         stopped = stack.enter_context(stops.caught())
-        bar = tqdm(
-            waiting(task.batches(begin)),
-            desc="train",
-            initial=begin,
-            total=None if minutes else task.config.steps,
-            disable=not multiprocess.is_first(),
-        )
-        for step, batch in enumerate(bar, start=begin + 1):
-            state = loop.step(state, batch)
-            last, stop = loop.clock.share(step) >= 1, loop.stops(step, bool(stopped))
-            save, log, score = loop.due(step, last)
-            if save or log or score or stop:
-                loop.refuse_broken(step, manager.latest_step() or 0)
-            if save or log or stop:
-                values = loop.logged(step) | {"waiting_share": waiting.share}
-                writer.write_scalars(step, values)
-                shown = {"loss": f"{values['loss']:.4f}"}
-                bar.set_postfix(shown, waiting=f"{waiting.share:.0%}")
-            if score:
-                found = task.validate(loop.whole(state))
-                row = {f"val/{name}": value for name, value in found.items()}
-                writer.write_scalars(step, row)
-                state = loop.scored(state, found[task.metric.name])
-            if save or stop:
-                checkpoint.save(manager, step, loop.saved(state))
-            if last or stop:
-                break
+        state, whole = loop.run(state, manager, writer, waiting, stopped)
         manager.wait_until_finished()
-    if stop and not last:
+    if not whole:
         raise stops.Stopped(
-            f"stopped after step {step}, which is saved in {workdir}; the same command "
-            "goes on from there"
+            f"stopped after step {int(state.step)}, which is saved in {workdir}; the "
+            "same command goes on from there"
         )
     task.finish()
     return loop.kept(state)
@@ -148,10 +121,46 @@ class Loop:
         self._first = sharding.place_whole(state, self.mesh)
         out = sharding.replicated(self.mesh)
         self._step = Step(task.loss, optimiser, self.config.seed, ema, out)
-        self.clock = Clock(self.config.steps, minutes)
+        self.clock, self.minutes = Clock(self.config.steps, minutes), minutes
         self._done = 0  # steps before the next one
         self._groups = 0  # not known before the first batch
         self._measured: list[Measured] = []
+
+    def run(
+        self,
+        state: TrainState,
+        manager: Any,
+        writer: MetricWriter,
+        waiting: Waiting,
+        stopped: stops.Caught,
+    ) -> tuple[TrainState, bool]:
+        """The last state, and whether no signal came before the end."""
+        begin, task = int(state.step), self.task
+        bar = tqdm(
+            waiting(task.batches(begin)),
+            desc="train",
+            initial=begin,
+            total=None if self.minutes else self.config.steps,
+            disable=not multiprocess.is_first(),
+        )
+        for step, batch in enumerate(bar, start=begin + 1):
+            state = self.step(state, batch)
+            last, stop = self.clock.share(step) >= 1, self.stops(step, bool(stopped))
+            save, log, score = self.due(step, last)
+            if save or log or score or stop:
+                self.refuse_broken(step, manager.latest_step() or 0)
+            if save or log or stop:
+                values = self.logged(step) | {"waiting_share": waiting.share}
+                writer.write_scalars(step, values)
+                shown = {"loss": f"{values['loss']:.4f}"}
+                bar.set_postfix(shown, waiting=f"{waiting.share:.0%}")
+            if score:
+                state = self.validated(state, step, writer)
+            if save or stop:
+                checkpoint.save(manager, step, self.saved(state))
+            if last or stop:
+                return state, last
+        return state, True
 
     def step(self, state: TrainState, batch: Any) -> TrainState:
         """The state after one more batch."""
@@ -233,8 +242,14 @@ class Loop:
         trained = state.trained if state.average is None else state.average
         return parts.merge(trained, self.fixed)
 
-    def scored(self, state: TrainState, value: float) -> TrainState:
-        """With what it holds as the best, where that score is better."""
+    def validated(
+        self, state: TrainState, step: int, writer: MetricWriter
+    ) -> TrainState:
+        """With what it holds as the best, where its score is better."""
+        found = self.task.validate(self.whole(state))
+        row = {f"val/{name}": value for name, value in found.items()}
+        writer.write_scalars(step, row)
+        value = found[self.task.metric.name]
         # In float32, as it is kept: what is equal there is no better.
         value, before = float(np.float32(value)), float(state.best.score)
         if not self.task.metric.improves(value, before):

@@ -155,11 +155,7 @@ def load_prompts(
             f"fingerprint {head.backbone_fingerprint[:12]} and {where} has "
             f"{described.fingerprint[:12]}: prompts fit only their own backbone"
         )
-    prompts: dict[str, Any] = {"text": tensors.pop("text")}
-    for name, value in tensors.items():
-        place, modality, side = name.split(".")
-        prompts.setdefault(place, {}).setdefault(modality, {})[side] = value
-    learned, size = Prompts(**prompts), described.checked_size(head.size)
+    learned, size = _prompts(tensors), described.checked_size(head.size)
     latent = described.latent_shape(size)
     check_shapes(learned, str(path), size, latent, described.context_dim)
     embedder = Embedder(loaded, learned, recipe, size, head.visual_scale, batch_size)
@@ -229,6 +225,14 @@ def _read(path: pathlib.Path) -> tuple[Head, dict[str, np.ndarray]]:
             f"{path} is damaged: {wrong[0]} is not finite float32. {REMEDY}"
         )
     return schema.validated(Head, head, str(path), REMEDY), tensors
+
+
+def _prompts(tensors: dict[str, np.ndarray]) -> Prompts:
+    found: dict[str, Any] = {"text": tensors["text"]}
+    for name in tensors.keys() - {"text"}:
+        place, modality, side = name.split(".")
+        found.setdefault(place, {}).setdefault(modality, {})[side] = tensors[name]
+    return Prompts(**found)
 
 
 def _card(name: str, head: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
