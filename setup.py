@@ -14,6 +14,8 @@ MILVUS = ["pymilvus", "milvus-lite"]
 HEIC = ["pillow-heif"]
 JXL = ["pillow-jxl-plugin"]
 SCALE = ["ray[data]"]
+# The page, in the chromium of the system.
+PAGE = ["playwright", "axe-core-python"]
 
 setup(
     name="sbir_jax",
@@ -70,6 +72,7 @@ setup(
         "heic": HEIC,
         "jxl": JXL,
         "scale": SCALE,
+        "page": PAGE,
     },
     entry_points={"console_scripts": ["sbir = sbir_jax.search.cli:main"]},
 )

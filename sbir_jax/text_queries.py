@@ -54,7 +54,7 @@ def embed(
 
     Of several processes each does its share, and all get the whole.
     """
-    mine = multiprocess.share(len(texts))
+    mine = multiprocess.part(len(texts))
     group = max(1, embedder.batch_size // PICTURES)
     found = [np.zeros((0, embedder.dim), np.float32)]
     quiet = len(texts) == 1 or not multiprocess.is_first()

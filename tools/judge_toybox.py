@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.backbones.diffusers_files import TOYBOX
 from sbir_jax.backbones.loading import load_backbone
+from sbir_jax.config import TrainConfig
 from sbir_jax.data.images import to_uint8
 from sbir_jax.data.toybox import looks, world
 from sbir_jax.diffusion.sampling import generate
@@ -36,7 +37,6 @@ from sbir_jax.models.judge import JudgeConfig
 from sbir_jax.runtime import hardware
 from sbir_jax.tasks.base import Evaluation, Task
 from sbir_jax.train import train
-from sbir_jax.train_config import TrainConfig
 from sbir_jax.types import Metric
 
 matplotlib.use("Agg")

@@ -37,7 +37,7 @@ from sbir_jax.models.autoencoder import Autoencoder
 from sbir_jax.models.configs import AutoencoderConfig
 from sbir_jax.runtime import hardware
 from tools import toybox_losses
-from tools.fit import Log, fit
+from tools.fit import fit
 from tools.toybox_configs import CONFIGS, SIZE
 from tools.toybox_losses import COARSE, FINE, to_float
 from tools.toybox_sheets import curves, samples_sheet
@@ -93,7 +93,7 @@ def make_images(recipe: Recipe, workdir: pathlib.Path) -> np.ndarray:
     return np.load(path)
 
 
-def train_vae(recipe, images, workdir, log):
+def train_vae(recipe, images, workdir):
     """The autoencoder, by `toybox_losses.autoencoder_loss`."""
     vae = Autoencoder(AutoencoderConfig.from_json(CONFIGS["vae"]))
 
@@ -110,7 +110,6 @@ def train_vae(recipe, images, workdir, log):
         learning_rate=recipe.vae_learning_rate,
         ema=0.99,
         workdir=workdir,
-        log=log,
     )
     return vae, params
 
@@ -152,7 +151,7 @@ def tokenizer_of(folder: pathlib.Path):
     return tokenize
 
 
-def train_unet(params, recipe, stream, networks, schedule, workdir, log):
+def train_unet(params, recipe, stream, networks, schedule, workdir):
     """Trains UNet and text encoder by `toybox_losses.diffusion_loss`; returns both."""
     unet = networks[0]
     channels = unet.config.block_out_channels
@@ -177,17 +176,16 @@ def train_unet(params, recipe, stream, networks, schedule, workdir, log):
         ema=recipe.ema,
         save_every=250,
         workdir=workdir,
-        log=log,
     )
     return {part: trained[part] for part in params}
 
 
-def from_nothing(recipe, workdir, log) -> tuple[dict, dict, pathlib.Path]:
+def from_nothing(recipe, workdir) -> tuple[dict, dict, pathlib.Path]:
     """Configs, parameters and the tokenizer's folder; only the VAE is trained yet."""
     tokenizer = workdir / "tokenizer"
     vocabulary = make_tokenizer(tokenizer)
     images = make_images(recipe, workdir)
-    vae, vae_params = train_vae(recipe, images, workdir, log)
+    vae, vae_params = train_vae(recipe, images, workdir)
     latents = encoder(vae, vae_params)(images)
     configs: dict[str, dict[str, Any]] = {
         **CONFIGS,
@@ -274,13 +272,12 @@ def main() -> None:
         minutes = min(args.minutes, 0.2)
         recipe = dataclasses.replace(recipe, **QUICK, unet_minutes=minutes)
     args.workdir.mkdir(parents=True, exist_ok=True)
-    log = Log(args.workdir / "log.jsonl")
     hardware.keep_memory()
     hardware.keep_programs()
     if args.start:
         configs, params, tokenizer = from_folder(args.start, args.workdir)
     else:
-        configs, params, tokenizer = from_nothing(recipe, args.workdir, log)
+        configs, params, tokenizer = from_nothing(recipe, args.workdir)
     networks = stable_diffusion_files.build_networks(configs)
     encode = encoder(networks[1], params["vae"])
     factor = configs["vae"]["scaling_factor"]
@@ -295,9 +292,7 @@ def main() -> None:
     )
     schedule = noise_schedule.NoiseSchedule.from_json(configs["scheduler"])
     starting = {part: params[part] for part in ("unet", "text_encoder")}
-    trained = train_unet(
-        starting, recipe, stream, networks, schedule, args.workdir, log
-    )
+    trained = train_unet(starting, recipe, stream, networks, schedule, args.workdir)
     stable_diffusion_files.save_diffusers(
         args.out,
         configs,
@@ -305,7 +300,7 @@ def main() -> None:
         dtype=np.float16,
         tokenizer=tokenizer,
     )
-    curves(log, args.workdir / "curves.png")
+    curves(args.workdir, args.workdir / "curves.png")
     samples_sheet(args.out, args.workdir / "samples.png")
     print(f"wrote {args.out}; curves.png and samples.png are in {args.workdir}")
 

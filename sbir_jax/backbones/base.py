@@ -74,6 +74,20 @@ class Backbone(abc.ABC):
     def latent_shape(self, size: int) -> tuple[int, int, int]:
         """[y, x, c] of the latent of an image of `size` pixels."""
 
+    def checked_size(self, size: int) -> int:
+        """An image size in pixels, the backbone's own for 0.
+
+        Raises: ValueError for one that it cannot take, with the nearest that it can.
+        """
+        stride = self.stride
+        if size % stride:
+            near = max(stride, round(size / stride) * stride)
+            raise ValueError(
+                f"image_size is {size}; give a multiple of {stride}, such as {near}, "
+                f"or 0 for the backbone's own {self.image_size} px"
+            )
+        return size or self.image_size
+
     @property
     @abc.abstractmethod
     def tap_names(self) -> tuple[str, ...]:

@@ -98,6 +98,18 @@ def decode_batch(
     return out
 
 
+def as_file(image: Source) -> Source:
+    """A picture in memory as the bytes of a file, so that decoding it on threads leaves
+    the caller's own as it is; anything else as it is."""
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    if isinstance(image, Image.Image):
+        file = io.BytesIO()
+        image.save(file, format="PNG")
+        return file.getvalue()
+    return image
+
+
 def to_float(images: UInt8[np.ndarray, "*b h w 3"]) -> Float[np.ndarray, "*b h w 3"]:
     """[0, 255] to float32 in [-1, 1], as the autoencoder takes it."""
     out = images.astype(np.float32)

@@ -1,14 +1,12 @@
 """The console command `sbir`: index a folder of photos, then find them by drawing."""
 
 import argparse
-import contextlib
 import math
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+from sbir_jax.runtime import stops
 from sbir_jax.search.terminal import clean, explained
 
 # JAX and the data libraries take seconds to import: only commands that need them do.
@@ -28,13 +26,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        with _ends_like_an_interrupt(signal.SIGTERM):
+        with stops.polite_kill_interrupts():
             _check(args)
             return _run(args)
     except KeyboardInterrupt:
-        kept = "the same command goes on from here"
-        goes_on = args.command in ("index", "add")
-        line = f"stopped; {kept}" if goes_on else "stopped"
+        line = "stopped"
+        if args.command in ("index", "add"):
+            out = args.out if args.command == "index" else args.index
+            line += f"; what was embedded is kept in {clean(out)}, and the same command"
+            line += " goes on from here"
         print(f"\nsbir: {line}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read the output has enough
@@ -90,23 +90,6 @@ def _check(args: argparse.Namespace) -> None:
             raise ValueError(
                 f"--min-score is {args.min_score}; give a cosine, from -1 to 1"
             )
-
-
-@contextlib.contextmanager
-def _ends_like_an_interrupt(number: int) -> Iterator[None]:
-    """A polite kill is Ctrl+C: what was done is written, and one line says so."""
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
 
 
 class _Version(argparse.Action):

@@ -13,7 +13,6 @@ memory does not grow with the number of images.
 
 import functools
 import hashlib
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +27,7 @@ from sbir_jax.adapters.prompts import Prompts
 from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.data import Dataset, triplets
 from sbir_jax.data.triplets import Reader, Task
-from sbir_jax.runtime import checkpoint, hardware, multiprocess, sharding
+from sbir_jax.runtime import checkpoint, hardware, multiprocess, schema, sharding
 from sbir_jax.types import MODALITIES, Modality
 
 DTYPE = np.dtype(np.float16)
@@ -169,7 +168,7 @@ def keep(
     Returns: `shape` of `DTYPE`, mapped from the file, not read.
     """
     stamp, row = path.with_suffix(".json"), DTYPE.itemsize * int(np.prod(shape[1:]))
-    if not stamp.exists() or json.loads(stamp.read_text()) != whose:
+    if _read(stamp) != whose:
         path.parent.mkdir(parents=True, exist_ok=True)
         stamp.unlink(missing_ok=True)
         path.write_bytes(b"")
@@ -190,3 +189,11 @@ def keep(
                 file.write(make(rows).astype(DTYPE).tobytes())
                 bar.update(rows.stop - rows.start)
     return np.memmap(path, DTYPE, "r", shape=shape)
+
+
+def _read(stamp: pathlib.Path) -> dict[str, Any]:
+    """Whose rows are kept; nothing where there is no stamp, or a damaged one."""
+    try:
+        return schema.read_json(stamp)
+    except (FileNotFoundError, ValueError):
+        return {}

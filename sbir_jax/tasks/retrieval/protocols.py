@@ -7,6 +7,7 @@ classes among them, by one of two published rules (`GENERALISED`).
 """
 
 import dataclasses
+import hashlib
 
 import numpy as np
 from jaxtyping import Int
@@ -48,6 +49,12 @@ class Protocol:
     def primary(self) -> str:
         """The figure to look at first."""
         return "mAP@all" if self.task == "category" else "Acc@1"
+
+    def digest(self, beside: str = "") -> str:
+        """Of which items are asked, and of what is asked beside them; sha256 hex."""
+        found = hashlib.sha256(self.queries.tobytes() + self.gallery.tobytes())
+        found.update(beside.encode())
+        return found.hexdigest()
 
     def right(self, rows: slice) -> np.ndarray:
         """Which photos are right for these queries, bool [q, g]."""

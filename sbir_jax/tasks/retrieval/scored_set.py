@@ -9,6 +9,7 @@ from sbir_jax import data
 from sbir_jax.data import sketchy
 from sbir_jax.data.tree import normal_name
 from sbir_jax.features import Task
+from sbir_jax.runtime import schema
 from sbir_jax.tasks.retrieval.setup import Scoring
 
 
@@ -78,7 +79,8 @@ def folder(workdir: pathlib.Path | None, score: Scoring) -> str:
     report = workdir / score.folder / "report.json"
     if not report.exists():
         return score.folder
-    there = json.loads(report.read_text())["config"]["score"]
+    there = schema.read_json(report, "Delete it; it is written again")
+    there = there.get("config", {}).get("score", {})
     own = {
         "root": str(pathlib.Path(score.root).expanduser().resolve()) * bool(score.root),
         "cutoffs": list(score.cutoffs),
@@ -86,7 +88,7 @@ def folder(workdir: pathlib.Path | None, score: Scoring) -> str:
     }
     theirs = {
         "root": there.get("root", ""),
-        "cutoffs": there["cutoffs"],
+        "cutoffs": there.get("cutoffs"),
         "unseen": there.get("unseen", ""),
     }
     if theirs["root"]:

@@ -4,11 +4,10 @@ import dataclasses
 from typing import Any, ClassVar
 
 from sbir_jax.adapters.prompts import PromptConfig, Prompts
-from sbir_jax.config import Experiment
+from sbir_jax.config import Experiment, TrainConfig
 from sbir_jax.features import TAPS, Recipe, Task
 from sbir_jax.tasks.retrieval.protocols import GENERALISED
 from sbir_jax.text_queries import SHARE
-from sbir_jax.train_config import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
