@@ -28,6 +28,7 @@ from sbir_jax.backbones.base import Backbone, LoadedBackbone
 from sbir_jax.backbones.frozen import lasting_name, load_frozen, load_whole, text_states
 from sbir_jax.backbones.loading import random_backbone
 from sbir_jax.data import images as images_lib
+from sbir_jax.data import sketch_preparation
 from sbir_jax.features import Recipe, Task
 from sbir_jax.runtime import checkpoint, hardware, multiprocess, sharding
 from sbir_jax.runtime.prefetch import Waiting, one_in_flight, read_ahead
@@ -257,6 +258,7 @@ class Embedder:
         modality: str,
         text: str | Sequence[str] | None = None,
         text_share: float = 1.0,
+        prepare: bool = False,
     ) -> Float[np.ndarray, "n d"]:
         """Descriptors of unit length, float32.
 
@@ -269,8 +271,11 @@ class Embedder:
             what they tell of, mix in `embed_words` (`text_queries.mix`).
           text_share: of the words in the text prompt, 0 to 1: at 1 they replace it, as
             in Koley et al. (CVPR 2024), at less their states are mixed (ours).
-        Raises: BadImage naming the image that cannot be read, ValueError for another
-          modality than "sketch" or "photo", and for another number of texts.
+          prepare: sketches are first made dark, centred and large, as
+            `sketch_preparation` has it; benchmarks take them as they are.
+        Raises: BadImage naming the image that cannot be read, NoInk for an empty sheet
+          where sketches are prepared, ValueError for another modality than "sketch" or
+          "photo", and for another number of texts.
         """
         if modality not in MODALITIES:
             raise ValueError(f"modality is {modality!r}; give one of {MODALITIES}")
@@ -280,6 +285,8 @@ class Embedder:
         rows, left = 0, iter(images)
 
         def decode(sources: list) -> Float[np.ndarray, "n s s 3"]:
+            if prepare and modality == "sketch":
+                sources = [sketch_preparation.prepare(source) for source in sources]
             fit = images_lib.FIT[modality]
             return images_lib.to_float(
                 images_lib.decode_batch([_source(s) for s in sources], self.size, fit)

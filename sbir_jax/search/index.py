@@ -45,7 +45,9 @@ class Describes(Protocol):
     @property
     def dim(self) -> int: ...
 
-    def embed(self, images: Iterable, modality: str) -> np.ndarray: ...
+    def embed(
+        self, images: Iterable, modality: str, *, prepare: bool = False
+    ) -> np.ndarray: ...
 
     def embed_words(self, texts: Sequence[str]) -> np.ndarray: ...
 
@@ -122,6 +124,7 @@ class Index:
         k: int = 20,
         min_score: float | None = None,
         text_share: float = text_queries.SHARE,
+        prepare: bool = True,
     ) -> list[Hit]:
         """The k photos nearest to a drawing, to words, or to both, best first.
 
@@ -130,8 +133,11 @@ class Index:
           text: what the photos show: "a red cup". See `words`.
           min_score: leaves out photos with a lower score.
           text_share: of the words beside a drawing, 0 to 1.
-        Raises: BadImage for a drawing that cannot be read; ValueError for neither a
-          drawing nor words, for a k below 1 and for a share outside of 0 to 1.
+          prepare: makes the drawing dark, centred and large first, as
+            `sketch_preparation` has it.
+        Raises: BadImage for a drawing that cannot be read, NoInk for an empty one
+          where it is prepared; ValueError for neither a drawing nor words, for a k
+          below 1 and for a share outside of 0 to 1.
         """
         k, share = check_k(k), text_queries.check_share(text_share)
         text = (text or "").strip()
@@ -140,7 +146,7 @@ class Index:
         if sketch is None:
             found = self._words(text)
         else:
-            found = self.embedder.embed([sketch], "sketch")
+            found = self.embedder.embed([sketch], "sketch", prepare=prepare)
             if text and share:
                 found = text_queries.mix(found, self._words(text), share)
         return self._hits(found, k, min_score)
