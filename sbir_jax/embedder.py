@@ -317,6 +317,11 @@ class Embedder:
         """
         return text_queries.embed(self, self._whole(), texts)
 
+    @property
+    def words_loaded(self) -> bool:
+        """Whether the whole backbone, which `embed_words` needs, is in memory."""
+        return self._whole.cache_info().currsize > 0
+
     def context(self, texts: Sequence[str], share: float) -> Float[np.ndarray, "b n d"]:
         """Text states of words, mixed with the text prompt; see `embed`."""
         learned, share = (
