@@ -45,17 +45,19 @@ def below(folder: str, root: str) -> str:
     return folder.removeprefix(root).lstrip("/")
 
 
-def folder_of(index: Searchable, name: str) -> str:
-    """The folder of a name that `_below` gave. Raises: Refusal for any other."""
+def folder_of(name: str, found: Mapping[str, int]) -> str:
+    """The folder that `below` gave a name to. Raises: Refusal for any other.
+
+    Args:
+      found: `Index.folders`.
+    """
     if not name:
         return ""
-    found = index.folders()
     root = next(iter(found), "")
     path = f"{root.rstrip('/')}/{name}"
     if path not in found:
-        raise Refusal(
-            404, f"folder is {name!r}", "a folder of photos", "see /api/folders"
-        )
+        rule, remedy = "a folder of photos", "see /api/folders"
+        raise Refusal(404, f"folder is {name!r}", rule, remedy)
     return path
 
 

@@ -28,8 +28,10 @@ class Drawings:
             return await self._reader.run(prepare, picture, NAME)
         return await self._reader.run(images.decode, picture, None, "pad", NAME)
 
-    async def as_png(self, picture: bytes) -> bytes:
-        """For browsers, which read fewer formats. Raises: BadImage, Refusal."""
+    async def as_png(self, picture: bytes, prepared: bool) -> bytes:
+        """For browsers, which read fewer formats. Raises: BadImage, NoInk, Refusal."""
+        if prepared:
+            return images.encode_png(await self.read(picture, True))
         return await self._reader.run(_png, picture)
 
 

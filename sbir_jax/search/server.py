@@ -27,6 +27,7 @@ from sbir_jax.search import answers
 from sbir_jax.search.api import (
     FOLDER,
     MAX_K,
+    DrawingQuestion,
     Explained,
     ExplainQuestion,
     Folder,
@@ -34,7 +35,6 @@ from sbir_jax.search.api import (
     Id,
     Info,
     Problem,
-    Question,
     SearchQuestion,
     Words,
     add_errors,
@@ -56,7 +56,11 @@ THUMBNAIL_BYTES = 32_000_000  # kept in memory
 PAGE = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
+    **{
+        f"/{name}.js": (f"{name}.js", "text/javascript")
+        for name in ("page", "sheet", "server", "viewer", "chosen")
+    },
+    "/examples.json": ("examples.json", "application/json"),
     "/docs": ("docs.html", "text/html"),
     "/docs.js": ("docs.js", "text/javascript"),
 }
@@ -173,13 +177,14 @@ def make_app(
     @app.post(
         "/api/picture",
         response_class=Response,
-        openapi_extra=body_schema(Question),
+        openapi_extra=body_schema(DrawingQuestion),
     )
     async def picture(request: Request) -> Response:
-        """A drawing's file as a PNG, for browsers that cannot read its format."""
-        _, found = await read_question(request, Question)
+        """A drawing's file as a PNG; of formats, too, that browsers cannot read."""
+        asked, found = await read_question(request, DrawingQuestion)
         given = require(found, "what is read is a picture", "send one")
-        return Response(await drawings.as_png(given), media_type="image/png")
+        content = await drawings.as_png(given, asked.prepare)
+        return Response(content, media_type="image/png")
 
     @app.get("/api/folders")
     def folders() -> list[Folder]:
