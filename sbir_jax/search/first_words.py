@@ -18,7 +18,11 @@ class FirstWords:
         """Around a search with words."""
         if self._begin is None:
             self._begin = time.monotonic()
-        yield
+        try:
+            yield
+        except BaseException:
+            self._begin = None
+            raise
         self._ready = True
 
     def stage(self, embedder: Any) -> tuple[str, float]:

@@ -67,13 +67,14 @@ def find(
             break
         asked *= 4
     above = standing(state.sample @ query[0], scores)
+    numbers = rows.tolist()
     return [
         Hit(
-            state.id(rows[first]),
-            state.path(rows[first]),
+            state.id(numbers[first]),
+            state.path(numbers[first]),
             float(scores[first]),
             None if above is None else float(above[first]),
-            tuple(state.path(rows[i]) for i in copies),
+            tuple(state.path(numbers[i]) for i in copies),
         )
         for first, *copies in groups[:k]
     ]
@@ -96,7 +97,7 @@ def _folded(state: Opened, rows: Int[np.ndarray, " n"]) -> list[list[int]]:
     groups: list[list[int]] = []
     by_content: dict[str, list[int]] = {}
     leaders = np.zeros((0, state.snapshot.head.dim), np.float32)
-    for place, row in enumerate(rows):
+    for place, row in enumerate(rows.tolist()):
         content = state.content(row)
         own = state.snapshot.descriptor(row).astype(np.float32)
         group = by_content.get(content)

@@ -63,14 +63,14 @@ class Opened:
             self.backend.close()
 
     def path(self, row: int) -> str:
-        return self.snapshot.table["path"][int(row)].as_py()
+        return self.snapshot.table["path"][row].as_py()
 
     def id(self, row: int) -> str:
         return photo_id(self.snapshot.table["hash"][row].as_py(), self.path(row))
 
     def content(self, row: int) -> str:
         """The hash of a photo's contents."""
-        return self.snapshot.table["hash"][int(row)].as_py()
+        return self.snapshot.table["hash"][row].as_py()
 
     @functools.cached_property
     def sample(self) -> Float32[np.ndarray, "m d"]:
