@@ -65,9 +65,8 @@ class Protocol:
         if queries >= ENOUGH and photos >= ENOUGH:
             return []
         return [
-            f"Only {queries} sketches over {photos} photos were scored: with fewer than "
-            f"{ENOUGH} of either, figures say how things work and not how well; another "
-            "few pictures would give others."
+            f"Only {queries} sketches over {photos} photos were scored. With fewer "
+            f"than {ENOUGH} of either, figures say how things work and not how well."
         ]
 
     def summary(self) -> dict:
