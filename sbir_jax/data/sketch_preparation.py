@@ -26,7 +26,8 @@ WORK = 640  # longest side while ink is looked for
 SHEET = 0.4  # of the pixels have the sheet's colour, or it is no plain sheet
 FAINT = 0.06  # of the whole range: less contrast than this is no ink
 FAINT_PHOTO = 0.15  # the same on photographed paper, with its grain
-COVERED = 0.4  # more ink than this is no drawing on photographed paper
+COVERED = 0.4  # more ink than this is no drawing on photographed paper, ...
+UNEVEN = 0.1  # ... nor is paper that changes more, in brightness or colour, on average
 SMALL = 0.6  # ink that spans less of the sheet than this is enlarged ...
 LARGE = 0.8  # ... to this
 THIN = 0.01  # of the sheet: thinner lines are drawn thicker
@@ -112,11 +113,23 @@ def _photographed_ink(colours: Float[np.ndarray, "h w 3"]) -> Ink | None:
     paper = _paper(grey, window)
     depth = np.clip(1 - grey / np.maximum(paper, 0.05), 0, 1)
     mask = (grey < filters.threshold_sauvola(grey, window, k=0.1)) & (depth > 0.05)
-    if mask.mean() > COVERED:
+    clear = ~ndimage.binary_dilation(mask, iterations=3)
+    if mask.mean() > COVERED or _uneven(smooth, depth, clear):
         return None
     mask = morphology.remove_small_objects(mask, max_size=window)
     around = ndimage.binary_dilation(mask, iterations=2)
     return _stretched(np.where(around, depth, 0), FAINT_PHOTO)
+
+
+def _uneven(
+    smooth: Float[np.ndarray, "h w 3"], depth: Ink, clear: Bool[np.ndarray, "h w"]
+) -> bool:
+    """Whether what is no ink is no paper: texture, or more than one colour."""
+    if not clear.any():
+        return True
+    sheet = smooth[clear]
+    hue = sheet / np.maximum(sheet.mean(-1, keepdims=True), 0.05)
+    return bool(max(depth[clear].mean(), hue.std(0).max()) > UNEVEN)
 
 
 def _paper(grey: Ink, window: int) -> Ink:

@@ -84,7 +84,7 @@ def standing(
     sample: Float[np.ndarray, " m"], scores: Float[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"] | None:
     """Scores as standard deviations above a sample's mean; None for a small one."""
-    if len(sample) < ENOUGH or sample.std() == 0:
+    if len(sample) < ENOUGH or sample.std() < 1e-6:
         return None
     return (scores - sample.mean()) / sample.std()
 
