@@ -61,6 +61,7 @@ setup(
         "tensorboardX",
         "matplotlib",
         "scikit-image",
+        "resvg-py",
         "jinja2",
     ],
     extras_require={

@@ -24,6 +24,7 @@ from sbir_jax.adapters.prompts import PromptConfig, Prompts, init_prompts
 from sbir_jax.backbones.base import Backbone, LoadedBackbone
 from sbir_jax.backbones.frozen import lasting_name, load_frozen, load_whole, text_states
 from sbir_jax.data import images as images_lib
+from sbir_jax.data import sketch_preparation
 from sbir_jax.features import Recipe, Task
 from sbir_jax.runtime import hardware, multiprocess, sharding
 from sbir_jax.runtime.prefetch import Waiting, one_in_flight, read_ahead
@@ -227,6 +228,7 @@ class Embedder:
         modality: str,
         text: str | Sequence[str] | None = None,
         text_share: float = 1.0,
+        prepare: bool = False,
     ) -> Float[np.ndarray, "n d"]:
         """Descriptors of unit length, float32.
 
@@ -239,15 +241,21 @@ class Embedder:
             what they tell of, mix in `embed_words` (`text_queries.mix`).
           text_share: of the words in the text prompt, 0 to 1: at 1 they replace it, as
             in Koley et al. (CVPR 2024), at less their states are mixed (ours).
-        Raises: BadImage naming the image that cannot be read, ValueError for another
-          modality than "sketch" or "photo", and for another number of texts.
+          prepare: sketches are first made dark, centred and large, as
+            `sketch_preparation` has it; benchmarks take them as they are.
+        Raises: BadImage naming the image that cannot be read, NoInk for an empty sheet
+          where sketches are prepared, ValueError for another modality than "sketch" or
+          "photo", and for another number of texts.
         """
         if modality not in MODALITIES:
             raise ValueError(f"modality is {modality!r}; give one of {MODALITIES}")
         left, fit = _with_texts(images, text), images_lib.FIT[modality]
 
         def decode(pairs: list) -> tuple[Float[np.ndarray, "n s s 3"], list]:
-            files = [images_lib.as_file(image) for image, _ in pairs]
+            sources = [image for image, _ in pairs]
+            if prepare and modality == "sketch":
+                sources = [sketch_preparation.prepare(source) for source in sources]
+            files = [images_lib.as_file(source) for source in sources]
             pixels = images_lib.decode_batch(files, self.size, fit)
             return images_lib.to_float(pixels), [words for _, words in pairs]
 
@@ -266,6 +274,11 @@ class Embedder:
         The whole backbone is loaded at the first call.
         """
         return text_queries.embed(self, self._whole(), texts)
+
+    @property
+    def words_loaded(self) -> bool:
+        """Whether the whole backbone, which `embed_words` needs, is in memory."""
+        return self._whole.cache_info().currsize > 0
 
     def context(self, texts: Sequence[str], share: float) -> Float[np.ndarray, "b n d"]:
         """Text states of words, mixed with the text prompt; see `embed`."""

@@ -3,6 +3,7 @@
 python -m sbir_jax.main --config configs/toybox.py --workdir runs/toybox
 """
 
+import logging as python_logging
 import pathlib
 import shlex
 import sys
@@ -32,6 +33,8 @@ def main(argv: list[str]) -> None:
     from sbir_jax.runtime import hardware, multiprocess, stops
 
     hardware.keep_programs()
+    if FLAGS.verbosity <= 0:
+        quiet_libraries()
 
     workdir = pathlib.Path(FLAGS.workdir)
     try:
@@ -59,6 +62,20 @@ def main(argv: list[str]) -> None:
     )
     seconds = summary["timing"]["total_seconds"]
     print(f"{primary}: {figures}  ({seconds:.0f} s)  {summary['page']}")
+
+
+def quiet_libraries() -> None:
+    """Leaves libraries' INFO lines out, which come between the bars; --verbosity=1 not.
+
+    Their warnings stay, and so does what this package says itself.
+    """
+    own = str(pathlib.Path(__file__).resolve().parent)
+
+    def told(record: python_logging.LogRecord) -> bool:
+        mine = record.pathname.startswith(own)
+        return mine or record.levelno >= python_logging.WARNING
+
+    logging.get_absl_handler().addFilter(told)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

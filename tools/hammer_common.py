@@ -31,7 +31,7 @@ class ColourEmbedder:
         unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
         return lambda: unit.astype(np.float32)
 
-    def embed(self, sources, modality: str) -> np.ndarray:
+    def embed(self, sources, modality: str, *, prepare=False) -> np.ndarray:
         loaded = [images.load(source, self.size, modality) for source in sources]
         return self.start(np.stack(loaded), modality)()
 

@@ -82,6 +82,10 @@ def _check(args: argparse.Namespace) -> None:
                     "already, which says so itself: leave it out, or give a new --out"
                 )
     if args.command == "search":
+        if args.show_prepared and not args.sketch:
+            raise ValueError("--show-prepared shows a drawing: give a SKETCH")
+        if args.as_drawn and not args.sketch:
+            raise ValueError("--as-drawn is about a drawing: give a SKETCH")
         if "text_share" in given and not (args.text and args.sketch):
             raise ValueError(
                 "--text-share weighs words beside a drawing: give --text and a SKETCH"
@@ -157,7 +161,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     search.add_argument("index", metavar="INDEX")
     search.add_argument(
-        "sketch", nargs="?", metavar="SKETCH", help="an image file with a drawing"
+        "sketch",
+        nargs="?",
+        metavar="SKETCH",
+        help="a drawing: an image file, or .svg, .excalidraw, QuickDraw's .ndjson",
     )
     search.add_argument("--text", help="what they show: 'a red cup'")
     search.add_argument(
@@ -170,6 +177,20 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("-k", type=int, default=20, help="how many (default: 20)")
     search.add_argument(
         "--min-score", type=float, help="only photos with this cosine or more"
+    )
+    search.add_argument(
+        "--folder", default="", help="only photos below this folder of the index"
+    )
+    search.add_argument(
+        "--all-copies",
+        action="store_true",
+        help="show every copy of a photo; by default they stand behind the first",
+    )
+    _drawing(search)
+    search.add_argument(
+        "--show-prepared",
+        metavar="PICTURE",
+        help="save what the network sees of the drawing: seen.png or .jpg",
     )
     search.add_argument("--save", metavar="SHEET", help="a picture: sheet.png or .jpg")
     form = search.add_mutually_exclusive_group()
@@ -186,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("index", metavar="INDEX", help="whose model looks at both")
     explain.add_argument("sketch", metavar="SKETCH", help="an image file")
     explain.add_argument("photo", metavar="PHOTO", help="an image file, or a hit's id")
+    _drawing(explain)
     explain.add_argument(
         "--save", metavar="SHEET", default="explain.png", help="(default: explain.png)"
     )
@@ -233,6 +255,15 @@ def _building(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         help="photos at a time (default: what fits the memory)",
+    )
+
+
+def _drawing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--as-drawn",
+        action="store_true",
+        help="take the drawing as it is; by default it is first made dark on white, "
+        "centred and large",
     )
 
 

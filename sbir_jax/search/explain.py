@@ -72,7 +72,8 @@ def explain(
     """Credits the score of `photo` for `sketch` to places in both.
 
     Args:
-      sketch, photo: a path, the bytes of a file, a PIL image, or a uint8 RGB array.
+      sketch, photo: a path, the bytes of a file, a PIL image, or a uint8 RGB array; the
+        drawing as it was searched with (`sketch_preparation.prepare`).
     Raises: BadImage naming the image that cannot be read.
     """
     seen = [

@@ -22,6 +22,7 @@ GENERALISED = {
     "20 % of the unseen ones' numbers (SEM-PCYC, CVPR 2019)",
 }
 SAMPLED_SHARE = 0.2
+ENOUGH = 50  # sketches, and photos, below which figures are marked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,16 @@ class Protocol:
 
     def same_class(self, rows: slice) -> np.ndarray:
         return self.query_labels[rows, None] == self.gallery_labels[None]
+
+    def weakness(self) -> list[str]:
+        """What keeps figures from meaning much: a sentence, or nothing. Ours."""
+        queries, photos = len(self.queries), len(self.gallery)
+        if queries >= ENOUGH and photos >= ENOUGH:
+            return []
+        return [
+            f"Only {queries} sketches over {photos} photos were scored. With fewer "
+            f"than {ENOUGH} of either, figures say how things work and not how well."
+        ]
 
     def summary(self) -> dict:
         return {

@@ -21,6 +21,13 @@ def scored_on(
     Raises: ValueError where no class is left, or by category but one, or for a data
       set that is not known; DataError as `data.load`.
     """
+    dataset, unseen = _chosen(score, dataset, task)
+    return (dataset.with_prepared_sketches() if score.prepare else dataset), unseen
+
+
+def _chosen(
+    score: Scoring, dataset: data.Dataset, task: Task
+) -> tuple[data.Dataset, tuple[str, ...]]:
     if not score.name:
         _enough(dataset.unseen, dataset.name, task, "data.unseen")
         return dataset, dataset.unseen

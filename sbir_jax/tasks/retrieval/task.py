@@ -244,7 +244,7 @@ class Retrieval(Task):
                 "fingerprint": models["learned"].fingerprint,
                 "timing": {"embed_waiting_share": round(frozen.waiting.share, 4)},
             },
-            notes=[*self.scored.notes, *self._problems()],
+            notes=[*self.scored.notes, *self._problems(), *protocol.weakness()],
             kept=rankings,
         )
 
