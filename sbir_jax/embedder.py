@@ -9,8 +9,7 @@ import copy
 import functools
 import itertools
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
@@ -29,25 +28,6 @@ from sbir_jax.features import Recipe, Task
 from sbir_jax.runtime import hardware, multiprocess, sharding
 from sbir_jax.runtime.prefetch import Waiting, one_in_flight, read_ahead
 from sbir_jax.types import MODALITIES, Modality
-
-
-def _with_texts(
-    images: Iterable, text: str | Sequence[str] | None
-) -> Iterator[tuple[Any, str | None]]:
-    """Each image with its words; None without any."""
-    if text is None or isinstance(text, str):
-        yield from zip(images, itertools.repeat(text))
-        return
-    told = f"{len(text)} texts for {{}} images; give one, or one each"
-    if isinstance(images, Sized) and len(images) != len(text):
-        raise ValueError(told.format(len(images)))
-    rows = 0
-    for rows, image in enumerate(images, start=1):
-        if rows > len(text):
-            raise ValueError(told.format("more"))
-        yield image, text[rows - 1]
-    if rows < len(text):
-        raise ValueError(told.format(rows))
 
 
 class Embedder:
@@ -249,7 +229,7 @@ class Embedder:
         """
         if modality not in MODALITIES:
             raise ValueError(f"modality is {modality!r}; give one of {MODALITIES}")
-        left, fit = _with_texts(images, text), images_lib.FIT[modality]
+        left, fit = text_queries.beside(images, text), images_lib.FIT[modality]
 
         def decode(pairs: list) -> tuple[Float[np.ndarray, "n s s 3"], list]:
             sources = [image for image, _ in pairs]
