@@ -116,7 +116,7 @@ def test_a_drawing_is_prepared(made, sketch, tmp_path, capsys):
 
     best = [hit["path"] for hit in found(sketch)]
     same = [hit["path"] for hit in found(tmp_path / "odd.png")]
-    assert same[:3] == best[:3] or set(same[:6]) & set(best[:3])
+    assert set(same[:6]) & set(best[:3])
     with Image.open(tmp_path / "odd.png") as image:
         assert np.asarray(image).mean() < 128
     args = ["search", made, tmp_path / "odd.png", "--show-prepared", shown]

@@ -101,7 +101,7 @@ def test_paths_are_for_this_machine_alone_and_min_score_cuts(client, index):
     hits = answer.json()["hits"]
     assert 0 < len(hits) < 36 and min(hit["score"] for hit in hits) >= 0.8
     assert all(hit["path"] == index.paths[hit["id"]] for hit in hits)
-    assert {hit["folder"] for hit in hits} == {"left", "right"}
+    assert {hit["folder"] for hit in hits} == {"left"}
     root = next(iter(index.folders()))
     for app in (server.make_app(index, "word", None), server.make_app(index, "word")):
         headers = {"Authorization": "Bearer word"}
