@@ -13,7 +13,6 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 import numpy as np
-import resvg_py
 from jaxtyping import Float
 from PIL import Image
 
@@ -58,6 +57,8 @@ def _limited(content: bytes, read) -> Image.Image:
 
 
 def _svg(content: bytes) -> Image.Image:
+    import resvg_py  # nothing else needs it
+
     if b"<!ENTITY" in content:
         raise ValueError("an SVG that declares entities; save it as a PNG")
     try:
