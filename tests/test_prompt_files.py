@@ -188,7 +188,7 @@ def _tensor(name, make):
         (_change(taps=list(EARLY) * 999), "names a layer twice"),
         (_change(size=33), "image_size is 33; give a multiple of"),
         (_change(size=10**9), "size is 1000000000"),
-        (_change(size=64), r"visual.sketch.top has shape .* images of 64 px"),
+        (_change(size=64), "has shape .* images of 64 px"),
         (_change(visual_scale=None), "visual_scale is None"),
         (_change(visual_scale=3.0), r"its prompts have the fingerprint"),
         (_change(format=2), "made by a newer version: update"),

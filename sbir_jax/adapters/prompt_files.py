@@ -229,7 +229,7 @@ def _read(path: pathlib.Path) -> tuple[Head, dict[str, np.ndarray]]:
 
 def _prompts(tensors: dict[str, np.ndarray]) -> Prompts:
     found: dict[str, Any] = {"text": tensors["text"]}
-    for name in tensors.keys() - {"text"}:
+    for name in sorted(tensors.keys() - {"text"}):
         place, modality, side = name.split(".")
         found.setdefault(place, {}).setdefault(modality, {})[side] = tensors[name]
     return Prompts(**found)
