@@ -90,6 +90,10 @@ def _check(args: argparse.Namespace) -> None:
             raise ValueError(
                 "--text-share weighs words beside a drawing: give --text and a SKETCH"
             )
+        if args.rerank_text and not args.text:
+            raise ValueError("--rerank-text orders photos by words: give --text")
+        if args.matcher and not args.rerank_text:
+            raise ValueError("--matcher is for --rerank-text: give that too")
         if args.min_score is not None and not math.isfinite(args.min_score):
             raise ValueError(
                 f"--min-score is {args.min_score}; give a cosine, from -1 to 1"
@@ -174,6 +178,23 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="of the words beside the drawing, 0 to 1 (default: 0.5)",
     )
+    search.add_argument(
+        "--rerank-text",
+        type=int,
+        nargs="?",
+        const=20,
+        default=0,
+        metavar="N",
+        help="put the first N photos in order by the words once more, looking at each "
+        "with them: slower, and finds the red one among its like (default: 20)",
+    )
+    search.add_argument(
+        "--matcher",
+        default="",
+        metavar="RUN",
+        help="a run of the task matching, or a backbone, for --rerank-text (default: "
+        "the index's own, training-free)",
+    )
     search.add_argument("-k", type=int, default=20, help="how many (default: 20)")
     search.add_argument(
         "--min-score", type=float, help="only photos with this cosine or more"
@@ -212,6 +233,20 @@ def _parser() -> argparse.ArgumentParser:
         "--save", metavar="SHEET", default="explain.png", help="(default: explain.png)"
     )
     _model(explain)
+
+    match = command("match", "Tell which of some texts fits a photo best.")
+    match.add_argument("photo", metavar="PHOTO", help="an image file")
+    match.add_argument("texts", nargs="+", metavar="TEXT", help="'a red cup'")
+    match.add_argument(
+        "--model",
+        default="toybox",
+        help="a run of the task matching, a Stable Diffusion folder or hub id, or "
+        "toybox (default)",
+    )
+    match.add_argument(
+        "--save", metavar="SHEET", help="where the best text's words are: words.png"
+    )
+    match.add_argument("--json", action="store_true", help="print JSON")
 
     info = command("info", "Show what an index holds.")
     info.add_argument("index", metavar="INDEX")

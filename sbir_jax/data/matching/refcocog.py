@@ -58,7 +58,7 @@ def refcocog(
     notes = (f"negatives: {NEGATIVES} of other images, seed {seed} (ours)",)
     if protocol == "release":
         notes = (
-            "protocol of DSD's release: train and test may share images, and a negative "
+            "protocol of DSD's release: train and test may share images, and negatives "
             "may be true of the image",
         )
     name = f"refcocog-{protocol}/{split}"

@@ -66,7 +66,9 @@ def figures(
     # Questions of one image, or of one text, are no independent draws.
     shown = [item.images[0] for item in questions.items]
     said = [item.texts[0] for item in questions.items]
-    groups = np.unique(shown if questions.asks != "image" else said, return_inverse=True)
+    groups = np.unique(
+        shown if questions.asks != "image" else said, return_inverse=True
+    )
     group = groups[1]
     if questions.asks == "pairs":
         values = metrics.winoground(asked)

@@ -142,7 +142,7 @@ class Matcher:
         path = workdir / "config.json"
         if not path.exists():
             raise FileNotFoundError(
-                f"{path} is not there, so {workdir} is not a run folder; make one with: "
+                f"{path} is not there, so {workdir} is no run folder; make one with: "
                 "python -m sbir_jax.main --config configs/toybox.py:task=matching "
                 f"--workdir {workdir}"
             )
@@ -167,6 +167,13 @@ class Matcher:
             found = checkpoint.load_trained(workdir, fingerprint, SAVED_AS)
             adapter = restored(adapter, found)
         return cls(loaded, recipe, size, adapter, batch_size, mesh)
+
+    @classmethod
+    def open(cls, model: str, batch_size: int = 0) -> "Matcher":
+        """A run folder of the task "matching", or a backbone, training-free."""
+        if (pathlib.Path(model).expanduser() / "config.json").is_file():
+            return cls.from_run(pathlib.Path(model).expanduser(), batch_size)
+        return cls.from_pretrained(model, batch_size=batch_size)
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -34,11 +34,13 @@ class DenoisingRival:
         """
         self.matcher, self._squared = matcher, name == "diffusion_classifier"
         self._less = choose_image and not self._squared
-        backbone, last = matcher.backbone, matcher.backbone.schedule.timesteps - 1
+        backbone, length = matcher.backbone, matcher.backbone.schedule.timesteps
         if self._squared:
-            t = np.rint((np.arange(passes) + 0.5) * last / passes).astype(int)
+            t = np.floor((np.arange(passes) + 0.5) * length / passes).astype(int)
         else:
-            t = np.minimum(10 + np.arange(passes) * max(1, last // passes), last)
+            t = np.minimum(
+                10 + np.arange(passes) * max(1, length // passes), length - 1
+            )
         shape = backbone.latent_shape(matcher.size)
         count = 1 if self._squared else passes
         bank = scores.noise_bank(shape, count, matcher.recipe.noise_seed)
@@ -67,4 +69,3 @@ class DenoisingRival:
             each = np.arange(len(latents))
             found += self._pairs(None, latents, each, [""], 0 * each)[images]
         return found
-

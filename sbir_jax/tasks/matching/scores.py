@@ -105,7 +105,7 @@ def noised(
     backbone: Backbone,
     latents: Float[Array, "p y x c"],
     noise: Float[Array, "q k y x c"],
-    t: Int[ArrayLike, "q k"],
+    t: Int[Array, "q k"],
 ) -> tuple[Float[Array, "pk y x c"], Int[Array, " pk"]]:
     """Each latent at all of its timesteps, in a row; and these.
 
@@ -123,7 +123,7 @@ def noised(
 def pooled(
     logits: Float[Array, "b heads y x n"],
     words: Bool[Array, "b n"],
-    temperature: Float[ArrayLike, ""] = 0.0,
+    temperature: ArrayLike = 0.0,
     gates: Float[Array, "b heads"] | None = None,
 ) -> Float[Array, "b heads"]:
     """Mean over places of the log-mean-exp over the words, at exp(temperature).
@@ -156,7 +156,7 @@ def head_scores(
     latents: Float[Array, "p y x c"],
     text: TextStates,
     noise: Float[Array, "q k y x c"],
-    t: Int[ArrayLike, "q k"],
+    t: Int[Array, "q k"],
     layers: tuple[str, ...],
     gates: Float[Array, "p h"] | None = None,
 ) -> tuple[Float[Array, "p k h"], Float[Array, "pk y x c"] | None]:
@@ -196,7 +196,7 @@ def match(
     latents: Float[Array, "p y x c"],
     text: TextStates,
     noise: Float[Array, "q k y x c"],
-    t: Int[ArrayLike, "q k"],
+    t: Int[Array, "q k"],
     layers: tuple[str, ...],
     without: Float[Array, "p k"] | None = None,
     gates: Float[Array, "p h"] | None = None,
@@ -208,7 +208,8 @@ def match(
     """
     given = backbone, frozen, adapter, latents, text, noise, t, layers, gates
     heads, predicted = head_scores(*given)
-    scores = heads @ head_weights.weights(adapter.heads)
+    weights = head_weights.weights(jnp.asarray(adapter.heads))
+    scores = jnp.einsum("pkh,h->pk", heads, weights)
     if predicted is not None:
         assert without is not None
         error = _error(backbone, latents, noise, t, predicted)
@@ -222,7 +223,7 @@ def denoising_error(
     latents: Float[Array, "p y x c"],
     text: TextStates,
     noise: Float[Array, "q k y x c"],
-    t: Int[ArrayLike, "q k"],
+    t: Int[Array, "q k"],
 ) -> Float[Array, "p k"]:
     """How far the noise that the network sees is from that which is there: the root of
     the mean square over the latent, so that its size does not matter."""

@@ -28,7 +28,7 @@ class ShotsConfig(TrainConfig):
     steps: int = 100
     batch_size: int = 8
     learning_rate: float = 3e-2
-    shots: float = 64
+    shots: float = 64.0
     loss: str = "softmax"
     margin: float = 0.2
     candidates: int = 6
