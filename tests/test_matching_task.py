@@ -86,7 +86,7 @@ def test_without_shots_nothing_is_trained(config, tmp_path):
 
 
 def test_training_lowers_the_loss(config, tmp_path):
-    """The temperature alone can: where the right text is what the toy itself prefers."""
+    """The scale alone can: where the right text is what the toy itself prefers."""
     config.train.update({"steps": 40, "shots": 16.0, "learning_rate": 0.1})
     opened = experiment.open(Experiment.from_config(config), tmp_path / "run")
     task = opened.task

@@ -3,8 +3,8 @@
 python -m tools.rerank_table [--matcher runs/matching/test/trained-64-0]
 
 Of each unseen Toybox category there are twelve photos of different things. A query is
-the caption of one of them, alone or beside its drawing; the gallery is the photos of its
-category. Acc@1 is the share of queries whose own photo comes first.
+the caption of one of them, alone or beside its drawing; the gallery is the photos of
+its category. Acc@1 is the share of queries whose own photo comes first.
 """
 
 import argparse

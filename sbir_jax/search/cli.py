@@ -188,13 +188,6 @@ def _parser() -> argparse.ArgumentParser:
         help="put the first N photos in order by the words once more, looking at each "
         "with them: slower, and finds the red one among its like (default: 20)",
     )
-    search.add_argument(
-        "--matcher",
-        default="",
-        metavar="RUN",
-        help="a run of the task matching, or a backbone, for --rerank-text (default: "
-        "the index's own, training-free)",
-    )
     search.add_argument("-k", type=int, default=20, help="how many (default: 20)")
     search.add_argument(
         "--min-score", type=float, help="only photos with this cosine or more"
@@ -219,6 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument(
         "--paths", action="store_true", help="print paths alone, one a line, for pipes"
     )
+    _matcher(search)
     _backend(search)
     _model(search)
 
@@ -261,6 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1)")
     serve.add_argument("--port", type=int, default=8000, help="(default: 8000)")
     serve.add_argument("--token", help="a word that visitors must give")
+    _matcher(serve)
     _backend(serve)
     _model(serve)
     return parser
@@ -305,6 +300,16 @@ def _drawing(parser: argparse.ArgumentParser) -> None:
 def _backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", default="exact", help="exact (default), faiss, or milvus:URI"
+    )
+
+
+def _matcher(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--matcher",
+        default="",
+        metavar="RUN",
+        help="a run of the task matching, or a backbone, that puts photos in order by "
+        "words (default: the index's own model, training-free)",
     )
 
 

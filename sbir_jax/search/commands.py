@@ -259,8 +259,7 @@ def serve(args: argparse.Namespace) -> None:
 def _open(args: argparse.Namespace) -> "Index":
     from sbir_jax.search.index import Index
 
-    matcher = getattr(args, "matcher", "")  # only `search` has it
-    return Index.open(args.index, None, args.backend, args.model, matcher)
+    return Index.open(args.index, None, args.backend, args.model, args.matcher)
 
 
 def _keep_programs() -> None:
