@@ -4,10 +4,14 @@ python -m tools.matching_table --workdir runs/matching
 
 Each run is `configs/toybox.py:task=matching` in a folder of its own below the workdir;
 a seed is that of the shots, of training and of the noise. Finished runs are read, so
-that the same command goes on where it stopped.
+that the same command goes on where it stopped. Other settings are given as to
+`sbir_jax.main`, with a workdir of their own, and chosen on seen things:
+
+python -m tools.matching_table --workdir runs/last --scored val --config.recipe.last=700
 """
 
 import argparse
+import ast
 import json
 import pathlib
 import runpy
@@ -29,8 +33,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="toybox")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--scored", default="test", help="or val, to choose on")
-    parser.add_argument("--steps", type=int, help="in place of the config's")
-    args = parser.parse_args()
+    args, args.given = parser.parse_known_args()
     hardware.keep_programs()
     columns: dict[str, list[dict[str, float]]] = {}
     for seed in range(args.seeds):
@@ -54,8 +57,7 @@ def _run(
     config.train.seed = config.recipe.noise_seed = seed
     config.train.shots, config.data.scored = shots, args.scored
     config.rivals = not random
-    if args.steps:
-        config.train.steps = args.steps
+    config.update_from_flattened_dict(_given(args.given))
     kind = "random" if random else "trained"
     name = f"{kind}-{shots:g}-{seed}"
     folder = pathlib.Path(args.workdir) / args.scored / name
@@ -64,6 +66,20 @@ def _run(
         experiment.open(Experiment.from_config(config), folder).go()
     results = json.loads(report.read_text())["results"]
     return {row["name"]: row["metrics"] for row in results}
+
+
+def _given(arguments: list[str]) -> dict[str, Any]:
+    """`--config.KEY=VALUE` by key. Raises: SystemExit for anything else."""
+    found = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not key.startswith("--config.") or not equals:
+            raise SystemExit(f"{argument}: give --config.KEY=VALUE")
+        try:
+            found[key.removeprefix("--config.")] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            found[key.removeprefix("--config.")] = value  # a text
+    return found
 
 
 def _print(columns: dict[str, list[dict[str, float]]]) -> None:

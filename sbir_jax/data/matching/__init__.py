@@ -1,6 +1,7 @@
 """Benchmarks of which text belongs to which image: one door, `load`."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,7 @@ def _scenes(
     novel: int = 100,
     world: int = 0,
     scored: str = "test",
-    cache_dir: str = "",
+    cache_dir: str | os.PathLike = "",
 ) -> MatchingData:
     counts = {"train": train, "val": val, "test": test, "novel": novel}
     if scored not in counts:
@@ -53,7 +54,9 @@ def _scenes(
 def _trained(reader: Callable[..., MatchingSet]) -> Callable[..., MatchingData]:
     """Training and test from a reader of both."""
 
-    def open(root: str, train: bool = True, **options: Any) -> MatchingData:
+    def open(
+        root: str | os.PathLike, train: bool = True, **options: Any
+    ) -> MatchingData:
         learned = reader(root, "train", **options) if train else None
         return MatchingData(learned, reader(root, "test", **options))
 
@@ -87,4 +90,4 @@ def load(name: str, **options: Any) -> MatchingData:
     except TypeError as error:
         if "argument" not in str(error):
             raise
-        raise DataError(f"{name}: {str(error).partition('() ')[2]}.") from error
+        raise DataError(f"{name}: {str(error).rpartition('() ')[2]}.") from error

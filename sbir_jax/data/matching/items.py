@@ -78,7 +78,7 @@ class MatchingSet:
         """Of candidates, in order of first appearance."""
         return tuple(dict.fromkeys(kind for item in self.items for kind in item.kinds))
 
-    def some(self, shots: float, seed: int) -> "MatchingSet":
+    def some(self, shots: float | int, seed: int) -> "MatchingSet":
         """A seeded few of the questions, the same ones first for any number of shots.
 
         Args:
