@@ -35,6 +35,7 @@ def question_scores(
       batch: as of `Shots.batch`.
       gates: of each question; as of `scores.pooled`.
     """
+    batch = jax.tree.map(jnp.asarray, batch)
     latents = batch["latents"]
     b, c, *shape = latents.shape
 

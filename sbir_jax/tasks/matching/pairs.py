@@ -16,7 +16,7 @@ from sbir_jax.runtime import hardware, multiprocess, sharding
 from sbir_jax.runtime.prefetch import one_in_flight
 
 # (frozen, trained, latents [p y x c], tokens of p texts, noise [1 k y x c], t [1 k],
-# without [p k] or None) -> [p k]
+# without [p k] or None) -> [p k], or more numbers for each
 Program = Callable[..., Any]
 
 
@@ -87,7 +87,7 @@ class PairScorer:
         rows: Int[np.ndarray, " p"],
         without: Float[np.ndarray, "p k"] | None = None,
         quiet: bool = True,
-    ) -> Float[np.ndarray, "p k"]:
+    ) -> Float[np.ndarray, "p k *more"]:
         """The score of image `images[i]` with text `rows[i]` at every timestep.
 
         Of several processes each scores its share, and all get the whole.
@@ -122,15 +122,18 @@ class PairScorer:
             count = pairs.stop - pairs.start
             return lambda: np.asarray(found, np.float32)[:count]
 
-        out = np.zeros((mine.stop - mine.start, len(self.t)), np.float32)
+        shape = mine.stop - mine.start, len(self.t)
+        out = np.zeros(shape, np.float32)
         hidden = quiet or not multiprocess.is_first()
         with tqdm(
             total=out.size, desc="match", unit="pass", disable=hidden, leave=False
         ) as bar:
             found = one_in_flight(map(start, parts))
             for (pairs, steps), scores in zip(parts, found, strict=True):
+                if out.ndim < scores.ndim:
+                    out = np.zeros((*shape, *scores.shape[2:]), np.float32)
                 out[pairs.start - mine.start : pairs.stop - mine.start, steps] = scores
-                bar.update(scores.size)
+                bar.update(len(scores) * scores.shape[1])
         return multiprocess.join(out, len(images))
 
     def _place(self, rows: np.ndarray) -> jax.Array:

@@ -265,7 +265,7 @@ class Matching(Task):
         for count in evaluation.counts(scores.shape[1]):
             some = scores[:, evaluation.evenly(count, scores.shape[1])].mean(1)
             figure = self._figures(some)[self.metric.name]
-            curve["passes"].append(count)
+            curve["passes"].append(float(count))
             curve["milliseconds"].append(round(1000 * seconds * count, 3))
             curve["value"].append(figure.value)
             curve["error"].append(figure.error)
