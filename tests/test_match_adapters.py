@@ -25,10 +25,13 @@ TEXTS = ["a red mug", "a blue hat"]
 def test_a_shift_is_added_to_every_key_and_value():
     """As a bias of both projections would be."""
     rng = np.random.default_rng(0)
-    x, context = rng.normal(size=(4, 5, 8)), rng.normal(size=(2, 3, 6))
+    x, context = (
+        jnp.asarray(rng.normal(size=size), jnp.float32)
+        for size in ((4, 5, 8), (2, 3, 6))
+    )
     layer, biased = Attention(2), Attention(2, qkv_bias=True)
     params = layer.init(jax.random.key(0), x, context)
-    shift = rng.normal(size=(2, 2, 8)).astype("f")
+    shift = jnp.asarray(rng.normal(size=(2, 2, 8)), jnp.float32)
     found, maps = layer.apply(params, x, context, ("maps",), None, tuple(shift))
     for text in range(2):
         inside = {

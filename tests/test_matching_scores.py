@@ -124,7 +124,7 @@ def test_importance_is_the_derivative_by_a_factor_on_a_heads_logits(toy, matcher
             adapter, toy.frozen, batch, key, gates, **given
         )
         scaled = jnp.exp(adapter.scale) * found
-        return float(objective.softmax_loss(scaled, batch["real"])[0])
+        return float(objective.softmax_loss(scaled, jnp.asarray(batch["real"]))[0])
 
     slopes = [
         abs(loss(batch, 1 + 1e-2) - loss(batch, 1 - 1e-2)) / 2e-2
@@ -139,7 +139,7 @@ def test_importance_is_the_derivative_by_a_factor_on_a_heads_logits(toy, matcher
                 * objective.question_scores(
                     adapter, toy.frozen, batch, key, gates, **given
                 ),
-                batch["real"],
+                jnp.asarray(batch["real"]),
             ).sum()
         )(jnp.ones((1, 1)))
         total += abs(float(gradient[0, 0]))

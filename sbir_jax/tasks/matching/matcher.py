@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
@@ -267,8 +268,9 @@ def initial(
     backbone, layers = loaded.backbone, scores.layer_names(loaded.backbone, recipe)
 
     def read(frozen):
-        text = backbone.encode_text(frozen, backbone.tokenize(["a"]))
-        latents = np.zeros((1, *backbone.latent_shape(size)), np.float32)
+        tokens = jax.tree.map(jnp.asarray, backbone.tokenize(["a"]))
+        text = backbone.encode_text(frozen, tokens)
+        latents = jnp.zeros((1, *backbone.latent_shape(size)))
         # A layer's activation has as many channels as its keys.
         taps = () if config.prompts == "none" else tuple(map(_layer, layers))
         return backbone.read(frozen, latents, 0, text, taps=taps, logits=layers)

@@ -52,7 +52,8 @@ def question_scores(
     text = backbone.encode_text(frozen, tokens)
     layers, without = scores.layer_names(backbone, recipe), None
     if adapter.gain is not None:
-        nothing = backbone.encode_text(frozen, backbone.tokenize([""]))
+        empty = jax.tree.map(jnp.asarray, backbone.tokenize([""]))
+        nothing = backbone.encode_text(frozen, empty)
         without = scores.denoising_error(backbone, frozen, flat, nothing, noise, t)
     if gates is not None:
         gates = jnp.repeat(gates, c, axis=0)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
@@ -124,7 +125,9 @@ class Matching(Task):
         shares = objective.importance(
             adapter, self.loaded.frozen, self.shots.each(), key, **self._reading
         )
-        return dataclasses.replace(adapter, heads=head_weights.of_shares(shares))
+        return dataclasses.replace(
+            adapter, heads=head_weights.of_shares(jnp.asarray(shares))
+        )
 
     def frozen(self, mesh: Mesh) -> Any:
         return sharding.place_frozen(self.loaded.frozen, mesh)
