@@ -2,14 +2,22 @@
 
 from sbir_jax.config import base, dataset, parse_arg
 
+# The prepared copy that other tasks on scenes read too.
+SCENES = {"size": 64, "train": 800, "val": 100, "test": 200, "novel": 100, "world": 0}
+SCENES |= {"scored": "test", "cache_dir": ""}
+
 
 def get_config(arg=None):
-    """`task=fine_grained` after the colon for instances instead of categories, and
-    `task=synthesis` for pictures of drawings."""
+    """After the colon `task=fine_grained` for instances instead of categories,
+    `task=synthesis` for pictures of drawings, or `task=matching` for texts that belong
+    to scenes."""
     args = parse_arg(arg, task="category")
     config = base(args["task"])
     if args["task"] == "synthesis":
         return synthesis(config)
+    if args["task"] == "matching":
+        config.data = {"name": "toybox_scenes", **SCENES}
+        return config
     config.data = dataset("toybox", size=64, instances=12, sketches=3, world=0)
     # All chosen on held-out seen classes.
     config.train.steps = 40

@@ -57,8 +57,9 @@ class FakeIndex:
         prepare=True,
         fold=True,
         folder="",
+        rerank_text=0,
     ):
-        self.asked = sketch
+        self.asked, self.reranked = sketch, rerank_text
         ink = np.zeros((64, 64))
         if sketch is not None:
             ink = 255.0 - images.decode(sketch, 64, "pad").mean(-1)

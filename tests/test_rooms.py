@@ -33,13 +33,16 @@ BELOW = {
     "tasks.retrieval": LOW
     | {"config", "data", "backbones", "report", "metrics", "adapters"}
     | {"features", "embedder", "text_queries", "tasks", "tasks.base"},
+    "tasks.matching": LOW
+    | {"config", "train_config", "data", "backbones", "report", "metrics", "adapters"}
+    | {"diffusion", "features", "tasks", "tasks.base"},
     "train": {"adapters", "runtime", "tasks.base", "train_step"},
     "experiment": LOW
     | {"backbones", "config", "report", "tasks", "tasks.base", "train"},
     "main": {"config", "experiment", "runtime"},
     "search": LOW
     | {"adapters", "backbones", "data", "embedder", "features", "report"}
-    | {"text_queries"},
+    | {"text_queries", "tasks.matching"},
 }
 LONG_FUNCTIONS = {
     "backbones/loading.py:load_backbone",

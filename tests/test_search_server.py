@@ -95,6 +95,18 @@ def test_search_as_json_as_data_url_and_as_form(client):
     assert names(far)[0] == "photo00.png" and len(names(far)) == 2
 
 
+def test_words_re_order_the_first_photos(client, index):
+    asked = {"text": "far", "k": 3}
+    names(client.post("/api/search", json={**asked, "rerank_text": 12}))
+    assert index.reranked == 12
+    names(client.post("/api/search", json=asked))
+    assert index.reranked == 0
+    drawn = {"image": coded(drawing()), "rerank_text": 5}
+    refused(client.post("/api/search", json=drawn), 400, "words re-order photos")
+    more = client.post("/api/search", json={**asked, "rerank_text": 201})
+    refused(more, 422, "rerank_text is 201")
+
+
 def test_paths_are_for_this_machine_alone_and_min_score_cuts(client, index):
     asked = {**GOOD, "k": 36, "min_score": 0.8}
     answer = client.post("/api/search", json=asked)

@@ -19,9 +19,11 @@ from sbir_jax.types import Readout, TextStates
 
 # Weights as a pytree: one tree for each network, of those that were loaded.
 Frozen = dict[str, Any]
-# Keys and values of attention layers, and what is added to activations, by name.
+# Keys and values of attention layers, what is added to activations, and to the layers'
+# own keys and values, by name.
 KV = Mapping[str, tuple[Float[Array, "..."], Float[Array, "..."]]]
 Residuals = Mapping[str, Float[Array, "_ _ _ _"]]
+Shifts = Mapping[str, tuple[Float[Array, "_ c"], Float[Array, "_ c"]]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,6 +133,7 @@ class Backbone(abc.ABC):
         logits: tuple[str, ...] = (),
         kv: KV | None = None,
         residuals: Residuals | None = None,
+        kv_shift: Shifts | None = None,
     ) -> Readout:
         """One pass of the denoising network, up to the last thing asked for.
 
@@ -143,6 +146,8 @@ class Backbone(abc.ABC):
           kv: by `attention_names`, keys and values [e c] or [s e c] that the layer
             attends to beside its own.
           residuals: by `residual_names`, what is added to the running state.
+          kv_shift: by `attention_names`, what is added to the layer's own keys and to
+            its own values, the same at every position: [1 c], or [s c] for each text.
         Raises: ValueError for an unknown name, for nothing asked for, and for shapes
           that do not fit.
         """

@@ -17,6 +17,9 @@ from sbir_jax.models.kernels.products import dense
 # Keys and values beside those of an attention layer's own input: [e c] for all images,
 # or [s e c], each for b / s images in a row.
 KeyValues = tuple[Float[Array, "..."], Float[Array, "..."]]
+# What is added to an attention layer's own keys and values: [1 c] for all texts, or
+# [s c], one for each.
+Shift = tuple[Float[Array, "_ c"], Float[Array, "_ c"]]
 # Of an attention layer's maps and logits, those that were asked for.
 Found = dict[str, Float[Array, "..."]]
 
@@ -35,12 +38,14 @@ class Attention(nn.Module):
         context: Float[Array, "s m d"] | None = None,
         asked: Collection[str] = (),
         extra: KeyValues | None = None,
+        shift: Shift | None = None,
     ) -> tuple[Float[Array, "b n c"], Found]:
         """Attention to the context, which serves b / s images in a row, or to x itself.
 
         Args:
           asked: of "maps" (probabilities) and "logits", what to hand out, float32.
           extra: keys and values to attend to as well; they come last in the maps.
+          shift: is added to the own keys and values, the same at every position.
         """
         source = x if context is None else context
         width = x.shape[-1]
@@ -55,6 +60,11 @@ class Attention(nn.Module):
         k, v = (
             for_each(project(name, self.qkv_bias)(source)) for name in ("to_k", "to_v")
         )
+        if shift is not None:
+            k, v = (
+                own + for_each(rows.astype(own.dtype))[:, None]
+                for own, rows in zip((k, v), shift, strict=True)
+            )
         if extra is not None:
             more = (rows[None] if rows.ndim == 2 else rows for rows in extra)
             k, v = (
@@ -137,6 +147,7 @@ class TransformerBlock(nn.Module):
         context: Float[Array, "s m d"],
         asked: Mapping[str, Collection[str]] = MappingProxyType({}),
         kv: Mapping[str, KeyValues | None] = MappingProxyType({}),
+        shift: Mapping[str, Shift | None] = MappingProxyType({}),
     ) -> tuple[Float[Array, "b n c"], dict[str, Found]]:
         """Arguments and results of `Attention`, under "self" and "cross"."""
         found = {}
@@ -147,6 +158,7 @@ class TransformerBlock(nn.Module):
                 source,
                 asked.get(kind, ()),
                 kv.get(kind),
+                shift.get(kind),
             )
             x = x + y
         return x + FeedForward(self.dtype, name="ff")(layer_norm("norm3")(x)), found
@@ -167,6 +179,7 @@ class Transformer(nn.Module):
         context: Float[Array, "s m d"],
         asked: Mapping[str, Collection[str]] = MappingProxyType({}),
         kv: Mapping[str, KeyValues | None] = MappingProxyType({}),
+        shift: Mapping[str, Shift | None] = MappingProxyType({}),
     ) -> tuple[Float[Array, "b h w c"], dict[str, Found]]:
         """As `TransformerBlock`, with the rows and columns of queries in the maps."""
         b, h, w, c = x.shape
@@ -180,7 +193,7 @@ class Transformer(nn.Module):
         y = GroupNorm(self.groups, 1e-6, name="norm")(x)
         y = project("proj_in", y).reshape(b, h * w, c)
         block = TransformerBlock(self.heads, self.dtype, name="transformer_blocks_0")
-        y, found = block(y, context, asked, kv)
+        y, found = block(y, context, asked, kv, shift)
         y = project("proj_out", y.reshape(b, h, w, c))
         found = {
             kind: {

@@ -21,6 +21,7 @@ from sbir_jax.data import images
 from sbir_jax.data.sketch_preparation import NoInk
 from sbir_jax.search.guard import Refusal
 from sbir_jax.search.opened import UnknownPhoto
+from sbir_jax.search.rerank import MOST
 from sbir_jax.text_queries import SHARE
 
 MAX_UPLOAD = 8_000_000
@@ -67,6 +68,9 @@ class SearchQuestion(DrawingQuestion):
     folder: str = Field("", max_length=4096, description=FOLDER)
     fold: bool = Field(True, description="copies of a photo stand behind the first")
     show_prepared: bool = Field(False, description="answer with `prepared`, too")
+    rerank_text: int = Field(
+        0, ge=0, le=MOST, description="how many of the first photos the words re-order"
+    )
 
 
 class ExplainQuestion(DrawingQuestion):
@@ -76,7 +80,10 @@ class ExplainQuestion(DrawingQuestion):
 class FoundPhoto(BaseModel):
     id: str
     name: str = Field(description="name of the photo's file")
-    score: float = Field(description="cosine similarity, -1 to 1; larger is nearer")
+    score: float = Field(
+        description="cosine similarity, -1 to 1, larger is nearer; of re-ranked photos "
+        "standard deviations from the mean of these"
+    )
     above: float | None = Field(
         description="how many standard deviations the score lies above the mean of all "
         "photos for this question; null in an index of under 20"

@@ -90,6 +90,10 @@ def _check(args: argparse.Namespace) -> None:
             raise ValueError(
                 "--text-share weighs words beside a drawing: give --text and a SKETCH"
             )
+        if args.rerank_text and not args.text:
+            raise ValueError("--rerank-text orders photos by words: give --text")
+        if args.matcher and not args.rerank_text:
+            raise ValueError("--matcher is for --rerank-text: give that too")
         if args.min_score is not None and not math.isfinite(args.min_score):
             raise ValueError(
                 f"--min-score is {args.min_score}; give a cosine, from -1 to 1"
@@ -174,6 +178,16 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="of the words beside the drawing, 0 to 1 (default: 0.5)",
     )
+    search.add_argument(
+        "--rerank-text",
+        type=int,
+        nargs="?",
+        const=20,
+        default=0,
+        metavar="N",
+        help="put the first N photos in order by the words once more, looking at each "
+        "with them: slower, and finds the red one among its like (default: 20)",
+    )
     search.add_argument("-k", type=int, default=20, help="how many (default: 20)")
     search.add_argument(
         "--min-score", type=float, help="only photos with this cosine or more"
@@ -198,6 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument(
         "--paths", action="store_true", help="print paths alone, one a line, for pipes"
     )
+    _matcher(search)
     _backend(search)
     _model(search)
 
@@ -213,6 +228,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     _model(explain)
 
+    match = command("match", "Tell which of some texts fits a photo best.")
+    match.add_argument("photo", metavar="PHOTO", help="an image file")
+    match.add_argument("texts", nargs="+", metavar="TEXT", help="'a red cup'")
+    match.add_argument(
+        "--model",
+        default="toybox",
+        help="a run of the task matching, a Stable Diffusion folder or hub id, or "
+        "toybox (default)",
+    )
+    match.add_argument(
+        "--save", metavar="SHEET", help="where the best text's words are: words.png"
+    )
+    match.add_argument("--json", action="store_true", help="print JSON")
+
     info = command("info", "Show what an index holds.")
     info.add_argument("index", metavar="INDEX")
     info.add_argument("--json", action="store_true", help="print JSON")
@@ -226,6 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1)")
     serve.add_argument("--port", type=int, default=8000, help="(default: 8000)")
     serve.add_argument("--token", help="a word that visitors must give")
+    _matcher(serve)
     _backend(serve)
     _model(serve)
     return parser
@@ -270,6 +300,16 @@ def _drawing(parser: argparse.ArgumentParser) -> None:
 def _backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", default="exact", help="exact (default), faiss, or milvus:URI"
+    )
+
+
+def _matcher(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--matcher",
+        default="",
+        metavar="RUN",
+        help="a run of the task matching, or a backbone, that puts photos in order by "
+        "words (default: the index's own model, training-free)",
     )
 
 

@@ -108,7 +108,7 @@ def search(args: argparse.Namespace) -> None:
     for picture in filter(None, (args.save, args.show_prepared)):
         sheet_format(picture)
     sketch = _drawing(args) if args.sketch else None
-    names = ("text", "k", "min_score", "text_share", "folder")
+    names = ("text", "k", "min_score", "text_share", "folder", "rerank_text")
     asks = {name: value for name, value in vars(args).items() if name in names}
     asks["fold"] = not args.all_copies
     _keep_programs()
@@ -153,6 +153,30 @@ def _as_seen(sketch: Any, embedder: Any) -> Any:
     seen = Image.fromarray(images.decode(sketch, size, images.FIT["sketch"]))
     side = size * max(1, 512 // size)
     return seen.resize((side, side), Image.Resampling.NEAREST)
+
+
+def match(args: argparse.Namespace) -> None:
+    from sbir_jax.data import images
+    from sbir_jax.search.sheet import save_sheet, sheet_format
+    from sbir_jax.tasks.matching import sections
+    from sbir_jax.tasks.matching.matcher import Matcher
+
+    if args.save:
+        sheet_format(args.save)
+    images.decode(args.photo, 64)  # what cannot be read is told before a model loads
+    _keep_programs()
+    matcher = Matcher.open(args.model)
+    scores = matcher.score([args.photo], args.texts)[0].tolist()
+    found = sorted(zip(scores, args.texts, strict=True), key=lambda pair: -pair[0])
+    if args.save:
+        save_sheet(sections.word_sheet(matcher, args.photo, found[0][1]), args.save)
+    if args.json:
+        print(json.dumps([{"text": t, "score": s} for s, t in found], indent=2))
+        return
+    for score, text in found:
+        print(f"{score:8.4f}  {clean(text)}")
+    sheet = f"; sheet: {clean(args.save)}" if args.save else ""
+    print(f"best first, of {plural(len(found), 'text')}{sheet}")
 
 
 def _print_paths(paths: Sequence[str]) -> None:
@@ -235,7 +259,7 @@ def serve(args: argparse.Namespace) -> None:
 def _open(args: argparse.Namespace) -> "Index":
     from sbir_jax.search.index import Index
 
-    return Index.open(args.index, backend=args.backend, model=args.model)
+    return Index.open(args.index, None, args.backend, args.model, args.matcher)
 
 
 def _keep_programs() -> None:

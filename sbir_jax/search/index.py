@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from sbir_jax import text_queries
-from sbir_jax.search import hits, shards
+from sbir_jax.search import hits, rerank, shards
 from sbir_jax.search.backends import check_descriptors, check_k, open_backend
 from sbir_jax.search.hits import Hit
 from sbir_jax.search.model_paths import plain
@@ -58,8 +58,10 @@ class Index:
         embedder: Describes | None,
         backend: str,
         model: str = "",
+        matcher: str = "",
     ):
         self.folder, self._backend, self._model = folder, backend, model
+        self._matcher_source = matcher
         self._lock, self._reloading = threading.Lock(), threading.Lock()
         self._state: Opened | None = self._read(None)
         if embedder is not None:
@@ -77,6 +79,7 @@ class Index:
         embedder: Describes | None = None,
         backend: str = "exact",
         model: str = "",
+        matcher: str = "",
     ) -> "Index":
         """Opens an index; descriptors stay on disk, memory-mapped.
 
@@ -86,11 +89,13 @@ class Index:
             it is None.
           backend: "exact", "faiss", or "milvus:URI"; see `backends.open_backend`.
           model: where the model is now, if not where it was when the index was made.
+          matcher: what re-ranks by words: a run folder of the task "matching", or a
+            backbone; without it the index's own backbone does, training-free.
         Raises: FileNotFoundError without an index there; ValueError for an index that
           is damaged, and for an embedder other than the one that made it, naming both
           fingerprints; ImportError naming the extra that a backend needs.
         """
-        return cls(pathlib.Path(path), embedder, backend, model)
+        return cls(pathlib.Path(path), embedder, backend, model, matcher)
 
     @property
     def head(self) -> shards.Head:
@@ -110,6 +115,16 @@ class Index:
                 self._embedder = made
             return self._embedder
 
+    @functools.cached_property
+    def matcher(self) -> rerank.Scores:
+        """What re-ranks by words, loaded when it is first asked for."""
+        from sbir_jax.tasks.matching.matcher import Matcher
+
+        if self._matcher_source:
+            return Matcher.open(self._matcher_source)
+        embedder: Any = self.embedder
+        return Matcher(embedder.loaded, rerank.RECIPE, embedder.size)
+
     def search(
         self,
         sketch: Any = None,
@@ -120,6 +135,7 @@ class Index:
         prepare: bool = True,
         fold: bool = True,
         folder: str | os.PathLike = "",
+        rerank_text: int = 0,
     ) -> list[Hit]:
         """The k photos nearest to a drawing, to words, or to both, best first.
 
@@ -132,14 +148,20 @@ class Index:
             `sketch_preparation` has it.
           fold: copies of a photo stand behind the best of them, in `Hit.copies`.
           folder: only photos below it.
+          rerank_text: how many of the first photos a matcher puts in a new order by the
+            words, see `rerank.rerank`; beside a drawing the words have their share of
+            it. 0 for none.
         Raises: BadImage for a drawing that cannot be read, NoInk for an empty one
           where it is prepared; ValueError for neither a drawing nor words, for a k
-          below 1, for a share outside of 0 to 1, and for a folder without photos.
+          below 1, for a share outside of 0 to 1, for a folder without photos, and for
+          re-ranking without words.
         """
         k, share = check_k(k), text_queries.check_share(text_share)
         text = (text or "").strip()
         if sketch is None and not text:
             raise ValueError("nothing to search for; give a sketch, text, or both")
+        if rerank_text and not text:
+            raise ValueError("rerank_text orders photos by words; give text")
         if sketch is None:
             found = self._words(text)
         else:
@@ -148,10 +170,13 @@ class Index:
                 found = text_queries.mix(found, self._words(text), share)
         with self._using() as state:
             inside = self._inside(state, folder)
-            found = hits.find(state, found, k, fold, inside)
-        if min_score is None:
-            return found
-        return [hit for hit in found if hit.score >= min_score]
+            found = hits.find(state, found, max(k, rerank_text), fold, inside)
+        if min_score is not None:
+            found = [hit for hit in found if hit.score >= min_score]
+        if rerank_text:
+            part = 1.0 if sketch is None else share
+            found = rerank.rerank(found, text, self.matcher, rerank_text, part)
+        return found[:k]
 
     def similar(
         self,

@@ -83,6 +83,7 @@ class Searchable(Protocol):
         prepare=True,
         fold=True,
         folder="",
+        rerank_text=0,
     ) -> list: ...
 
     def similar(self, photo_id: str, k: int = 20, fold=True, folder="") -> list: ...
@@ -135,12 +136,16 @@ def make_app(
         text = (asked.text or "").strip() or None
         if text is None:
             require(picture, "a search has a drawing, words, or both", "send either")
+        if asked.rerank_text and text is None:
+            what, rule = "rerank_text without text", "words re-order photos"
+            raise Refusal(400, what, rule, "send text, or leave rerank_text out")
         drawing = picture and await drawings.read(picture, asked.prepare)
         asks = drawing, text, asked.k, asked.min_score, asked.text_share, False
         inside = answers.folder_of(asked.folder, index.folders())
         with words.asked() if text else contextlib.nullcontext():
             hits = await gate.run(
-                request, lambda: index.search(*asks, asked.fold, inside)
+                request,
+                lambda: index.search(*asks, asked.fold, inside, asked.rerank_text),
             )
         seen = None
         if drawing is not None and asked.show_prepared:

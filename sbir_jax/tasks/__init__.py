@@ -8,6 +8,7 @@ RETRIEVAL = "sbir_jax.tasks.retrieval.task:Retrieval"
 TASKS = {
     "category": RETRIEVAL,
     "fine_grained": RETRIEVAL,
+    "matching": "sbir_jax.tasks.matching.task:Matching",
     "synthesis": "sbir_jax.tasks.synthesis.task:Synthesis",
 }
 
