@@ -260,7 +260,7 @@ def render_sketches(
     instances: Sequence[Instance],
     variants: Sequence[int],
     size: int = 64,
-    aligned: bool = False,
+    aligned=False,
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """Draw things, each by the hand and from the pose of its variant.
 
@@ -301,9 +301,7 @@ class Chunk(NamedTuple):
     sketches: UInt8[np.ndarray, "m h w 3"]
     sketch_captions: list[str]
     categories: Int[np.ndarray, " t"]  # of each thing, a position in CATEGORIES
-    geometry: Float[
-        np.ndarray, "t y x 17"
-    ]  # `geometry.CHANNELS`, a quarter of the size
+    geometry: Float[np.ndarray, "t y x 17"]  # `geometry.CHANNELS`, at a quarter
 
 
 LOOKS, HANDS, CHUNK = 3, 2, 64
