@@ -266,7 +266,6 @@ def render_sketches(
 
     Args:
       variants: which drawing of each instance, any whole numbers from 0.
-      size: side in pixels, a multiple of 16.
       aligned: draw from the photo's pose in place of the variant's own.
     """
     pairs = list(zip(instances, variants, strict=True))
