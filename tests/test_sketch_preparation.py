@@ -122,6 +122,7 @@ CUP = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100">'
     '<path d="M20 20V80H80V20" fill="none" stroke="black" stroke-width="4"/></svg>'
 )
+THIN = CUP.replace('stroke-width="4"', 'stroke-width="0.9"')
 SCENE = {
     "type": "excalidraw",
     "elements": [
@@ -138,15 +139,14 @@ STROKE = {"word": "cup", "drawing": [[[20, 20, 80, 80], [20, 80, 80, 20]]]}
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("a.svg", CUP),
+        ("a.svg", THIN),
         ("a.excalidraw", json.dumps(SCENE)),
         ("a.ndjson", json.dumps(STROKE) + "\n"),
     ],
 )
 def test_drawings_without_pixels(tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    thin = CUP.replace('stroke-width="4"', 'stroke-width="0.9"')
-    wanted = shift_free(prepare(thin.encode()))
+    wanted = shift_free(prepare(THIN.encode()))
     for source in (tmp_path / name, str(tmp_path / name), text.encode()):
         assert np.abs(shift_free(prepare(source)) - wanted).mean() < 22
     # A photo's place takes no drawing, whatever is in it.
