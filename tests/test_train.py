@@ -107,9 +107,9 @@ def test_a_batch_is_cut_where_the_memory_ends(
     monkeypatch.setattr(hardware, "largest_fitting", spy)
     groups, run = [], Step.__call__
 
-    def watched(self, state, fixed, frozen, batch):
+    def watched(self, state, fixed, frozen, batch, share):
         groups.append([len(group["sketch"]) for group in batch])
-        return run(self, state, fixed, frozen, batch)
+        return run(self, state, fixed, frozen, batch, share)
 
     monkeypatch.setattr(Step, "__call__", watched)
 
