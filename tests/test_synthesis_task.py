@@ -57,11 +57,17 @@ def test_the_loss_falls_as_the_adapter_learns(setup):
     again = next(iter(task.batches(0)))
     jax.tree.map(np.testing.assert_array_equal, batch, again)
     key, frozen = jax.random.key(1), task.loaded.frozen
-    loss = jax.jit(jax.value_and_grad(lambda x: task.loss(x, frozen, batch, key)[0]))
-    first, slope = loss(trained)
+
+    @jax.jit
+    def loss(trained, batch):
+        return jax.value_and_grad(lambda x: task.loss(x, frozen, batch, key)[0])(
+            trained
+        )
+
+    first, slope = loss(trained, batch)
     for _ in range(12):
         trained = jax.tree.map(lambda a, b: a - 0.3 * b, trained, slope)
-        last, slope = loss(trained)
+        last, slope = loss(trained, batch)
     assert last < first
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, UInt8
 from scipy import ndimage
 
@@ -24,7 +25,7 @@ from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.backbones.frozen import encode_texts
 from sbir_jax.data import images
 from sbir_jax.diffusion import samplers
-from sbir_jax.runtime import hardware
+from sbir_jax.runtime import hardware, sharding
 from sbir_jax.tasks.synthesis.drawing import Request, Sampling, draw
 
 Pictures = UInt8[np.ndarray, "n h w 3"]
@@ -48,7 +49,12 @@ class Imaginer:
         sampling: Sampling | None = None,
     ):
         """`loaded` is whole, the decoder too; without an adapter words alone count."""
-        self.loaded, self.adapter = loaded, adapter
+        self.loaded = loaded
+        # Where the weights are: a program runs on arrays of the same devices.
+        where = getattr(jax.tree.leaves(loaded.frozen)[0], "sharding", None)
+        if isinstance(where, NamedSharding):
+            adapter = sharding.place_whole(jax.device_get(adapter), where.mesh)
+        self.adapter = adapter
         self.size = loaded.backbone.image_size
         self.sampling = sampling or Sampling()
         self._encoder = None
