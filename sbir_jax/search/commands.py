@@ -126,11 +126,9 @@ def search(args: argparse.Namespace) -> None:
         return
     _print_hits(hits)
     line = plural(len(hits), "photo") if hits else "no photo found"
-    line += f"; sheet: {clean(args.save)}" * bool(args.save)
-    print(
-        line
-        + f"; as seen: {clean(args.show_prepared or '')}" * bool(args.show_prepared)
-    )
+    for name, path in (("sheet", args.save), ("as seen", args.show_prepared)):
+        line += f"; {name}: {clean(path)}" if path else ""
+    print(line)
 
 
 def _drawing(args: argparse.Namespace) -> Any:
