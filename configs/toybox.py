@@ -17,6 +17,7 @@ def get_config(arg=None):
         return synthesis(config)
     if args["task"] == "matching":
         config.data = {"name": "toybox_scenes", **SCENES}
+        config.adapter.gain = True
         return config
     config.data = dataset("toybox", size=64, instances=12, sketches=3, world=0)
     # All chosen on held-out seen classes.

@@ -76,6 +76,14 @@ def test_a_run_from_config_to_report(config, tmp_path):
     assert run(config, folder)[1]["results"] == summary["results"]
 
 
+def test_a_gain_is_learned_and_read_back(config, tmp_path):
+    config.adapter.gain, config.rivals = True, False
+    _, summary = run(config, tmp_path / "run")
+    matcher = Matcher.from_run(tmp_path / "run")
+    assert matcher.adapter.gain is not None and float(matcher.adapter.gain) != 0
+    assert matcher.fingerprint == summary["fingerprint"]
+
+
 def test_without_shots_nothing_is_trained(config, tmp_path):
     config.train.shots, config.rivals = 0.0, False
     _, summary = run(config, tmp_path / "run")

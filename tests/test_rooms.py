@@ -34,7 +34,7 @@ BELOW = {
     | {"config", "data", "backbones", "report", "metrics", "adapters"}
     | {"features", "embedder", "text_queries", "tasks", "tasks.base"},
     "tasks.matching": LOW
-    | {"config", "train_config", "data", "backbones", "report", "metrics", "adapters"}
+    | {"config", "data", "backbones", "report", "metrics", "adapters"}
     | {"diffusion", "features", "tasks", "tasks.base"},
     "train": {"adapters", "runtime", "tasks.base", "train_step"},
     "experiment": LOW

@@ -8,6 +8,7 @@ one half; what is chosen from them goes into `configs/toybox.py`.
 """
 
 import argparse
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,12 @@ from sbir_jax.tasks.matching.pairs import PairScorer
 from sbir_jax.tasks.matching.scores import MatchRecipe
 
 RECIPE = MatchRecipe(timesteps=10)
-SPLITS = {"train": 800, "val": 100, "test": 200, "novel": 100}  # as the config's
+SPLITS: dict[str, Any] = {
+    "train": 800,
+    "val": 100,
+    "test": 200,
+    "novel": 100,
+}  # as the config's
 
 
 def main() -> None:

@@ -22,8 +22,9 @@ def init(key: Array, network: Any, rank: int) -> Any:
       network: parameters of a denoising network, or their shapes.
     Raises: ValueError for a network without such projections.
     """
-    made = {}
-    for path, kernel in flatten_dict(network).items():
+    made: dict[tuple[str, ...], Any] = {}
+    flat: dict[tuple[str, ...], Any] = flatten_dict(network)
+    for path, kernel in flat.items():
         if not (set(path) & set(LAYERS) and path[-2] in PROJECTIONS):
             continue
         if path[-1] != "kernel":
@@ -42,7 +43,8 @@ def init(key: Array, network: Any, rank: int) -> Any:
 
 def merged(network: Any, lora: Any) -> Any:
     """The parameters with the change in them."""
-    flat, change = flatten_dict(network), flatten_dict(lora)
+    flat: dict[tuple[str, ...], Any] = flatten_dict(network)
+    change: dict[tuple[str, ...], Any] = flatten_dict(lora)
     for path in {path[:-1] for path in change}:
         kernel = flat[*path, "kernel"]
         added = change[*path, "down"] @ change[*path, "up"]

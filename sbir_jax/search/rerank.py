@@ -48,7 +48,8 @@ def rerank(
         raise ValueError(f"rerank_text is {first}; give 1 to {MOST} photos")
     if not text.strip():
         raise ValueError("rerank_text needs words: give a text")
-    chosen, rest = list(hits[:first]), list(hits[first:])
+    chosen: list[Any] = list(hits[:first])
+    rest = list(hits[first:])
     if not chosen:
         return rest
     told = matcher.score([hit.path for hit in chosen], [text])[:, 0]

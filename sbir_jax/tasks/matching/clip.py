@@ -28,7 +28,7 @@ class Clip:
         Raises: ImportError without torch; OSError where there are no such weights.
         """
         try:
-            import torch
+            import torch  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise ImportError(
                 f"clip is {source!r}, and torch is not installed, which CLIP runs on: "

@@ -43,7 +43,9 @@ def word_maps(matcher: Matcher, image: Any, text: str) -> WordMaps:
     ends = _ends(matcher, words)
     latent = jnp.asarray(matcher.encode([image]))
     bank = scores.noise_bank(
-        latent.shape[1:], matcher.recipe.timesteps, matcher.recipe.noise_seed
+        backbone.latent_shape(matcher.size),
+        matcher.recipe.timesteps,
+        matcher.recipe.noise_seed,
     )
     run = _program(hardware.device_of(matcher.loaded.frozen))
     given = backbone, matcher.layers, matcher.loaded.frozen, adapter, latent

@@ -98,7 +98,7 @@ class PairScorer:
           quiet: shows no bar.
         """
         tokens = self.loaded.backbone.tokenize(texts)
-        mine, k = multiprocess.share(len(images)), self.steps_at_once
+        mine, k = multiprocess.part(len(images)), self.steps_at_once
         parts = [
             (
                 slice(first, min(first + self.pairs_at_once, mine.stop)),

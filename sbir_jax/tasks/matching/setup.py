@@ -5,9 +5,8 @@ import math
 from typing import ClassVar
 
 from sbir_jax.adapters.match_adapter import AdapterConfig
-from sbir_jax.config import Experiment
+from sbir_jax.config import Experiment, TrainConfig
 from sbir_jax.tasks.matching.scores import MatchRecipe
-from sbir_jax.train_config import TrainConfig
 
 LOSSES = ("softmax", "hinge")
 

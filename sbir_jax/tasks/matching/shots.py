@@ -40,7 +40,7 @@ class Shots:
             order = np.concatenate([rng.permutation(count) for _ in range(rounds)])
             rows = [self.candidates(int(i), rng) for i in order[: config.batch_size]]
             draws = np.arange(config.batch_size, dtype=np.int32)
-            mine = multiprocess.share(config.batch_size)
+            mine = multiprocess.part(config.batch_size)
             yield self.batch(rows[mine], draws[mine])
 
     def each(self) -> Iterator[Batch]:
