@@ -84,12 +84,19 @@ def compute_capability(of: Any) -> float:
         return float("inf")
 
 
-def jit(function: Callable, on: Any = None, gradient: bool = False, **options) -> Any:
+def jit(
+    function: Callable,
+    on: Any = None,
+    gradient: bool = False,
+    tuned: bool = True,
+    **options,
+) -> Any:
     """`jax.jit` for the frozen networks: kernels and `compiler_options` by the device.
 
     Args:
       on: a device that will run it, or a mesh of them; JAX's default one without it.
       gradient: whether the function computes one.
+      tuned: whether `compiler_options` are used.
       options: as of `jax.jit`.
     """
     if isinstance(on, Mesh):
@@ -102,7 +109,7 @@ def jit(function: Callable, on: Any = None, gradient: bool = False, **options) -
         with jax.default_device(where):
             return function(*args, **kwargs)
 
-    told = compiler_options(where.platform, gradient)
+    told = compiler_options(where.platform, gradient) if tuned else {}
     return jax.jit(traced, compiler_options=told, **options)
 
 
