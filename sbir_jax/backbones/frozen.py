@@ -80,8 +80,8 @@ def lasting_name(given: str, shipped: str) -> str:
 def _text_program(backbone: Backbone, device: Any) -> Any:
     """Compiled once for a text encoder, not at every search with words.
 
-    As XLA compiles by default: prompts start from the states of a text, and fingerprints
-    are of their very bits, which other options change.
+    As XLA compiles by default: prompts start from the states of a text, and
+    fingerprints are of their very bits, which other options change.
     """
     return hardware.jit(backbone.encode_text, device, tuned=False)
 
