@@ -34,13 +34,17 @@ BELOW = {
     "tasks.retrieval": LOW
     | {"config", "train_config", "data", "backbones", "report", "metrics", "adapters"}
     | {"features", "embedder", "text_queries", "tasks", "tasks.base"},
+    "dense": LOW | {"adapters", "backbones", "data", "diffusion", "report"},
+    "tasks.dense": LOW
+    | {"config", "train_config", "data", "backbones", "report", "metrics", "adapters"}
+    | {"dense", "tasks", "tasks.base"},
     "train": {"adapters", "runtime", "tasks.base", "train_step"},
     "experiment": LOW
     | {"backbones", "config", "report", "tasks", "tasks.base", "train"},
     "main": {"config", "experiment", "runtime"},
     "search": LOW
     | {"adapters", "backbones", "data", "embedder", "features", "report"}
-    | {"text_queries"},
+    | {"text_queries", "dense"},
 }
 LONG_MODULES = {"embedder.py"}  # the public face, with its documentation
 LONG_FUNCTIONS = {

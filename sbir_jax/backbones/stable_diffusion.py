@@ -134,6 +134,8 @@ class StableDiffusion(Backbone):
         logits: tuple[str, ...] = (),
         kv: KV | None = None,
         residuals: Residuals | None = None,
+        queries: tuple[str, ...] = (),
+        outputs: tuple[str, ...] = (),
     ) -> Readout:
         context = text.states.astype(latents.dtype)
         found: Any = self.unet.apply(
@@ -146,8 +148,28 @@ class StableDiffusion(Backbone):
             logits,
             kv,
             residuals,
+            queries,
+            outputs,
         )
         return dataclasses.replace(found, mask=text.mask)
+
+    def keys(
+        self, frozen: Frozen, text: TextStates, names: tuple[str, ...]
+    ) -> dict[str, Float[Array, "s _ n _"]]:
+        c, found = self.unet.config, {}
+        levels = len(c.heads)
+        for name in names:
+            side, block, _, number, _ = name.split(".")
+            level = int(block) if side == "down" else levels - 1 - int(block)
+            path = f"{side}_blocks_{block}", f"attentions_{number}"
+            weights = frozen["unet"]
+            for part in (*path, "transformer_blocks_0", "attn2", "to_k"):
+                weights = weights[part]
+            states = text.states.astype(weights["kernel"].dtype)
+            keys = states @ weights["kernel"]
+            heads = keys.reshape(*keys.shape[:2], c.heads[level], -1)
+            found[name] = heads.swapaxes(1, 2)
+        return found
 
     def decode(
         self, frozen: Frozen, latents: Float[Array, "b y x c"]
