@@ -159,12 +159,12 @@ def read_labels(path: pathlib.Path) -> UInt8[np.ndarray, "h w"]:
         with Image.open(path) as image:
             if image.mode not in ("L", "P"):
                 raise BadImage(
-                    f"{path}: labels are in a PNG of one channel, and this has mode "
-                    f"{image.mode}"
+                    str(path),
+                    f"labels are in a PNG of one channel; this has mode {image.mode}",
                 )
             return np.array(image)
     except OSError as error:
-        raise BadImage(f"{path}: {error}") from error
+        raise BadImage(str(path), str(error)) from error
 
 
 def names_in(path: pathlib.Path, what: str) -> list[str]:

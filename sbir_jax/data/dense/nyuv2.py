@@ -73,7 +73,7 @@ def read_depth(path: pathlib.Path) -> np.ndarray:
         with Image.open(path) as image:
             found = np.asarray(image)
     except OSError as error:
-        raise BadImage(f"{path}: {error}") from error
+        raise BadImage(str(path), str(error)) from error
     if found.ndim != 2 or found.dtype == np.uint8:
-        raise BadImage(f"{path}: depth is a PNG of one channel of 16 bits")
+        raise BadImage(str(path), "depth is a PNG of one channel of 16 bits")
     return found.astype(np.float32) / 1000

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from sbir_jax.data.dense import Example, Split
 from sbir_jax.dense.painting import enlarged, paint_labels
+from sbir_jax.dense.training_free import TrainingFree
 from sbir_jax.metrics import segmentation as metrics
 from sbir_jax.models.heads.resizing import Kind, resize
 from sbir_jax.report.sections import Grid, Section, Words
@@ -70,9 +71,8 @@ class Referring(DenseTask):
     def rivals(self) -> dict[str, Predict]:
         found = blind(self.train, self.given.size)
         if self.setup.training_free and self.setup.features == "backbone":
-            frozen = self.here["weights"]
-            free = training_free.TrainingFree(self.loaded, frozen, self.given.size)
-            found |= training_free.expression_rivals(free)
+            free = TrainingFree(self.loaded, self.here["weights"])
+            found |= training_free.expression_rivals(free, self.given.size)
         return found
 
     def sections(self, found: Evaluation) -> Sequence[Section]:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from sbir_jax.data.dense import Example, Split
 from sbir_jax.dense.class_texts import class_states
 from sbir_jax.dense.painting import enlarged, legend, paint_labels
+from sbir_jax.dense.training_free import TrainingFree
 from sbir_jax.metrics import segmentation as metrics
 from sbir_jax.metrics.segmentation import IGNORED
 from sbir_jax.models.heads.resizing import resize
@@ -86,9 +87,10 @@ class Segmentation(DenseTask):
     def rivals(self) -> dict[str, Predict]:
         found = blind(self.train, self.given.size, self.data.known)
         if self.setup.training_free and self.setup.features == "backbone":
-            frozen = self.here["weights"]
-            free = training_free.TrainingFree(self.loaded, frozen, self.given.size)
-            found |= training_free.named_rivals(free, self.data.classes)
+            free = TrainingFree(self.loaded, self.here["weights"])
+            found |= training_free.named_rivals(
+                free, self.data.classes, self.given.size
+            )
         return found
 
     def sections(self, found: Evaluation) -> Sequence[Section]:
