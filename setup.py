@@ -11,6 +11,7 @@ TEST += ["nbclient", "ipykernel"]  # the notebooks
 PARITY = ["torch", "diffusers", "accelerate"]
 FAISS = ["faiss-cpu"]
 MILVUS = ["pymilvus", "milvus-lite"]
+COCO = ["pycocotools"]  # the masks of RefCOCO
 HEIC = ["pillow-heif"]
 JXL = ["pillow-jxl-plugin"]
 SCALE = ["ray[data]"]
@@ -56,6 +57,7 @@ setup(
         "pyarrow",
         "grain",
         "clu",
+        "scipy",
         "tensorboardX",
         "matplotlib",
         "scikit-image",
@@ -67,6 +69,7 @@ setup(
         "serve": SERVE,
         "faiss": FAISS,
         "milvus": MILVUS,
+        "coco": COCO,
         "heic": HEIC,
         "jxl": JXL,
         "scale": SCALE,

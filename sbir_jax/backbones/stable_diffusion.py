@@ -157,16 +157,16 @@ class StableDiffusion(Backbone):
         self, frozen: Frozen, text: TextStates, names: tuple[str, ...]
     ) -> dict[str, Float[Array, "s _ n _"]]:
         c, found = self.unet.config, {}
-        levels = len(c.heads)
+        last = len(c.heads) - 1
         for name in names:
-            side, block, _, number, _ = name.split(".")
-            level = int(block) if side == "down" else levels - 1 - int(block)
-            path = f"{side}_blocks_{block}", f"attentions_{number}"
-            weights = frozen["unet"]
-            for part in (*path, "transformer_blocks_0", "attn2", "to_k"):
+            side, *block, _, number, _ = name.split(".")
+            i = int(block[0]) if block else 0
+            level = {"down": i, "mid": last, "up": last - i}[side]
+            weights = frozen["unet"][f"{side}_blocks_{i}" if block else "mid_block"]
+            for part in (f"attentions_{number}", "transformer_blocks_0", "attn2"):
                 weights = weights[part]
-            states = text.states.astype(weights["kernel"].dtype)
-            keys = states @ weights["kernel"]
+            kernel = weights["to_k"]["kernel"]
+            keys = text.states.astype(kernel.dtype) @ kernel
             heads = keys.reshape(*keys.shape[:2], c.heads[level], -1)
             found[name] = heads.swapaxes(1, 2)
         return found
