@@ -33,7 +33,9 @@ class DenseModel:
     unet: Any = None
 
 
-def make_head(kind: str, width: int, classes: int, most: float) -> nn.Module:
+def make_head(
+    kind: str, width: int, classes: int, most: float, fixed: bool = False
+) -> nn.Module:
     """The head of a task.
 
     Args:
@@ -41,19 +43,24 @@ def make_head(kind: str, width: int, classes: int, most: float) -> nn.Module:
       width: its channels: 256 (segmentation), 640 (referring), 1536 (depth, whose other
         widths keep their share) as published.
       classes: of segmentation. most: the largest depth.
+      fixed: whether norms have a published checkpoint's statistics; see `norm`.
     """
     if kind == "segmentation":
-        return SemanticFPN(classes, width)
+        return SemanticFPN(classes, width, fixed=fixed)
     if kind == "referring":
-        return LAVTDecoder(width)
-    return DepthHead(most, width, max(width // 8, 1), max(width // 48, 8))
+        return LAVTDecoder(width, fixed)
+    return DepthHead(most, width, max(width // 8, 1), max(width // 48, 8), fixed)
 
 
 PUBLISHED_WIDTH = {"segmentation": 256, "referring": 640, "depth": 1536}
 
 
 def init_model(
-    key: Array, head: nn.Module, levels: Levels, context_dim: int | None, unet: Any
+    key: Array,
+    head: nn.Module,
+    levels: tuple[Any, ...],
+    context_dim: int | None,
+    unet: Any,
 ) -> DenseModel:
     """Before the first step.
 

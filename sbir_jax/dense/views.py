@@ -97,22 +97,26 @@ def merge(
     results: Sequence[Float[np.ndarray, "y x n"]],
     size: Size,
     kind: Kind = "linear",
+    final: Callable = lambda found: found,
 ) -> Float[np.ndarray, "{size[0]} {size[1]} n"]:
-    """The mean of the squares' results where they lie, and that over canvases.
+    """The mean of the squares' results where they lie, and then over sizes and mirrors.
 
     Args:
       results: of each view, in any number of rows and columns.
       size: rows and columns wanted.
       kind: how results are enlarged.
+      final: what is taken of each size's whole result before that mean.
     """
-    totals: dict[Size, list] = {}
+    totals: dict[Any, list] = {}
     for view, found in zip(views, results, strict=True):
         side = view.image.shape[0]
         large = np.asarray(resize(jnp.asarray(found)[None], (side, side), kind)[0])
         if view.mirrored:
             large = large[:, ::-1]
         shape = (*view.canvas, found.shape[-1])
-        total = totals.setdefault(view.canvas, [np.zeros(shape), np.zeros(view.canvas)])
+        total = totals.setdefault(
+            (view.canvas, view.mirrored), [np.zeros(shape), np.zeros(view.canvas)]
+        )
         rows = slice(view.top, min(view.top + side, view.canvas[0]))
         columns = slice(view.left, min(view.left + side, view.canvas[1]))
         here = large[: rows.stop - rows.start, : columns.stop - columns.start]
@@ -122,7 +126,7 @@ def merge(
         resize(jnp.asarray(total / count[..., None], jnp.float32)[None], size, kind)[0]
         for total, count in totals.values()
     ]
-    return np.mean([np.asarray(mean) for mean in means], axis=0)
+    return np.mean([np.asarray(final(mean)) for mean in means], axis=0)
 
 
 def run_views(

@@ -13,9 +13,11 @@ class LAVTDecoder(nn.Module):
 
     Attributes:
       features: channels; as published half of the coarsest level's.
+      fixed: as of `norm`.
     """
 
     features: int = 640
+    fixed: bool = False
 
     @nn.compact
     def __call__(self, levels: Levels, train: bool = False) -> Float[Array, "b h w 2"]:
@@ -25,5 +27,5 @@ class LAVTDecoder(nn.Module):
             x = resize(x, level.shape[1:3], "corners")  # pyright: ignore
             x = jnp.concatenate([x, level], axis=-1)
             for j in range(2):
-                x = ConvNorm(self.features, name=f"level_{i}_{j}")(x)
+                x = ConvNorm(self.features, fixed=self.fixed, name=f"level_{i}_{j}")(x)
         return nn.Conv(2, (1, 1), name="classify")(x)

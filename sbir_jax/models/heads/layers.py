@@ -11,24 +11,43 @@ from jaxtyping import Array, Float
 Levels = tuple[Float[Array, "b _ _ _"], ...]
 
 
-def norm(features: int, name: str, groups: int = 32) -> nn.GroupNorm:
+def norm(features: int, name: str, fixed: bool = False) -> nn.Module:
     """Group normalisation, where published heads have batch normalisation over all
-    devices (ours: as many parameters, and no running statistics beside them)."""
-    return nn.GroupNorm(math.gcd(groups, features), epsilon=1e-5, name=name)
+    devices (ours: as many parameters, and no running statistics beside them).
+
+    Args:
+      fixed: batch normalisation with the statistics of a published checkpoint.
+    """
+    if fixed:
+        return FixedBatchNorm(name=name)
+    return nn.GroupNorm(math.gcd(32, features), epsilon=1e-5, name=name)
+
+
+class FixedBatchNorm(nn.Module):
+    """Batch normalisation by statistics that are parameters, as at inference."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        width, zeros, ones = x.shape[-1:], nn.initializers.zeros, nn.initializers.ones
+        scale, bias = self.param("scale", ones, width), self.param("bias", zeros, width)
+        mean = self.param("mean", zeros, width)
+        variance = self.param("variance", ones, width)
+        factor = scale * jax.lax.rsqrt(variance + 1e-5)
+        return x * factor[None, None, None] + (bias - mean * factor)[None, None, None]
 
 
 class ConvNorm(nn.Module):
-    """A 3 x 3 convolution without a bias, normalisation, ReLU."""
+    """A 3 x 3 convolution, normalisation, ReLU."""
 
     features: int
-    stride: int = 1
+    bias: bool = False
+    fixed: bool = False
     start: Any = nn.initializers.he_normal()
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b y x f"]:
-        size, stride = (3, 3), (self.stride, self.stride)
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w f"]:
         x = nn.Conv(
-            self.features, size, stride, 1, use_bias=False, kernel_init=self.start,
-            name="conv",
+            self.features, (3, 3), padding=1, use_bias=self.bias,
+            kernel_init=self.start, name="conv",
         )(x)  # fmt: skip
-        return jax.nn.relu(norm(self.features, "norm")(x))
+        return jax.nn.relu(norm(self.features, "norm", self.fixed)(x))

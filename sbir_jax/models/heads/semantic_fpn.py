@@ -35,11 +35,13 @@ class SemanticFPN(nn.Module):
       classes: how many.
       features: channels of neck and head; 256 as published.
       dropout: before the last layer, as published.
+      fixed: as of `norm`.
     """
 
     classes: int
     features: int = 256
     dropout: float = 0.1
+    fixed: bool = False
 
     @nn.compact
     def __call__(
@@ -49,7 +51,7 @@ class SemanticFPN(nn.Module):
         total = jnp.zeros(())
         for i, x in enumerate(Neck(self.features, name="neck")(levels)):
             for j in range(max(i, 1)):
-                x = ConvNorm(self.features, name=f"level_{i}_{j}")(x)
+                x = ConvNorm(self.features, fixed=self.fixed, name=f"level_{i}_{j}")(x)
                 x = double(x) if i else x
             total = x if not i else total + x
         total = nn.Dropout(self.dropout, deterministic=not train)(total)

@@ -286,6 +286,10 @@ class DenseTask(Task):
         """What the head gives, as views are merged."""
         return found
 
+    def final(self, found: Array) -> Array:
+        """Of a whole picture at one size, before the mean over sizes."""
+        return found
+
     def predictor(self, model: DenseModel) -> Predict:
         """From a split to its examples, each with what the model finds in it."""
         placed = sharding.place_whole(model, self.given.local)
@@ -298,7 +302,7 @@ class DenseTask(Task):
             items = ((example, self.views_of(example)) for example in split)
             for example, seen, found in views.run_views(items, run, TOGETHER):
                 size = self.result_size(example)
-                yield example, views.merge(seen, found, size, self.enlarge)
+                yield example, views.merge(seen, found, size, self.enlarge, self.final)
 
         return predict
 

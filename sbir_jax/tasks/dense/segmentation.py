@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -71,6 +72,10 @@ class Segmentation(DenseTask):
         labels = jnp.where(counted, target, 0).astype(jnp.int32)
         each = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return (each * counted).sum() / jnp.maximum(counted.sum(), 1)
+
+    def final(self, found: Array) -> Array:
+        """Sizes and mirrors are averaged as probabilities, windows as logits."""
+        return jax.nn.softmax(found, axis=-1)
 
     def score(self, predict: Predict, split: Split, test: str) -> dict[str, float]:
         count = len(self.data.classes)
