@@ -19,6 +19,7 @@ from sbir_jax.backbones.tensor_names import leaves, tensor_name, to_file
 from sbir_jax.dense.model import DenseModel
 
 Tensors = Mapping[str, np.ndarray]
+UNREAD = ("conv_norm_out", "conv_out")
 
 RESNET = {
     "in_layers.0": "norm1", "in_layers.2": "conv1", "emb_layers.1": "time_emb_proj",
@@ -192,10 +193,12 @@ def convert(tensors: Tensors, kind: str, like: DenseModel) -> DenseModel:
         take(tensors, f"{text}2.weight", (1, 0), shape),
         take(tensors, f"{text}2.bias", (0,), shape[:1]),
     )
+    # What comes after the last activation is not read, and some of them lack it.
+    ours = {name: x for name, x in like.unet.items() if name not in UNREAD}
     made = DenseModel(
         adapter,
         tree(like.head, tensors, lambda keys: head_name(kind, keys)),
-        tree(like.unet, unet, tensor_name),
+        tree(ours, unet, tensor_name),
     )
     if problems:
         raise ValueError(
