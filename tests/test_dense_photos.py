@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sbir_jax.data import images
 from sbir_jax.data.image_files import BadImage
 from sbir_jax.dense import painting, photo_sizes, views
-from sbir_jax.dense.depth_estimator import Estimate
-from sbir_jax.dense.segmenter import Masks
+from sbir_jax.dense.depth_estimator import DepthEstimator, Estimate
+from sbir_jax.dense.segmenter import Masks, Segmenter
 from sbir_jax.search import dense_photos
 
 
-class Fake:
+class Bright:
     """Finds the bright half, and no photo with "broken" in its name."""
 
-    unit, places = "m", ("",)
-
     def __init__(self):
+        self.unit, self.places = "m", ("",)
         self.asked = []
 
     def checked(self, words):
@@ -27,7 +27,7 @@ class Fake:
 
     def _photo(self, path):
         self.asked.append(path)
-        return np.asarray(Image.open(path).convert("RGB"))
+        return images.decode(path)
 
     def segment(self, path, words):
         if "odd" in path:
@@ -38,6 +38,14 @@ class Fake:
     def estimate(self, path, place):
         photo = self._photo(path)
         return Estimate(photo, 1 + photo[..., 0].astype(np.float32) / 255)
+
+
+class Finds(Bright, Segmenter):
+    pass
+
+
+class Estimates(Bright, DepthEstimator):
+    pass
 
 
 @pytest.fixture
@@ -55,7 +63,7 @@ def photos(tmp_path):
 
 
 def test_masks_have_the_photos_sizes_and_bad_files_are_listed(photos, tmp_path):
-    out, fake = tmp_path / "masks", Fake()
+    out, fake = tmp_path / "masks", Finds()
     done = dense_photos.segment_photos([str(photos)], out, fake, ["mug"])
     rows = [
         json.loads(line) for line in (out / "photos.jsonl").read_text().splitlines()
@@ -72,7 +80,7 @@ def test_masks_have_the_photos_sizes_and_bad_files_are_listed(photos, tmp_path):
         skipped = {row["path"].rsplit("/", 1)[-1] for row in csv.DictReader(file)}
     assert {"odd.png"} <= skipped
     # Again: nothing but what could not be used is asked for.
-    again = Fake()
+    again = Finds()
     done = dense_photos.segment_photos([str(photos)], out, again, ["mug"])
     assert (done.made, done.before, again.asked) == (0, 4, [])
     with pytest.raises(ValueError, match="give another --out"):
@@ -81,17 +89,17 @@ def test_masks_have_the_photos_sizes_and_bad_files_are_listed(photos, tmp_path):
 
 def test_a_killed_run_makes_the_last_photo_again(photos, tmp_path):
     out = tmp_path / "masks"
-    dense_photos.segment_photos([str(photos)], out, Fake(), ["mug"])
+    dense_photos.segment_photos([str(photos)], out, Finds(), ["mug"])
     lines = out / "photos.jsonl"
     lines.write_text(lines.read_text()[:-20])
-    again = Fake()
+    again = Finds()
     done = dense_photos.segment_photos([str(photos)], out, again, ["mug"])
     assert (done.made, done.before) == (1, 3)
 
 
 def test_depth_is_written_in_thousandths(photos, tmp_path):
     out = tmp_path / "depth"
-    done = dense_photos.depth_photos([str(photos / "0")], out, Fake(), "")
+    done = dense_photos.depth_photos([str(photos / "0")], out, Estimates(), "")
     assert done.made == 2
     row = json.loads((out / "photos.jsonl").read_text().splitlines()[0])
     stored = Image.open(out / "depth" / f"{row['name']}.png")

@@ -15,7 +15,7 @@ from sbir_jax.models.heads.layers import Levels
 
 
 def colour_levels(
-    images: Float[Array, "b h w 3"], shapes: Sequence[tuple[int, int, int]]
+    images: Float[Array, "b h w 3"], shapes: Sequence[tuple[int, ...]]
 ) -> Levels:
     """Colours and gradients of the pixels of each cell, projected at random.
 

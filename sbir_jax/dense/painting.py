@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from sbir_jax.report.pictures import INK, clipped, sheet_font
 
-Picture = UInt8[np.ndarray, "h w 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
 GOLDEN = 0.61803398875  # neighbouring numbers get hues far apart
 STRENGTH = 0.55  # of a colour over a picture
 SMALL = 256  # pictures below it are enlarged before they are painted

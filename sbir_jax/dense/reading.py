@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sbir_jax.backbones.base import Backbone, Frozen
+from sbir_jax.backbones.base import Backbone, Frozen, LoadedBackbone
 from sbir_jax.diffusion import noise_schedule
 from sbir_jax.models.heads.layers import Levels
 from sbir_jax.types import TextStates
@@ -137,3 +137,17 @@ def read_levels(
             level = jnp.concatenate([level, sum(maps) / len(maps)], axis=-1)
         levels.append(level)
     return tuple(levels)
+
+
+def level_shapes(
+    loaded: LoadedBackbone, size: int, how: Reading
+) -> list[tuple[int, ...]]:
+    """[rows, columns, channels] of each level of a square picture, for a text of one
+    token. Nothing is computed."""
+    shape = (1, *loaded.backbone.latent_shape(size))
+    latents = jax.ShapeDtypeStruct(shape, jnp.float32)
+    text = jax.ShapeDtypeStruct((1, 1, loaded.backbone.context_dim), jnp.float32)
+    read = functools.partial(read_levels, loaded.backbone, how=how)
+    return [
+        level.shape[1:] for level in jax.eval_shape(read, loaded.frozen, latents, text)
+    ]

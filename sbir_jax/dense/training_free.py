@@ -20,7 +20,7 @@ from sbir_jax.types import TextStates
 TIMESTEP = 100
 MASK = 0.5  # from where on a map from 0 to 1 is a mask (ours)
 
-Picture = UInt8[np.ndarray, "h w 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
 
 
 class TrainingFree:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sbir_jax.models.heads.resizing import Kind, resize
 
-Picture = UInt8[np.ndarray, "h w 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
 Size = tuple[int, int]
 GREY = 127  # about zero to the networks
 

@@ -1,5 +1,7 @@
 """VPD's depth head: the levels brought together at the third one, then a decoder."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -36,12 +38,12 @@ class DepthHead(nn.Module):
         """It is the same in training."""
         fine, second, third, coarse = levels
         x = _halve(fine, "fine_0")
-        x = _halve(jax.nn.relu(_grouped("fine_norm")(x)), "fine_1")
+        x = _halve(jax.nn.relu(_grouped(x, "fine_norm")), "fine_1")
         joined = jnp.concatenate(
             [x, _halve(second, "second"), third, nearest(coarse, third.shape[1:3])], -1  # pyright: ignore
         )  # fmt: skip
         x = nn.Conv(self.together, (1, 1), kernel_init=JOIN, name="together")(joined)
-        x = jax.nn.relu(_grouped("together_norm")(x))
+        x = jax.nn.relu(_grouped(x, "together_norm"))
         for i in range(3):
             x = nn.ConvTranspose(
                 self.steps, (2, 2), (2, 2), use_bias=False, kernel_init=START,
@@ -59,8 +61,9 @@ class DepthHead(nn.Module):
         return self.most * jax.nn.sigmoid(x[..., 0])
 
 
-def _grouped(name: str) -> nn.GroupNorm:
-    return nn.GroupNorm(GROUPS, epsilon=1e-5, name=name)
+def _grouped(x: Float[Array, "b h w c"], name: str) -> Array:
+    groups = math.gcd(GROUPS, x.shape[-1])
+    return nn.GroupNorm(groups, epsilon=1e-5, name=name)(x)
 
 
 def _halve(x: Float[Array, "b h w c"], name: str) -> Array:

@@ -15,7 +15,7 @@ SCALES, MOST_OF_ONE, TRIES = (0.5, 2.0), 0.75, 10
 # Of a colour change; NYUv2's recipe has brightness, contrast and gamma like these.
 STRENGTH = 0.25
 
-Picture = UInt8[np.ndarray, "h w 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
 
 
 def resized_target(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:

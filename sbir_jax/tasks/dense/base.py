@@ -14,7 +14,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from sbir_jax.backbones.base import LoadedBackbone
-from sbir_jax.config import Experiment
+from sbir_jax.backbones.frozen import PARTS
+from sbir_jax.backbones.loading import load_backbone
 from sbir_jax.data import dense as dense_data
 from sbir_jax.data import images as images_lib
 from sbir_jax.data.dense import DenseData, Example, Split
@@ -26,7 +27,7 @@ from sbir_jax.dense.model import (
     levels_of,
     make_head,
 )
-from sbir_jax.dense.reading import read_levels
+from sbir_jax.dense.reading import level_shapes
 from sbir_jax.models.heads.layers import Levels
 from sbir_jax.models.heads.resizing import Kind
 from sbir_jax.runtime import hardware, multiprocess, sharding
@@ -84,13 +85,23 @@ class DenseTask(Task):
     @classmethod
     def load_backbone(
         cls,
-        setup: Experiment,
+        setup: Any,
         mesh: Mesh,
         dtype: str,
-        taps: tuple[str, ...] = ("up.3.attn.0",),
+        taps: tuple[str, ...] = ("out",),
     ) -> LoadedBackbone | None:
         """All of the denoiser: its last activation is among what is read."""
-        return super().load_backbone(setup, mesh, dtype, ("out",))
+        if not setup.train.unet_rate:
+            return super().load_backbone(setup, mesh, dtype, taps)
+        # What is trained keeps the form that it is saved in.
+        return load_backbone(
+            setup.backbone,
+            taps=taps,
+            parts=PARTS,
+            dtype=np.dtype(hardware.dtype_name(dtype, mesh.local_devices[0])),
+            sharding=sharding.frozen_rule(mesh),
+            encoder=setup.encoder,
+        )
 
     def identity(self) -> dict[str, Any]:
         """Also what `dense.learned` needs to know of a run without its data."""
@@ -158,18 +169,10 @@ class DenseTask(Task):
     ) -> Levels:
         """What the head takes, of images in [-1, 1], by what is trained before it."""
         if self.setup.features == "colour":
-            return colour.colour_levels(images, self._colour_shapes())
+            shapes = level_shapes(self.loaded, self.given.size, self.setup.read)
+            return colour.colour_levels(images, shapes)
         latents = self.backbone.encode_image(frozen["weights"], images)
         return self.from_latents(model, frozen, latents, text)
-
-    def _colour_shapes(self) -> list[tuple[int, int, int]]:
-        """Of the backbone's levels, whose place the colours take."""
-        shape = (1, *self.backbone.latent_shape(self.given.size))
-        read = functools.partial(read_levels, self.backbone, how=self.setup.read)
-        context = jax.ShapeDtypeStruct((1, 1, self.backbone.context_dim), np.float32)
-        latents = jax.ShapeDtypeStruct(shape, np.float32)
-        found = jax.eval_shape(read, self.loaded.frozen, latents, context)
-        return [level.shape[1:] for level in found]  # pyright: ignore
 
     def from_latents(
         self, model: DenseModel, frozen: Any, latents: Array, text: Array
