@@ -50,7 +50,7 @@ class Estimates(Bright, DepthEstimator):
 
 @pytest.fixture
 def photos(tmp_path):
-    sizes = [(10, 300), (300, 10), (1, 1), (33, 47)]
+    sizes = [(20, 300), (300, 20), (40, 40), (33, 47)]
     for i, (height, width) in enumerate(sizes):
         folder = tmp_path / "photos" / str(i % 2)
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def photos(tmp_path):
         picture[height // 2 :] = 200
         Image.fromarray(picture).save(folder / f"same{i // 2}.png")
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"no picture")
-    Image.new("RGB", (4, 4)).save(tmp_path / "photos" / "odd.png")
+    Image.new("RGB", (40, 40)).save(tmp_path / "photos" / "odd.png")
     return tmp_path / "photos"
 
 
