@@ -56,7 +56,7 @@ class Drawing:
 
     def example(self, i: int, mirrored: bool, rng: np.random.Generator | None) -> dict:
         """ "image", uint8, "target" and "text"; with `rng` changed as published."""
-        example = self.split[int(i)]
+        example = self.split[i]
         if rng is None:
             image, target = augment.square(example, self.size, mirrored)
         else:
@@ -115,7 +115,10 @@ class Drawing:
         }
 
         def make(rows: slice) -> np.ndarray:
-            some = [self.example(c // 2, bool(c % 2), None) for c in codes[rows]]
+            some = [
+                self.example(code // 2, code % 2 == 1, None)
+                for code in codes[rows].tolist()
+            ]
             pictures = images.to_float(np.stack([one["image"] for one in some]))
             found = encode(pictures, np.stack([one["text"] for one in some]))
             return np.concatenate([x.reshape(len(some), -1) for x in found], axis=1)
