@@ -76,7 +76,8 @@ class Drawing:
             if self.setup.augment == "published":
                 rng = np.random.default_rng((self.setup.train.seed, now, 1))
             found = [
-                self.example(i, bool(f), rng) for i, f in zip(rows, flips, strict=True)
+                self.example(i, flip, rng)
+                for i, flip in zip(rows.tolist(), flips.tolist(), strict=True)
             ]
             if kept is None:
                 pictures = np.stack([one["image"] for one in found])
