@@ -15,6 +15,8 @@ COCO = ["pycocotools"]  # the masks of RefCOCO
 HEIC = ["pillow-heif"]
 JXL = ["pillow-jxl-plugin"]
 SCALE = ["ray[data]"]
+# The page, in the chromium of the system.
+PAGE = ["playwright", "axe-core-python"]
 
 setup(
     name="sbir_jax",
@@ -61,6 +63,7 @@ setup(
         "tensorboardX",
         "matplotlib",
         "scikit-image",
+        "resvg-py",
         "jinja2",
     ],
     extras_require={
@@ -73,6 +76,7 @@ setup(
         "heic": HEIC,
         "jxl": JXL,
         "scale": SCALE,
+        "page": PAGE,
     },
     entry_points={"console_scripts": ["sbir = sbir_jax.search.cli:main"]},
 )

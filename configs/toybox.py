@@ -2,11 +2,23 @@
 
 from sbir_jax.config import base, dataset, parse_arg
 
+# The prepared copy that other tasks on scenes read too.
+SCENES = {"size": 64, "train": 800, "val": 100, "test": 200, "novel": 100, "world": 0}
+SCENES |= {"scored": "test", "cache_dir": ""}
+
 
 def get_config(arg=None):
-    """`task=fine_grained` after the colon for instances instead of categories."""
+    """After the colon `task=fine_grained` for instances instead of categories,
+    `task=synthesis` for pictures of drawings, or `task=matching` for texts that belong
+    to scenes."""
     args = parse_arg(arg, task="category")
     config = base(args["task"])
+    if args["task"] == "synthesis":
+        return synthesis(config)
+    if args["task"] == "matching":
+        config.data = {"name": "toybox_scenes", **SCENES}
+        config.adapter.gain = True
+        return config
     config.data = dataset("toybox", size=64, instances=12, sketches=3, world=0)
     # All chosen on held-out seen classes.
     config.train.steps = 40
@@ -20,4 +32,14 @@ def get_config(arg=None):
         # else: pooled, they rank by chance. Chosen on held-out seen classes.
         config.recipe.taps = ("up.0.out", "up.1.out")
         config.recipe.grid = 2
+    return config
+
+
+def synthesis(config):
+    """Drawings from the photos' own poses, so that lines lie on edges."""
+    config.data = dataset(
+        "toybox", size=64, instances=40, sketches=2, world=0, aligned=True
+    )
+    config.train.update({"steps": 1000, "batch_size": 16, "learning_rate": 2e-3})
+    config.train.update({"score_every": 100, "save_every": 100})
     return config

@@ -6,48 +6,28 @@ nearest = (embedder.embed(["cup.png"], "sketch") @ photos.T).argsort()[:, ::-1]
 """
 
 import copy
-import dataclasses
 import functools
-import hashlib
-import io
 import itertools
-import json
 import pathlib
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
-from PIL import Image
 from tqdm.auto import tqdm
 
 from sbir_jax import features, text_queries
+from sbir_jax.adapters import run_folder
 from sbir_jax.adapters.prompts import PromptConfig, Prompts, init_prompts
 from sbir_jax.backbones.base import Backbone, LoadedBackbone
 from sbir_jax.backbones.frozen import lasting_name, load_frozen, load_whole, text_states
-from sbir_jax.backbones.loading import random_backbone
 from sbir_jax.data import images as images_lib
+from sbir_jax.data import sketch_preparation
 from sbir_jax.features import Recipe, Task
-from sbir_jax.runtime import checkpoint, hardware, multiprocess, sharding
+from sbir_jax.runtime import hardware, multiprocess, sharding
 from sbir_jax.runtime.prefetch import Waiting, one_in_flight, read_ahead
 from sbir_jax.types import MODALITIES, Modality
-
-
-def _source(image):
-    """A path or a file's bytes as they are; pictures in memory as a file's bytes."""
-    if isinstance(image, np.ndarray):
-        image = Image.fromarray(image)
-    if isinstance(image, Image.Image):
-        file = io.BytesIO()
-        image.save(file, format="PNG")
-        return file.getvalue()
-    return image
-
-
-def _check_texts(texts: int, images: int) -> None:
-    if texts != images:
-        raise ValueError(f"{texts} texts for {images} images; give one, or one each")
 
 
 class Embedder:
@@ -84,21 +64,15 @@ class Embedder:
             split over it.
         """
         backbone: Backbone = loaded.backbone
-        self.loaded, self.backbone, self.recipe, self.size = (
-            loaded,
-            backbone,
-            recipe,
-            size,
-        )
+        self.loaded, self.backbone = loaded, backbone
+        self.recipe, self.size = recipe, size
         self.source: dict[str, str] | None = None
         self.visual_scale = visual_scale
         mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
         self._mesh = mesh
         self._groups = mesh.shape["data"]
         if batch_size < 0:
-            raise ValueError(
-                f"batch_size is {batch_size}; give 1 or more, 0 to find it"
-            )
+            raise ValueError(f"batch_size is {batch_size}; give 1 or more, or 0")
         # Shared with copies that have other prompts: found once.
         self._batch_size = functools.cache(lambda: self._fitting(batch_size))
         self._whole = functools.cache(lambda: load_whole(backbone, mesh))
@@ -207,31 +181,15 @@ class Embedder:
           its config names is no longer the one that was trained with.
         """
         workdir = pathlib.Path(workdir)
-        path = workdir / "config.json"
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{path} is not there, so {workdir} is not a run folder; train one "
-                f"with: python -m sbir_jax.main --config configs/toybox.py --workdir "
-                f"{workdir}"
-            )
-        config = json.loads(path.read_text())
-        recipe = Recipe(**{**config["recipe"], "taps": tuple(config["recipe"]["taps"])})
         mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
-        # Runs from before there was a choice are float32.
-        dtype = config.get("dtype", "float32")
-        where, encoder = config["backbone"], config.get("encoder", "")
-        loaded = load_frozen(where, recipe.taps, mesh, dtype, encoder)
-        if config["random_weights"]:
-            loaded = random_backbone(loaded, seed=config["train"]["seed"])
-        fingerprint = loaded.backbone.fingerprint
-        prompts = Prompts(**checkpoint.load_trained(workdir, fingerprint))
-        scale = PromptConfig(**config["prompt"]).visual_scale
-        size = config["image_size"]
-        embedder = cls(loaded, prompts, recipe, size, scale, batch_size, mesh)
+        run = run_folder.read(workdir, mesh)
+        config, scale = run.config, run.config.prompt.visual_scale
+        given = config.recipe, config.image_size, scale, batch_size, mesh
+        embedder = cls(run.loaded, run.prompts, *given)
         embedder.source = {
             "kind": "run",
             "source": str(workdir.resolve()),
-            "task": config["task"],
+            "task": config.task,
         }
         return embedder
 
@@ -241,15 +199,8 @@ class Embedder:
 
     @functools.cached_property
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        recipe = dataclasses.asdict(self.recipe)
-        head = [self.backbone.fingerprint, recipe, self.size, self.visual_scale]
-        # Float32 goes without saying: so it did before there was a choice.
-        head += [self.dtype] * (self.dtype != "float32")
-        digest.update(json.dumps(head, sort_keys=True).encode())
-        for leaf in jax.tree.leaves(self.prompts):
-            digest.update(np.asarray(leaf, np.float32).tobytes())
-        return digest.hexdigest()
+        given = self.prompts, self.recipe, self.size, self.visual_scale
+        return features.fingerprint(self.backbone, *given)
 
     def embed(
         self,
@@ -257,6 +208,7 @@ class Embedder:
         modality: str,
         text: str | Sequence[str] | None = None,
         text_share: float = 1.0,
+        prepare: bool = False,
     ) -> Float[np.ndarray, "n d"]:
         """Descriptors of unit length, float32.
 
@@ -269,39 +221,32 @@ class Embedder:
             what they tell of, mix in `embed_words` (`text_queries.mix`).
           text_share: of the words in the text prompt, 0 to 1: at 1 they replace it, as
             in Koley et al. (CVPR 2024), at less their states are mixed (ours).
-        Raises: BadImage naming the image that cannot be read, ValueError for another
-          modality than "sketch" or "photo", and for another number of texts.
+          prepare: sketches are first made dark, centred and large, as
+            `sketch_preparation` has it; benchmarks take them as they are.
+        Raises: BadImage naming the image that cannot be read, NoInk for an empty sheet
+          where sketches are prepared, ValueError for another modality than "sketch" or
+          "photo", and for another number of texts.
         """
         if modality not in MODALITIES:
             raise ValueError(f"modality is {modality!r}; give one of {MODALITIES}")
-        each = None if text is None or isinstance(text, str) else list(text)
-        if each is not None and isinstance(images, Sized):
-            _check_texts(len(each), len(images))
-        rows, left = 0, iter(images)
+        left, fit = text_queries.beside(images, text), images_lib.FIT[modality]
 
-        def decode(sources: list) -> Float[np.ndarray, "n s s 3"]:
-            fit = images_lib.FIT[modality]
-            return images_lib.to_float(
-                images_lib.decode_batch([_source(s) for s in sources], self.size, fit)
-            )
+        def decode(pairs: list) -> tuple[Float[np.ndarray, "n s s 3"], list]:
+            sources = [image for image, _ in pairs]
+            if prepare and modality == "sketch":
+                sources = [sketch_preparation.prepare(source) for source in sources]
+            files = [images_lib.as_file(source) for source in sources]
+            pixels = images_lib.decode_batch(files, self.size, fit)
+            return images_lib.to_float(pixels), [words for _, words in pairs]
 
-        def start(batch: np.ndarray) -> Callable[[], np.ndarray]:
-            nonlocal rows
-            first, rows = rows, rows + len(batch)
-            if each is not None:
-                _check_texts(len(each), max(len(each), rows))
-            texts = [text] * len(batch) if isinstance(text, str) else each
-            if texts is not None and texts is each:
-                texts = texts[first:rows]
-            context = None if texts is None else self.context(texts, text_share)
-            return self.start(batch, modality, context)
+        def start(batch: tuple[np.ndarray, list]) -> Callable[[], np.ndarray]:
+            pixels, words = batch
+            context = None if text is None else self.context(words, text_share)
+            return self.start(pixels, modality, context)
 
         batches = iter(lambda: list(itertools.islice(left, self.batch_size)), [])
         found = one_in_flight(map(start, read_ahead(decode, batches)))
-        out = np.concatenate([np.zeros((0, self.dim), np.float32), *found])
-        if each is not None:
-            _check_texts(len(each), len(out))
-        return out
+        return np.concatenate([np.zeros((0, self.dim), np.float32), *found])
 
     def embed_words(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """Descriptors of words, of unit length, float32: see `words`.
@@ -310,12 +255,15 @@ class Embedder:
         """
         return text_queries.embed(self, self._whole(), texts)
 
+    @property
+    def words_loaded(self) -> bool:
+        """Whether the whole backbone, which `embed_words` needs, is in memory."""
+        return self._whole.cache_info().currsize > 0
+
     def context(self, texts: Sequence[str], share: float) -> Float[np.ndarray, "b n d"]:
         """Text states of words, mixed with the text prompt; see `embed`."""
-        learned, share = (
-            np.asarray(self.prompts.text),
-            text_queries.check_share(share),
-        )
+        share = text_queries.check_share(share)
+        learned = np.asarray(self.prompts.text)
         states = np.asarray(text_states(self.loaded, texts))
         return share * states + (1 - share) * learned
 
@@ -370,7 +318,7 @@ class Embedder:
         Args:
           texts: words beside each, as in `embed`.
         """
-        mine = multiprocess.share(len(indices))
+        mine = multiprocess.part(len(indices))
         starts = range(mine.start, mine.stop, self.batch_size)
         parts = [slice(i, min(i + self.batch_size, mine.stop)) for i in starts]
         pixels = read_ahead(lambda rows: items.images(indices[rows], self.size), parts)

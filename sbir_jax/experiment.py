@@ -6,7 +6,6 @@ re-scores a finished run from its cached descriptors.
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 import time
 from collections.abc import Iterator
@@ -19,11 +18,17 @@ from clu import parameter_overview
 
 from sbir_jax import tasks
 from sbir_jax.backbones import loading
-from sbir_jax.backbones.base import Backbone, LoadedBackbone
+from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.backbones.frozen import lasting_name
 from sbir_jax.config import Experiment
 from sbir_jax.report import writing
-from sbir_jax.runtime import checkpoint, metric_writer, multiprocess, sharding
+from sbir_jax.runtime import (
+    checkpoint,
+    metric_writer,
+    multiprocess,
+    schema,
+    sharding,
+)
 from sbir_jax.runtime.prefetch import Waiting
 from sbir_jax.tasks.base import Evaluation, Resources, Task
 from sbir_jax.train import train
@@ -159,7 +164,7 @@ def open(
     if loaded is not None:
         if setup.random_weights:
             loaded = loading.random_backbone(loaded, seed=setup.train.seed)
-        size = _checked_size(size, loaded.backbone)
+        size = loaded.backbone.checked_size(size)
         dtype = loaded.backbone.dtype.name
     setup = dataclasses.replace(
         setup,
@@ -173,23 +178,11 @@ def open(
     return Run(setup, kind(given), given, time.perf_counter() - begin)
 
 
-def _checked_size(size: int, backbone: Backbone) -> int:
-    """The image size in pixels, the backbone's own for 0."""
-    stride = backbone.stride
-    if size % stride:
-        near = max(stride, round(size / stride) * stride)
-        raise ValueError(
-            f"image_size is {size}; give a multiple of {stride}, such as {near}, or 0 "
-            f"for the backbone's own {backbone.image_size} px"
-        )
-    return size or backbone.image_size
-
-
 def _dtype_of(folder: pathlib.Path | None) -> str:
     """What the run in a folder computes in; "" where there is none yet."""
     if folder is None or not (folder / "config.json").exists():
         return ""
-    return json.loads((folder / "config.json").read_text()).get("dtype", "float32")
+    return schema.read_json(folder / "config.json").get("dtype", "float32")
 
 
 @contextlib.contextmanager

@@ -8,10 +8,13 @@ not depend on its neighbours in the batch, on the batch size or on the device co
 """
 
 import dataclasses
-from typing import Literal
+import hashlib
+import json
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from sbir_jax.adapters.prompts import Prompts, add_frame
@@ -29,6 +32,8 @@ TAPS: dict[str, tuple[str, ...]] = {
 }
 
 NOISE_GENERATOR = "threefry2x32"
+# Far above what is of use, and below what a hostile file could fill the memory with.
+MOST_COPIES, MOST_CELLS = 1000, 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Recipe:
       noise_seed: seed of the noise bank.
     """
 
+    # A file may say no more: what a newer version adds would change descriptors.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     taps: tuple[str, ...]
     timestep: int = 273
     copies: int = 6
@@ -57,12 +64,37 @@ class Recipe:
     def __post_init__(self):
         if self.pooling not in ("max", "mean"):
             raise ValueError(f"recipe.pooling is {self.pooling!r}; give max or mean")
-        if self.copies < 1:
-            raise ValueError(f"recipe.copies is {self.copies}; give 1 or more")
-        if self.grid < 1:
-            raise ValueError(f"recipe.grid is {self.grid}; give 1 or more")
+        for name, most in (("copies", MOST_COPIES), ("grid", MOST_CELLS)):
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(
+                    f"recipe.{name} is {getattr(self, name)}; give 1 to {most}"
+                )
+        if not 0 <= self.noise_seed < 2**31:
+            raise ValueError(
+                f"recipe.noise_seed is {self.noise_seed}; give 0 to 2147483647"
+            )
         if not self.taps:
             raise ValueError("recipe.taps is empty; name at least one layer")
+        if len(set(self.taps)) < len(self.taps):
+            raise ValueError("recipe.taps names a layer twice; name each once")
+
+
+def fingerprint(
+    backbone: Backbone, prompts: Prompts, recipe: Recipe, size: int, scale: float
+) -> str:
+    """Sha256 hex over everything that changes a descriptor.
+
+    Args:
+      size: of the images, in pixels.
+      scale: of the prompts' frames.
+    """
+    head = [backbone.fingerprint, dataclasses.asdict(recipe), size, scale]
+    # Float32 goes without saying: so it did before there was a choice.
+    head += [backbone.dtype.name] * (backbone.dtype != np.float32)
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+    for leaf in jax.tree.leaves(prompts):
+        digest.update(np.asarray(leaf, np.float32).tobytes())
+    return digest.hexdigest()
 
 
 def noise_bank(recipe: Recipe, shape: tuple[int, int, int]) -> Float[Array, "k y x c"]:

@@ -3,6 +3,7 @@
 python -m sbir_jax.main --config configs/toybox.py --workdir runs/toybox
 """
 
+import logging as python_logging
 import pathlib
 import shlex
 import sys
@@ -10,6 +11,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+KEPT = "what was saved is whole"
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(
     "config", None, "Experiment, e.g. configs/sketchy.py:split=21", lock_config=True
@@ -28,18 +30,23 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     from sbir_jax import config, experiment
-    from sbir_jax.runtime import hardware, multiprocess
+    from sbir_jax.runtime import hardware, multiprocess, stops
 
     hardware.keep_programs()
+    if FLAGS.verbosity <= 0:
+        quiet_libraries()
 
     workdir = pathlib.Path(FLAGS.workdir)
     try:
-        multiprocess.start(FLAGS.distributed)
-        setup = config.Experiment.from_config(FLAGS.config)
-        command = shlex.join(["python", "-m", "sbir_jax.main", *sys.argv[1:]])
-        run = experiment.open(setup, workdir)
-        summary = run.go(command)
-    except (ValueError, FileNotFoundError, FloatingPointError, TypeError) as error:
+        with stops.polite_kill_interrupts(), stops.told_where_full(workdir, KEPT):
+            multiprocess.start(FLAGS.distributed)
+            setup = config.Experiment.from_config(FLAGS.config)
+            command = shlex.join(["python", "-m", "sbir_jax.main", *sys.argv[1:]])
+            run = experiment.open(setup, workdir)
+            summary = run.go(command)
+    except KeyboardInterrupt:
+        sys.exit(f"\nstopped; {KEPT} in {workdir}, and the same command goes on")
+    except (ValueError, OSError, FloatingPointError, TypeError) as error:
         logging.debug("", exc_info=True)
         if FLAGS.verbosity > 0:
             raise
@@ -55,6 +62,20 @@ def main(argv: list[str]) -> None:
     )
     seconds = summary["timing"]["total_seconds"]
     print(f"{primary}: {figures}  ({seconds:.0f} s)  {summary['page']}")
+
+
+def quiet_libraries() -> None:
+    """Leaves libraries' INFO lines out, which come between the bars; --verbosity=1 not.
+
+    Their warnings stay, and so does what this package says itself.
+    """
+    own = str(pathlib.Path(__file__).resolve().parent)
+
+    def told(record: python_logging.LogRecord) -> bool:
+        mine = record.pathname.startswith(own)
+        return mine or record.levelno >= python_logging.WARNING
+
+    logging.get_absl_handler().addFilter(told)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

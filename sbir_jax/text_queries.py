@@ -8,8 +8,8 @@ own, and it can be mixed with a drawing's or be searched with alone. Ours; nothi
 trained for it, and an index need not know of it.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -54,7 +54,7 @@ def embed(
 
     Of several processes each does its share, and all get the whole.
     """
-    mine = multiprocess.share(len(texts))
+    mine = multiprocess.part(len(texts))
     group = max(1, embedder.batch_size // PICTURES)
     found = [np.zeros((0, embedder.dim), np.float32)]
     quiet = len(texts) == 1 or not multiprocess.is_first()
@@ -91,3 +91,22 @@ def check_share(share: float) -> float:
 
 def _unit(rows: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def beside(
+    images: Iterable, text: str | Sequence[str] | None
+) -> Iterator[tuple[Any, str | None]]:
+    """Each image with its words; None without any."""
+    if text is None or isinstance(text, str):
+        yield from ((image, text) for image in images)
+        return
+    told = f"{len(text)} texts for {{}} images; give one, or one each"
+    if isinstance(images, Sized) and len(images) != len(text):
+        raise ValueError(told.format(len(images)))
+    rows = 0
+    for rows, image in enumerate(images, start=1):
+        if rows > len(text):
+            raise ValueError(told.format("more"))
+        yield image, text[rows - 1]
+    if rows < len(text):
+        raise ValueError(told.format(rows))

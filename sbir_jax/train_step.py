@@ -39,6 +39,7 @@ class TrainState:
     opt_state: optax.OptState
     best: Best
     average: Any = None  # of `trained` over the steps, where one is wanted
+    seconds: Any = None  # float32 scalar: of all runs, where time is what ends them
 
 
 @flax.struct.dataclass
@@ -58,18 +59,24 @@ class Measured:
 
 
 def new_state(
-    trained: Any, optimiser: optax.GradientTransformation, worst: float, average: bool
+    trained: Any,
+    optimiser: optax.GradientTransformation,
+    worst: float,
+    average: bool,
+    timed: bool = False,
 ) -> TrainState:
     """Before the first step.
 
     Args:
       worst: what every score is better than.
       average: whether a moving average of `trained` is kept.
+      timed: whether the seconds of all runs are.
     """
     zero = jnp.zeros((), jnp.int32)
     best = Best(zero, jnp.float32(worst), trained)
     kept = trained if average else None
-    return TrainState(zero, trained, optimiser.init(trained), best, kept)
+    seconds = jnp.float32(0) if timed else None
+    return TrainState(zero, trained, optimiser.init(trained), best, kept, seconds)
 
 
 def add_group(
@@ -103,13 +110,20 @@ def update(
     state: TrainState,
     sums: Sums,
     groups: Any,
+    share: Any,
     *,
-    optimiser: optax.GradientTransformation,
+    optimiser: optax.GradientTransformationExtraArgs,
     ema: float,
 ) -> tuple[TrainState, Measured]:
-    """What is trained, moved along the mean gradient of `groups` groups of one size."""
+    """What is trained, moved along the mean gradient of `groups` groups of one size.
+
+    Args:
+      share: of the training that is done, float32 scalar; for the optimiser.
+    """
     mean = jax.tree.map(lambda x: x / groups, sums)
-    updates, opt_state = optimiser.update(mean.grads, state.opt_state, state.trained)
+    updates, opt_state = optimiser.update(
+        mean.grads, state.opt_state, state.trained, share=share
+    )
     trained: Any = optax.apply_updates(state.trained, updates)
     values = mean.values | {"grad_norm": optax.global_norm(mean.grads)}
     finite = {
@@ -155,6 +169,7 @@ class Step:
     ):
         """`out` is where the new state goes."""
         self._loss, self._zeros = loss, None
+        optimiser = optax.with_extra_args_support(optimiser)
         add = functools.partial(add_group, loss=loss, seed=seed)
         self._add = hardware.jit(add, gradient=True, out_shardings=out)
         self._nothing = jax.jit(
@@ -168,14 +183,19 @@ class Step:
         )
 
     def __call__(
-        self, state: TrainState, fixed: Any, frozen: Any, groups: list[Any]
+        self,
+        state: TrainState,
+        fixed: Any,
+        frozen: Any,
+        groups: list[Any],
+        share: float = 0.0,
     ) -> tuple[TrainState, Measured]:
-        """The next state, for which this one is given up."""
+        """The next state, for which this one is given up; `share` as of `update`."""
         sums = self._start(state, fixed, frozen, groups[0])
         for group in groups:
             # Each waits for the sums before it, so that no two are in memory.
             sums = self._add(sums, state.trained, fixed, frozen, group, state.step)
-        return self._update(state, sums, len(groups))
+        return self._update(state, sums, len(groups), np.float32(share))
 
     def compiled(self, state: TrainState, fixed: Any, frozen: Any, group: Any) -> Any:
         """What runs for such a group, arrays or their shapes: it says what it takes."""

@@ -33,7 +33,7 @@ class FakeEmbedder:
     def start(self, images, modality):
         return functools.partial(self.embed_arrays, images, modality)
 
-    def embed(self, images, modality):
+    def embed(self, images, modality, prepare=False):
         loaded = [images_lib.load(image, self.size, modality) for image in images]
         return self.embed_arrays(np.stack(loaded), modality)
 

@@ -18,6 +18,8 @@ class Hit(NamedTuple):
     id: str
     path: str
     score: float
+    above: float | None = None
+    copies: tuple[str, ...] = ()
 
 
 class FakeIndex:
@@ -29,7 +31,9 @@ class FakeIndex:
         self.paths = {}
         self.asked = b""  # the last drawing
         for i in range(36):
-            path = folder / f"photo{i:02}.png"
+            place = folder / ("left" if i % 6 < 3 else "right")
+            place.mkdir(exist_ok=True)
+            path = place / f"photo{i:02}.png"
             picture = Image.new("RGB", (90, 60), f"hsl({i * 10}, 60%, 70%)")
             ImageDraw.Draw(picture).ellipse((30, 15, 60, 45), fill="white")
             picture.save(path)
@@ -39,24 +43,41 @@ class FakeIndex:
         hits = []
         for i, (name, path) in enumerate(self.paths.items()):
             gap = np.hypot((i % 6 + 0.5) / 6 - x, (i // 6 + 0.5) / 6 - y) / 1.5
-            hits.append(Hit(name, path, float(gap if far else 1 - gap)))
+            score = float(gap if far else 1 - gap)
+            hits.append(Hit(name, path, score, 4 * score - 2, ("copy",) * (i == 7)))
         return sorted(hits, key=lambda hit: -hit.score)
 
-    def search(self, sketch=None, text=None, k=20, min_score=None, text_share=0.5):
-        self.asked = sketch
+    def search(
+        self,
+        sketch=None,
+        text=None,
+        k=20,
+        min_score=None,
+        text_share=0.5,
+        prepare=True,
+        fold=True,
+        folder="",
+        rerank_text=0,
+    ):
+        self.asked, self.reranked = sketch, rerank_text
         ink = np.zeros((64, 64))
         if sketch is not None:
             ink = 255.0 - images.decode(sketch, 64, "pad").mean(-1)
         ink += 1e-6  # an empty sheet has its centre in the middle
         y, x = ((np.indices(ink.shape) + 0.5) * ink).sum((1, 2)) / ink.sum() / 64
-        hits = self._ranked(x, y, text is not None and "far" in text)[:k]
+        hits = self._ranked(x, y, text is not None and "far" in text)
+        hits = [hit for hit in hits if hit.path.startswith(folder)][:k]
         return [h for h in hits if min_score is None or h.score >= min_score]
 
-    def similar(self, photo_id, k=20):
+    def folders(self):
+        root = pathlib.Path(next(iter(self.paths.values()))).parent.parent
+        return {str(root): 36, str(root / "left"): 18, str(root / "right"): 18}
+
+    def similar(self, photo_id, k=20, fold=True, folder=""):
         self.photo(photo_id)
         i = list(self.paths).index(photo_id)
         hits = self._ranked((i % 6 + 0.5) / 6, (i // 6 + 0.5) / 6, False)
-        return hits[1 : k + 1]
+        return [hit for hit in hits[1:] if hit.path.startswith(folder)][:k]
 
     def photo(self, photo_id):
         if photo_id not in self.paths:

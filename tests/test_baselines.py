@@ -1,10 +1,11 @@
 """What retrieval is measured beside, and how sure its figures are."""
 
+import jax
 import numpy as np
 import pytest
 from skimage.feature import hog
 
-from sbir_jax.data.dataset import Items
+from sbir_jax.data.dataset import Dataset, Items
 from sbir_jax.report.page import headline
 from sbir_jax.report.sections import Words
 from sbir_jax.tasks.retrieval import baselines, evaluation, progress, uncertainty
@@ -34,25 +35,23 @@ def strokes(*slopes):
 
 def test_hog_is_scikit_images_and_tells_slopes_apart():
     images = strokes(0.0, 1.0, -1.0).astype(np.uint8)
-    found = baselines.describe(Pictures(images), np.arange(3), baselines.hog)
+    found = baselines.describe(Pictures(images), np.arange(3))["hog"]
     expected = np.stack([hog(image, channel_axis=-1) for image in images])
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     thicker = (255 - 0.5 * (255 - images)).astype(np.uint8)  # paler ink, same slopes
-    pale = baselines.describe(Pictures(thicker), np.arange(3), baselines.hog)
+    pale = baselines.describe(Pictures(thicker), np.arange(3))["hog"]
     np.testing.assert_array_equal((pale @ found.T).argmax(1), [0, 1, 2])
 
 
 def test_pixels_are_correlation():
-    images = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (300, 24, 24, 3), np.uint8)
     rows = np.arange(299, -1, -1)  # more than a batch, in another order
-    found = baselines.describe(Pictures(images), rows, baselines.pixels)
+    found = baselines.describe(Pictures(images), rows)["pixels"]
     expected = np.corrcoef(images.reshape(300, -1))[rows][:, rows]
     np.testing.assert_allclose(found @ found.T, expected, atol=1e-5)
-    blank = baselines.describe(
-        Pictures(np.full((1, 8, 8, 3), 7, np.uint8)), np.arange(1), baselines.pixels
-    )
-    assert not blank.any()
+    blank = Pictures(np.full((1, 64, 64, 3), 7, np.uint8))
+    assert not baselines.describe(blank, np.arange(1))["pixels"].any()
 
 
 def protocol(task="category"):
@@ -69,6 +68,49 @@ def protocol(task="category"):
         0,
         (2,),
     )
+
+
+class Photos(Pictures):
+    """Counts how often they are decoded."""
+
+    def __init__(self, images):
+        super().__init__(images)
+        names = [f"photo {i}" for i in range(len(images))]
+        object.__setattr__(self, "ids", names)
+        object.__setattr__(self, "decoded", [0])
+
+    def pixels(self, rows, size, fit=None):
+        self.decoded[0] += len(rows)
+        return super().pixels(rows, size, fit)
+
+
+class Set(Dataset):
+    """The same photos as sketches and as photos."""
+
+    fingerprint = "one"  # pyright: ignore
+
+    def __init__(self, items):
+        object.__setattr__(self, "sketches", items)
+        object.__setattr__(self, "photos", items)
+
+
+def test_they_are_kept_and_pictures_are_decoded_once(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (24, 64, 64, 3), np.uint8)
+    items = Photos(images)
+    dataset = Set(items)
+    asked = protocol()
+    first = baselines.cached_measure(dataset, asked, tmp_path)
+    assert items.decoded == [48]
+    again = baselines.cached_measure(dataset, asked, tmp_path)
+    assert items.decoded == [48]
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    fresh = baselines.measure(dataset, asked)
+    jax.tree.map(np.testing.assert_array_equal, first, fresh)
+    assert list(fresh) == list(again) == ["hog", "pixels"]
+    assert list(fresh["hog"]) == list(again["hog"])
+    object.__setattr__(dataset, "fingerprint", "another")
+    baselines.cached_measure(dataset, asked, tmp_path)
+    assert items.decoded == [3 * 48]
 
 
 def test_intervals_are_over_classes_or_photos():

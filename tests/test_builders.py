@@ -7,7 +7,7 @@ from chairs import by_folder, by_strokes, line, pairs
 from miniature import picture
 
 from sbir_jax import data
-from sbir_jax.data import DataError, images, qmul, sketchy, strokes
+from sbir_jax.data import DataError, images, pen, qmul, sketchy
 from sbir_jax.data.builders import keyed, photo_stems
 from sbir_jax.data.tree import Tree
 
@@ -74,7 +74,7 @@ def test_what_is_read_back_is_what_lies_there(tmp_path, name):
                 assert stem_of[int(instance)][0] == file.label
             if file.path.endswith(qmul.STROKES):
                 number = {sketch: n for _, _, sketch, n in pairs()}[file.stem]
-                wanted = strokes.draw_strokes(line(number).astype(np.float32))
+                wanted = pen.draw_strokes(line(number).astype(np.float32))
             else:
                 wanted = images.decode(file.path)
             np.testing.assert_array_equal(record["image"], wanted)

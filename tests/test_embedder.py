@@ -336,5 +336,7 @@ def test_bad_input_is_named(embedder, tmp_path):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"config\.json is not there"):
+    with pytest.raises(
+        FileNotFoundError, match=r"config\.json\. .* is not a run folder"
+    ):
         Embedder.from_run(tmp_path)

@@ -267,3 +267,15 @@ def test_subsample_keeps_pairs_together(dataset):
         np.testing.assert_array_equal(
             getattr(same, field.name), getattr(protocol, field.name)
         )
+
+
+@pytest.mark.parametrize(
+    ("queries", "photos", "marked"), [(50, 50, False), (49, 90, True), (90, 49, True)]
+)
+def test_figures_of_few_pictures_are_marked(queries, photos, marked):
+    numbers = [np.arange(n) for n in (queries, photos) * 3]
+    protocol = protocols.Protocol("category", *numbers, left_out=0, cutoffs=(1,))
+    notes = protocol.weakness()
+    assert len(notes) == marked
+    if marked:
+        assert f"{queries} sketches over {photos} photos" in notes[0]

@@ -1,13 +1,11 @@
-"""The training loop: its rate, its bounds, its stops, and the bench of its step."""
-
-import os
-import signal
+"""Whole networks by the package's loop: rate, what a step costs, and its bench."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tools import bench_pretrain, fit, toybox_configs
+from sbir_jax.runtime import metric_writer
+from tools import bench_pretrain, fit, toybox_configs, toybox_sheets
 
 
 def loss_fn(params, key, batch):
@@ -18,18 +16,16 @@ def batches(step):
     return np.ones(8, np.float32)
 
 
-def run(tmp_path, batches=batches, **bounds):
-    bounds = {"steps": 60, **bounds}
+def run(tmp_path, batches=batches):
     return fit.fit(
-        "stage",
+        "unet",
         loss_fn,
         {"x": jnp.zeros(2)},
         batches,
+        steps=60,
         learning_rate=0.1,
         ema=0.5,
         workdir=tmp_path,
-        log=fit.Log(tmp_path / "log.jsonl"),
-        **bounds,
     )
 
 
@@ -41,54 +37,31 @@ def test_the_rate_rises_and_falls_with_the_share_done():
     assert rates[4:] == pytest.approx([0.04, 0.04], abs=1e-5)
 
 
+def test_the_optimiser_follows_the_share():
+    """Adam's first step is as long as the rate, less decay."""
+    params, how = {"x": jnp.ones(2)}, fit.optimiser(2.0)
+    for share in (fit.WARM_UP / 2, fit.WARM_UP, 0.6):
+        grads = {"x": jnp.full(2, 1e-3)}
+        moved, _ = how.update(grads, how.init(params), params, share=share)
+        wanted = -float(fit.rate(share, 2.0)) * (1 + 0.01)
+        np.testing.assert_allclose(moved["x"], wanted, rtol=1e-4)
+
+
 def test_it_learns_and_a_finished_stage_is_kept(tmp_path, capsys):
     found = run(tmp_path)
     np.testing.assert_allclose(found["x"], 1.0, atol=0.1)
     assert "GFLOP a step" in capsys.readouterr().err
+    rows = metric_writer.read(tmp_path / "unet")
+    assert [row["step"] for row in rows] == [50, 60]
+    assert rows[0]["loss"] > rows[1]["loss"]
+    toybox_sheets.curves(tmp_path, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
 
     def never(step):
         raise AssertionError("the stage was finished")
 
     again = run(tmp_path, never)
     np.testing.assert_array_equal(found["x"], again["x"])
-
-
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_stage_is_saved_and_goes_on(tmp_path, kind):
-    seen, before = [], signal.getsignal(kind)
-
-    def stops(step):
-        seen.append(step)
-        if step == 7:
-            os.kill(os.getpid(), kind)
-        return batches(step)
-
-    with pytest.raises(SystemExit, match="saved at step 8; the same command goes on"):
-        run(tmp_path / "cut", stops)
-    assert signal.getsignal(kind) == before
-    assert run(tmp_path / "cut", lambda step: stops(step + 1000)) is not None
-    assert seen == [*range(8), *range(1008, 1060)]
-    whole = run(tmp_path / "whole")
-    cut = run(tmp_path / "cut")
-    np.testing.assert_allclose(cut["x"], whole["x"], rtol=1e-6)
-
-
-def test_minutes_bound_all_runs_together(tmp_path, monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(fit.time, "monotonic", lambda: now[0])
-
-    def slow(step):
-        now[0] += 1.0
-        if step == 4 and now[0] < 6:
-            os.kill(os.getpid(), signal.SIGTERM)
-        seen.append(step)
-        return batches(step)
-
-    seen = []
-    with pytest.raises(SystemExit):
-        run(tmp_path, slow, minutes=10 / 60)
-    run(tmp_path, slow, minutes=10 / 60)
-    assert seen == list(range(10))
 
 
 @pytest.mark.slow

@@ -52,3 +52,29 @@ def test_short_texts_are_padded_to_77(tokenizer):
 def test_images_keep_their_range():
     pixels = np.array([0, 255], np.uint8)
     np.testing.assert_allclose(toybox_losses.to_float(pixels), [-1.0, 1.0])
+
+
+def test_a_larger_tokenizer_keeps_what_the_text_encoder_knows(tokenizer, tmp_path):
+    import pathlib
+    import shutil
+
+    new = pathlib.Path(tokenizer.name_or_path)
+    old = tmp_path / "old"
+    shutil.copytree(new, old)
+    known = toybox_tokenizer.read_vocabulary(old)
+    gone = "teapot</w>"
+    merges = (old / "merges.txt").read_text().splitlines()
+    kept = [m for m in merges if "".join(m.split()) != gone]
+    (old / "merges.txt").write_text("\n".join([*kept, ""]))
+    fewer = [token for token in known if token != gone]
+    (old / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(fewer)}))
+    assert toybox_tokenizer.knows_all_words(new)
+    assert not toybox_tokenizer.knows_all_words(old)
+    rows = np.random.default_rng(0).standard_normal((len(fewer), 3))
+    found = toybox_tokenizer.carry_over(rows, old, new)
+    for token in ("mug</w>", "<|startoftext|>", "<|endoftext|>"):
+        np.testing.assert_array_equal(found[known[token]], rows[fewer.index(token)])
+    pieces = CLIPTokenizer.from_pretrained(old).tokenize("teapot")
+    assert len(pieces) > 1
+    expected = rows[[fewer.index(piece) for piece in pieces]].mean(0)
+    np.testing.assert_allclose(found[known[gone]], expected)

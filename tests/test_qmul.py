@@ -14,7 +14,7 @@ from PIL import Image
 from configs import chairv2, shoev2
 from sbir_jax import data
 from sbir_jax.config import Experiment
-from sbir_jax.data import DataError, qmul, strokes
+from sbir_jax.data import DataError, pen, qmul, strokes
 from sbir_jax.data.triplets import triplet_indices, triplet_table
 from sbir_jax.tasks.retrieval import evaluation, protocols
 
@@ -103,15 +103,15 @@ def test_strokes_become_pictures(tmp_path):
 
 
 def test_large_coordinates_and_dots_are_drawn():
-    dot = strokes.draw_strokes(np.array([[128.0, 64.0, 1.0]], np.float32))
+    dot = pen.draw_strokes(np.array([[128.0, 64.0, 1.0]], np.float32))
     y, x = np.nonzero(dot[..., 0] < 128)
     assert abs(x.mean() - 256) < 1 and abs(y.mean() - 128) < 1
     # Of a grid of 800, the middle line is in the middle of the picture.
     line = np.array([[0, 400, 0], [800, 400, 1]], np.float32)
-    y, x = np.nonzero(strokes.draw_strokes(line)[..., 0] < 128)
+    y, x = np.nonzero(pen.draw_strokes(line)[..., 0] < 128)
     assert abs(y.mean() - 256) < 1 and x.min() < 4 and x.max() > 507
     two = np.array([[0, 0, 0], [50, 0, 1], [0, 200, 0], [50, 200, 1]], np.float32)
-    assert (strokes.draw_strokes(two)[100:300] == 255).all()  # the pen was lifted
+    assert (pen.draw_strokes(two)[100:300] == 255).all()  # the pen was lifted
 
 
 class Evil:
@@ -343,6 +343,6 @@ def test_real_strokes_look_like_the_real_pictures(sbir_data):
         path = sbir_data / "chairv2" / "sketch" / "chair" / f"{name}.png"
         with Image.open(io.BytesIO(path.read_bytes())) as image:
             real = np.asarray(image.convert("L").resize((64, 64)), float).ravel()
-        mine = Image.fromarray(strokes.draw_strokes(drawn[name])[..., 0])
+        mine = Image.fromarray(pen.draw_strokes(drawn[name])[..., 0])
         ours = np.asarray(mine.resize((64, 64)), float).ravel()
         assert np.corrcoef(real, ours)[0, 1] > 0.9, name

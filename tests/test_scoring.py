@@ -148,6 +148,39 @@ def test_descriptors_are_kept_for_the_same_question_only(dataset, tmp_path):
     assert not asked(whole, Beside(["b"] * 3, "picture", 0.5))
 
 
+def _reverse(path):
+    np.save(path, np.load(path)[::-1].copy())
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda folder: _reverse(folder / "learned_photo.npy"),
+        lambda folder: np.save(folder / "learned_sketch.npy", np.zeros((3, 3))),
+        lambda folder: (folder / "learned_photo.npy").unlink(),
+        lambda folder: (folder / "learned.json").write_text('"from before"'),
+        lambda folder: (folder / "learned.json").write_text("{"),
+        lambda folder: (folder / "learned.json").write_text('{"of": 1, "files": 2}'),
+    ],
+)
+def test_kept_descriptors_that_changed_are_made_again(dataset, tmp_path, spoil):
+    model = Counting()
+    protocol = protocols.make_protocol(dataset, dataset.unseen, "fine_grained")
+
+    def ask():
+        given = model, dataset, protocol, tmp_path, "learned"
+        return descriptor_cache.cached_embed(*given)
+
+    before, calls = ask(), model.calls
+    spoil(tmp_path)
+    for found, wanted in zip(ask(), before, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert model.calls > calls
+    calls = model.calls
+    ask()
+    assert model.calls == calls
+
+
 class Saying(Embedder):
     """A drawing is east, and so is what is said but for "twenty", which is north, or
     in a prompt south."""

@@ -80,7 +80,8 @@ def test_search(made, photos, sketch, tmp_path, capsys):
     status, out, err = sbir(capsys, "search", made, sketch, "-k", 5, "--json")
     hits = json.loads(out)
     assert status == 0 and err == "" and len(hits) == 5
-    assert [set(hit) for hit in hits] == [{"id", "path", "score"}] * 5
+    fields = {"id", "path", "score", "above", "copies"}
+    assert [set(hit) for hit in hits] == [fields] * 5
     scores = [hit["score"] for hit in hits]
     assert scores == sorted(scores, reverse=True)
 
@@ -100,6 +101,52 @@ def test_search(made, photos, sketch, tmp_path, capsys):
         assert image.format == "PNG" and image.width > 700
     status, out, _ = sbir(capsys, "search", made, sketch, "--min-score", 2)
     assert status == 0 and out == "no photo found\n"
+
+
+def test_a_drawing_is_prepared(made, sketch, tmp_path, capsys):
+    """White on black, small in a corner: the same photos as of the plain drawing."""
+    plain = Image.open(sketch).convert("L")
+    odd = Image.new("L", (3 * plain.width, 2 * plain.height), 0)
+    odd.paste(Image.eval(plain, lambda v: 255 - v), (2 * plain.width, plain.height))
+    odd.save(tmp_path / "odd.png")
+    shown = tmp_path / "seen.png"
+
+    def found(*args):
+        return json.loads(sbir(capsys, "search", made, *args, "-k", 24, "--json")[1])
+
+    best = [hit["path"] for hit in found(sketch)]
+    same = [hit["path"] for hit in found(tmp_path / "odd.png")]
+    assert set(same[:6]) & set(best[:3])
+    with Image.open(tmp_path / "odd.png") as image:
+        assert np.asarray(image).mean() < 128
+    args = ["search", made, tmp_path / "odd.png", "--show-prepared", shown]
+    status, out, _ = sbir(capsys, *args)
+    assert status == 0 and out.rstrip().endswith(f"as seen: {shown}")
+    seen = np.asarray(Image.open(shown).convert("L"))
+    assert seen.shape[0] == seen.shape[1] >= 256 and np.median(seen) > 250
+    ink = (seen < 128).any(0)
+    assert ink.sum() > 0.6 * len(ink)
+    sbir(capsys, *args, "--as-drawn")
+    assert np.median(np.asarray(Image.open(shown).convert("L"))) < 10
+
+
+def test_nothing_drawn_is_an_error_before_a_model_is_loaded(made, tmp_path, capsys):
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "blank.png")
+    for command in (["search", made], ["explain", made]):
+        more = ["x.png"] * (command[0] == "explain")
+        line = error(capsys, *command, tmp_path / "blank.png", *more)
+        assert "blank.png: no ink found" in line
+    for flag in (["--as-drawn"], ["--show-prepared", "x.png"]):
+        line = error(capsys, "search", made, "--text", "a box", *flag)
+        assert flag[0] in line and "give a SKETCH" in line
+
+
+def test_copies_and_folders_in_the_shell(made, sketch, photos, capsys):
+    inside = photos / "box"
+    args = ["search", made, sketch, "-k", 24, "--folder", inside, "--paths"]
+    paths = sbir(capsys, *args)[1].splitlines()
+    assert paths and all(path.startswith(f"{inside}/") for path in paths)
+    assert "no photo below" in error(capsys, *args[:-2], "/nowhere")
 
 
 def test_explain(made, photos, sketch, tmp_path, capsys):
@@ -127,7 +174,8 @@ def test_scores_are_those_of_the_embedder(made, tiny_folder, photos, sketch, cap
     files = sorted(photos.rglob("*.png"))
     gallery = embedder.embed(files, "photo")
     scores = embedder.embed([sketch], "sketch")[0] @ gallery.T
-    out = sbir(capsys, "search", made, sketch, "-k", 24, "--json")[1]
+    asks = "search", made, sketch, "-k", 24, "--json", "--as-drawn", "--all-copies"
+    out = sbir(capsys, *asks)[1]
     found = {hit["path"]: hit["score"] for hit in json.loads(out)}
     assert len(found) == 24
     np.testing.assert_allclose([found[str(path)] for path in files], scores, atol=1e-3)

@@ -250,7 +250,7 @@ def test_words_find_photos_alone_and_beside_a_drawing(index, photos):
     drawn, said = embedder.embed([path], "sketch"), embedder.embed_words(["red"])
 
     def scores(**asked):
-        return [hit.score for hit in index.search(k=31, **asked)]
+        return [hit.score for hit in index.search(k=31, fold=False, **asked)]
 
     def wanted(query):
         query = (query / np.linalg.norm(query)).astype(np.float32)
@@ -278,12 +278,12 @@ def test_words_are_looked_at_once(index, photos):
 
 
 def test_min_score_and_k(index, photos):
-    hits = index.search(photos / "7.png", k=31)
+    hits = index.search(photos / "7.png", k=31, fold=False)
     assert len(hits) == 31 == len({hit.id for hit in hits})
     limit = hits[4].score
-    assert index.search(photos / "7.png", k=31, min_score=limit) == hits[:5]
+    assert index.search(photos / "7.png", None, 31, limit, fold=False) == hits[:5]
     assert index.search(photos / "7.png", min_score=1.1) == []
-    assert len(index.search(photos / "7.png", k=10**6)) == 31
+    assert len(index.search(photos / "7.png", k=10**6, fold=False)) == 31
     for k in (0, -1, True):
         with pytest.raises(ValueError, match=r"k is .*; give a whole number"):
             index.search(photos / "7.png", k=k)
@@ -292,15 +292,77 @@ def test_min_score_and_k(index, photos):
 def test_more_like_this(index, photos):
     (hit,) = index.search(photos / "3.png", k=1)
     assert hit.path == str(photos / "3.png")
-    others = index.similar(hit.id, k=31)
+    others = index.similar(hit.id, k=31, fold=False)
     assert len(others) == 30 and others[0].path == str(photos / "twin.png")
     assert hit not in others
-    near = index.search(photos / "3.png", k=6)
-    assert [h.path for h in index.similar(hit.id, k=5)] == [h.path for h in near[1:]]
+    near = index.search(photos / "3.png", k=6, fold=False)
+    assert [h.path for h in index.similar(hit.id, k=5, fold=False)] == [
+        h.path for h in near[1:]
+    ]
+
+
+def test_copies_stand_behind_the_first(index, photos):
+    shown = index.search(photos / "3.png", k=40)
+    paths = {str(path) for path in photos.iterdir()}
+    assert len(shown) == 30 and shown[0].path == str(photos / "3.png")
+    assert shown[0].copies == (str(photos / "twin.png"),)
+    assert {p for hit in shown for p in (hit.path, *hit.copies)} == paths
+    assert index.similar(shown[0].id, k=1)[0].path == shown[1].path
+    # No fewer than asked for, where copies take places.
+    assert len(index.search(photos / "3.png", k=2)) == 2
+
+
+def test_nearly_equal_photos_are_copies(photos, folder, index):
+    image = Image.open(photos / "7.png").convert("RGB")
+    image.save(photos / "again.jpg", quality=100, subsampling=0)
+    build([photos], folder, FakeEmbedder(), progress=False)
+    assert index.reload()
+    first = index.search(photos / "7.png", k=1)[0]
+    assert {first.path, *first.copies} == {
+        str(photos / "7.png"),
+        str(photos / "again.jpg"),
+    }
+
+
+def test_how_far_a_photo_stands_out(index, photos):
+    hits = index.search(photos / "7.png", k=31, fold=False)
+    scores = np.array([hit.score for hit in hits])
+    wanted = (scores - scores.mean()) / scores.std()
+    np.testing.assert_allclose([hit.above for hit in hits], wanted, atol=1e-3)
+
+
+def test_few_photos_have_no_spread():
+    from sbir_jax.search.hits import standing
+
+    few, scores = np.linspace(0, 1, 19), np.array([0.5])
+    assert standing(few, scores) is None
+    assert standing(np.linspace(0, 1, 20), scores) == pytest.approx(0, abs=1e-9)
+    assert standing(np.full(30, 0.7), scores) is None
+
+
+def test_only_below_a_folder(tmp_path, photos):
+    (photos / "in").mkdir()
+    for name in ("7.png", "9.png"):
+        (photos / name).rename(photos / "in" / name)
+    (photos / "inside.png").write_bytes((photos / "8.png").read_bytes())
+    build([photos], tmp_path / "other", FakeEmbedder(), progress=False)
+    with Index.open(tmp_path / "other", FakeEmbedder()) as index:
+        hits = index.search(photos / "3.png", k=9, folder=photos / "in")
+        assert sorted(h.path for h in hits) == [
+            str(photos / "in" / name) for name in ("7.png", "9.png")
+        ]
+        whole = index.search(photos / "3.png", k=99, fold=False)
+        order = [h for h in whole if h.path in {hit.path for hit in hits}]
+        assert [h.path for h in order] == [h.path for h in hits]
+        near = index.similar(hits[0].id, folder=photos / "in")
+        assert [h.path for h in near] == [hits[1].path]
+        with pytest.raises(ValueError, match="has no photo below"):
+            index.search(photos / "3.png", folder=tmp_path / "none")
+        assert index.folders() == {str(photos): 32, str(photos / "in"): 2}
 
 
 def test_ids_name_photos(index, photos):
-    hits = index.search(photos / "3.png", k=31)
+    hits = index.search(photos / "3.png", k=31, fold=False)
     assert {index.photo(hit.id) for hit in hits} == {str(p) for p in photos.iterdir()}
     twins = [hit for hit in hits if hit.path.endswith(("/3.png", "/twin.png"))]
     assert twins[0].id[:8] == twins[1].id[:8] and twins[0].id != twins[1].id
@@ -321,12 +383,16 @@ def test_ids_name_photos(index, photos):
 
 
 def test_an_id_stays_while_its_photo_stays(photos, folder, index):
-    before = {hit.path: hit.id for hit in index.search(photos / "3.png", k=31)}
+    before = {
+        hit.path: hit.id for hit in index.search(photos / "3.png", k=31, fold=False)
+    }
     (photos / "5.png").unlink()
     (photos / "6.png").rename(photos / "new.png")
     build([photos], folder, FakeEmbedder(), progress=False)
     assert index.reload()
-    after = {hit.path: hit.id for hit in index.search(photos / "3.png", k=31)}
+    after = {
+        hit.path: hit.id for hit in index.search(photos / "3.png", k=31, fold=False)
+    }
     stayed = before.keys() & after.keys()
     assert len(stayed) == 29 and all(before[p] == after[p] for p in stayed)
     moved = after[str(photos / "new.png")]
@@ -507,9 +573,9 @@ def test_faiss_keeps_its_graph_beside_the_shards(photos, folder):
     faiss_backend = pytest.importorskip("sbir_jax.search.faiss_backend")
     embedder = FakeEmbedder()
     with Index.open(folder, embedder) as exact:
-        wanted = exact.search(photos / "7.png", k=31)
+        wanted = exact.search(photos / "7.png", k=31, fold=False)
     with Index.open(folder, embedder, backend="faiss") as index:
-        hits = index.search(photos / "7.png", k=31)
+        hits = index.search(photos / "7.png", k=31, fold=False)
         assert [h[:2] for h in hits] == [h[:2] for h in wanted]
         np.testing.assert_allclose(
             [h.score for h in hits], [h.score for h in wanted], atol=1e-5
@@ -534,7 +600,7 @@ def test_faiss_keeps_its_graph_beside_the_shards(photos, folder):
             )
             assert index.reload()
         assert added == [(31, 1)]
-        hits = index.search(photos / "7.png", k=99)
+        hits = index.search(photos / "7.png", k=99, fold=False)
         assert len(hits) == 31 and str(photos / "5.png") not in {h.path for h in hits}
     # Damaged, it is made again: cut, or changed where faiss would not see it.
     whole = bytearray(graph.read_bytes())
@@ -542,14 +608,14 @@ def test_faiss_keeps_its_graph_beside_the_shards(photos, folder):
     for content in (whole[:100], flipped):
         graph.write_bytes(content)
         with Index.open(folder, embedder, backend="faiss") as index:
-            assert [hit[:2] for hit in index.search(photos / "7.png", k=99)] == [
-                hit[:2] for hit in hits
-            ]
+            assert [
+                hit[:2] for hit in index.search(photos / "7.png", k=99, fold=False)
+            ] == [hit[:2] for hit in hits]
         assert faiss_backend.faiss.read_index(str(graph)).ntotal == 32
     assert bytearray(graph.read_bytes())[-400:] != bytes(400)
     checksum.unlink()
     with Index.open(folder, embedder, backend="faiss") as index:
-        assert len(index.search(photos / "7.png", k=99)) == 31
+        assert len(index.search(photos / "7.png", k=99, fold=False)) == 31
     # Sound, it is not made again.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(faiss_backend.Hnsw, "save", lambda *_: pytest.fail())
@@ -566,13 +632,13 @@ def test_milvus_is_filled_from_the_shards(photos, folder, tmp_path):
     pytest.importorskip("pymilvus")
     backend, embedder = f"milvus:{tmp_path / 'photos.db'}", FakeEmbedder()
     with Index.open(folder, embedder) as exact:
-        wanted = exact.search(photos / "7.png", k=31)
+        wanted = exact.search(photos / "7.png", k=31, fold=False)
     with Index.open(folder, embedder, backend) as index:
-        hits = index.search(photos / "7.png", k=31)
+        hits = index.search(photos / "7.png", k=31, fold=False)
         assert [h[:2] for h in hits] == [h[:2] for h in wanted]
         Image.new("RGB", (16, 16), "red").save(photos / "red.png")
         (photos / "5.png").unlink()
         build([photos], folder, embedder, progress=False)
         assert index.reload()
-        found = {hit.path for hit in index.search(photos / "7.png", k=99)}
+        found = {hit.path for hit in index.search(photos / "7.png", k=99, fold=False)}
     assert found == {str(path) for path in photos.iterdir()}

@@ -1,6 +1,5 @@
 """The page in a real browser, driven as a person drives it."""
 
-import io
 import pathlib
 import shutil
 import socket
@@ -18,6 +17,13 @@ playwright = pytest.importorskip("playwright.sync_api")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium here")
+# It runs as root, and asks no other machine for anything.
+FLAGS = (
+    "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
+    "disable-component-update disable-sync"
+).split()
+# The fake index finds by where the ink is: drawings are searched with as they are.
+RAW = "#raw=1"
 PATIENCE = 30_000  # ms; a busy machine is slow, and no test measures time
 
 
@@ -50,13 +56,13 @@ def address(index):
 def browser():
     with playwright.sync_playwright() as driver:
         found = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+            executable_path=CHROMIUM, args=[f"--{flag}" for flag in FLAGS]
         )
         yield found
         found.close()
 
 
-def open_page(browser, address, **options):
+def open_page(browser, address, raw=True, **options):
     """A fresh visit, with what it asked for and what it complained about."""
     context = browser.new_context(**options)
     context.set_default_timeout(PATIENCE)
@@ -72,7 +78,8 @@ def open_page(browser, address, **options):
             else None
         ),
     )
-    page.goto(address)
+    page.goto(f"{address}{RAW}" if raw else address)
+    page.wait_for_selector("#examples button")
     return page
 
 
@@ -219,10 +226,162 @@ def test_a_picture_of_a_drawing(page, tmp_path):
     first(page, "photo30.png")
     (tmp_path / "notes.png").write_text("no picture")
     page.locator("#file").set_input_files(tmp_path / "notes.png")
-    page.wait_for_function(
-        "() => document.querySelector('#status').textContent.includes('notes.png')"
-    )
+    told(page, "notes.png")
     first(page, "photo30.png")
+    expect_complaint(page, "400")
+
+
+def told(page, text):
+    """Waits until the line above the photos says so."""
+    page.wait_for_function(
+        "text => document.querySelector('#status').textContent.includes(text)",
+        arg=text,
+    )
+
+
+def expect_complaint(page, text):
+    """The browser itself logs answers of 4xx; anything else is a fault."""
+    assert len(page.complaints) == 1 and text in page.complaints[0]
+    page.complaints.clear()
+
+
+def test_formats_that_a_browser_cannot_read(page, tmp_path):
+    (tmp_path / "cup.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">'
+        '<rect x="7.7" y="0.3" width="1" height="1"/></svg>'
+    )
+    page.locator("#file").set_input_files(tmp_path / "cup.svg")
+    first(page, "photo05.png")
+    page.locator("#clear").click()
+    (tmp_path / "a.ndjson").write_text('{"drawing": [[[0, 99], [0, 0]]]}')
+    page.locator("#file").set_input_files(tmp_path / "a.ndjson")
+    settled(page)
+    assert page.locator("#canvas").evaluate("c => c.width") > 0
+
+
+def test_a_drawing_is_cleaned_and_shown_as_the_model_sees_it(
+    browser, address, index, tmp_path
+):
+    page = open_page(browser, address, raw=False)
+    assert page.locator("#seen-picture").is_hidden()
+    draw(page, *CORNER)
+    settled(page)
+    columns = np.flatnonzero((index.asked[..., 0] < 128).any(0))
+    assert columns.mean() == pytest.approx(256, abs=20) and len(columns) > 300
+    assert page.locator("#seen-picture").evaluate("e => e.naturalWidth") == 64
+    page.locator("#tidy").uncheck()
+    first(page, "photo00.png")
+    assert "raw=1" in page.url
+    page.locator("#tidy").check()
+    page.locator("#clear").click()
+    page.wait_for_function("() => !document.querySelector('#grid li')")
+    Image.new("RGB", (99, 99), "black").save(tmp_path / "blank.png")
+    page.locator("#file").set_input_files(tmp_path / "blank.png")
+    told(page, "Nothing drawn")
+    expect_complaint(page, "400")
+    page.context.close()
+
+
+def test_reload_keeps_drawing_words_and_folder(page, tmp_path):
+    draw(page, *CORNER)
+    first(page, "photo00.png")
+    page.locator("#folder").select_option("right")
+    first(page, "photo03.png")
+    page.locator("#text").fill("far away")
+    first(page, "photo35.png")
+    page.reload()
+    first(page, "photo35.png")
+    assert page.locator("#text").input_value() == "far away"
+    assert page.locator("#folder").input_value() == "right"
+    page.locator("#text").fill("")
+    first(page, "photo03.png")
+    assert page.locator("#undo").is_enabled()
+    # A picture on the sheet is kept, too.
+    page.locator("#clear").click()
+    Image.new("L", (90, 90), 0).save(tmp_path / "all.png")
+    page.locator("#file").set_input_files(tmp_path / "all.png")
+    settled(page)
+    page.reload()
+    settled(page)
+    assert page.locator("#grid li").count() == 18
+
+
+def test_back_returns_from_more_like_this(page):
+    draw(page, *CORNER)
+    first(page, "photo00.png")
+    page.locator("#grid button").nth(3).click()
+    name = page.locator("#view-name").inner_text()
+    page.get_by_role("button", name="More like this").click()
+    page.wait_for_selector("#back")
+    page.reload()
+    page.wait_for_selector("#back")
+    assert page.locator("#title").inner_text() == f"Photos like {name}"
+    page.go_back()
+    first(page, "photo00.png")
+    assert page.locator("#back").is_hidden()
+    page.go_forward()
+    page.wait_for_selector("#back")
+    draw(page, *OTHER)  # another drawing is another question
+    page.wait_for_selector("#back", state="hidden")
+
+
+def test_photos_are_selected_and_listed(page, index):
+    draw(page, *CORNER)
+    first(page, "photo00.png")
+    boxes = page.locator("#grid .tick")
+    boxes.nth(0).focus()
+    page.keyboard.press(" ")
+    page.locator("#clear").click()
+    page.wait_for_function("() => !document.querySelector('#grid li')")
+    draw(page, *OTHER)
+    first(page, "photo35.png")
+    boxes.nth(0).check(force=True)
+    assert page.locator("#chosen-count").inner_text() == "2 photos selected"
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save the list").click()
+    lines = pathlib.Path(saved.value.path()).read_text().splitlines()
+    places = {pathlib.Path(p).name: p for p in index.paths.values()}
+    assert lines == [places["photo00.png"], places["photo35.png"]]
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy the list").click()
+    told(page, "copied")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.splitlines() == lines
+    page.get_by_role("button", name="Select none").click()
+    assert page.locator("#chosen").is_hidden() and not boxes.nth(0).is_checked()
+
+
+def test_where_a_photo_lies(page, index):
+    draw(page, *CORNER)
+    first(page, "photo00.png")
+    page.locator("#grid button").first.click()
+    place = page.locator("#view-place").inner_text()
+    assert place in index.paths.values() and place.endswith("/left/photo00.png")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy the path").click()
+    page.wait_for_function(
+        "() => document.querySelector('#view-status').textContent.includes('copied')"
+    )
+    assert page.evaluate("navigator.clipboard.readText()") == place
+    page.get_by_role("button", name="Only this folder").click()
+    page.wait_for_function("() => document.querySelectorAll('#grid li').length === 18")
+    page.go_back()
+    page.wait_for_function("() => document.querySelectorAll('#grid li').length === 24")
+
+
+def test_the_first_words_say_how_far_their_model_is(page, index, monkeypatch):
+    told_so, search = threading.Event(), index.search
+
+    def slow(*asks):
+        told_so.wait(20)
+        return search(*asks)
+
+    monkeypatch.setattr(server.FirstWords, "stage", lambda *_: ("loading", 3.2))
+    monkeypatch.setattr(index, "search", slow)
+    page.locator("#text").fill("far away")
+    told(page, "Loading the model that reads words: step 1 of 2")
+    told_so.set()
+    settled(page)
 
 
 def test_keyboard_alone(page):
@@ -245,7 +404,7 @@ def test_what_is_sent_is_black_on_white_in_the_dark(browser, address, index):
     page = open_page(browser, address, color_scheme="dark")
     draw(page, *CORNER)
     first(page, "photo00.png")
-    sheet = np.asarray(Image.open(io.BytesIO(index.asked)).convert("RGB"))
+    sheet = index.asked
     assert sheet.shape[:2] == (512, 512)
     assert sheet[300:, 300:].min() == 255
     assert sheet[:80, :80].min() < 40
@@ -253,20 +412,27 @@ def test_what_is_sent_is_black_on_white_in_the_dark(browser, address, index):
     assert page.complaints == []
 
 
-def test_touch_on_a_narrow_screen(browser, address):
-    page = open_page(
-        browser, address, viewport={"width": 390, "height": 844}, has_touch=True
-    )
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+@pytest.mark.parametrize("width, height", [(320, 640), (390, 844), (844, 390)])
+def test_touch_on_a_small_screen(browser, address, width, height):
+    size = {"width": width, "height": height}
+    page = open_page(browser, address, viewport=size, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator(".words span").first.is_visible()
+    for name in ("canvas", "pen", "upload", "clear"):
+        inside = page.locator(f"#{name}").bounding_box()
+        assert inside["x"] >= 0 and inside["x"] + inside["width"] <= width
+        assert inside["y"] + inside["height"] <= height  # no need to scroll
     box = page.locator("#canvas").bounding_box()
     page.touchscreen.tap(
         box["x"] + 0.08 * box["width"], box["y"] + 0.08 * box["height"]
     )
     first(page, "photo00.png")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("#grid .name").first.is_visible()
     page.locator("#grid button").first.tap()
     inside = page.locator("#view").bounding_box()
-    assert inside["x"] >= 0 and inside["x"] + inside["width"] <= 390
+    assert inside["x"] >= 0 and inside["x"] + inside["width"] <= width
+    assert inside["y"] >= 0 and inside["y"] + inside["height"] <= height
     page.context.close()
     assert page.complaints == []
 
@@ -296,6 +462,7 @@ def test_accessibility(browser, address, scheme):
     draw(page, *CORNER)
     first(page, "photo00.png")
     settled(page)
+    page.locator("#grid .tick").first.check(force=True)
     check()
     page.locator("#grid button").first.click()
     page.get_by_role("button", name="Why this photo?").click()
@@ -303,6 +470,6 @@ def test_accessibility(browser, address, scheme):
     check()
     page.goto(f"{address}docs")
     page.wait_for_selector("article")
-    assert page.locator("article").count() == 6
+    assert page.locator("article").count() == 9
     check()
     page.context.close()

@@ -45,6 +45,10 @@ def coded(data):
     return base64.b64encode(data).decode()
 
 
+# Where the ink is decides what is found, so it is not moved.
+GOOD = {"image": coded(drawing()), "prepare": False}
+
+
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
     return FakeIndex(tmp_path_factory.mktemp("photos"))
@@ -70,7 +74,7 @@ def refused(answer, status, words):
 
 
 def works(client):
-    asked = {"image": coded(drawing()), "k": 3}
+    asked = {**GOOD, "k": 3}
     assert names(client.post("/api/search", json=asked))[0] == "photo07.png"
 
 
@@ -78,24 +82,128 @@ def test_search_as_json_as_data_url_and_as_form(client):
     expected = ["photo07.png", "photo06.png", "photo01.png"]
     image = coded(drawing(15.5, 15.5))
     for given in (image, f"data:image/png;base64,{image}"):
-        found = client.post("/api/search", json={"image": given, "k": 3})
+        asked = {"image": given, "k": 3, "prepare": False}
+        found = client.post("/api/search", json=asked)
         assert sorted(names(found)[1:]) == sorted(expected[1:])
         assert names(found)[0] == expected[0]
     files = {"image": ("d.jpg", drawing(48, 48, "JPEG"), "image/jpeg")}
-    assert names(client.post("/api/search", files=files))[0] == "photo28.png"
-    form = {"text": "far", "k": "2", "min_score": ""}
+    form = {"prepare": "false"}
+    found = client.post("/api/search", files=files, data=form)
+    assert names(found)[0] == "photo28.png"
+    form = {**form, "text": "far", "k": "2", "min_score": ""}
     far = client.post("/api/search", files=files, data=form)
     assert names(far)[0] == "photo00.png" and len(names(far)) == 2
 
 
-def test_hits_carry_no_path_and_min_score_cuts(client, index):
-    asked = {"image": coded(drawing()), "k": 36, "min_score": 0.8}
+def test_words_re_order_the_first_photos(client, index):
+    asked = {"text": "far", "k": 3}
+    names(client.post("/api/search", json={**asked, "rerank_text": 12}))
+    assert index.reranked == 12
+    names(client.post("/api/search", json=asked))
+    assert index.reranked == 0
+    drawn = {"image": coded(drawing()), "rerank_text": 5}
+    refused(client.post("/api/search", json=drawn), 400, "words re-order photos")
+    more = client.post("/api/search", json={**asked, "rerank_text": 201})
+    refused(more, 422, "rerank_text is 201")
+
+
+def test_paths_are_for_this_machine_alone_and_min_score_cuts(client, index):
+    asked = {**GOOD, "k": 36, "min_score": 0.8}
     answer = client.post("/api/search", json=asked)
     hits = answer.json()["hits"]
     assert 0 < len(hits) < 36 and min(hit["score"] for hit in hits) >= 0.8
-    assert str(next(iter(index.paths.values()))).rpartition("/")[0] not in answer.text
+    assert all(hit["path"] == index.paths[hit["id"]] for hit in hits)
+    assert {hit["folder"] for hit in hits} == {"left"}
+    root = next(iter(index.folders()))
+    for app in (server.make_app(index, "word", None), server.make_app(index, "word")):
+        headers = {"Authorization": "Bearer word"}
+        other = TestClient(app, base_url=HERE, headers=headers)
+        answer = other.post("/api/search", json=asked)
+        assert names(answer) == [hit["name"] for hit in hits]
+        assert root not in answer.text and root not in other.get("/api/folders").text
     none = client.post("/api/search", json={**asked, "min_score": 1})
     assert names(none) == []
+
+
+def test_hits_tell_how_they_stand_and_their_copies(client):
+    first = client.post("/api/search", json={**GOOD, "k": 1}).json()["hits"][0]
+    assert first["name"] == "photo07.png" and first["copies"] == 1
+    assert first["above"] == pytest.approx(4 * first["score"] - 2, abs=1e-3)
+
+
+def test_a_drawing_is_prepared_and_can_be_looked_at(client, index):
+    asked = {"image": coded(drawing()), "show_prepared": True}
+    kind, _, data = (
+        client.post("/api/search", json=asked).json()["prepared"].partition(",")
+    )
+    seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+    assert kind == "data:image/png;base64" and seen.shape == (64, 64)
+    # The dot of 9 pixels in a corner fills the sheet.
+    assert (seen < 128).any(0).sum() == pytest.approx(0.8 * 64, abs=3)
+    assert index.asked.shape == (512, 512, 3)
+    assert client.post("/api/search", json=GOOD).json()["prepared"] is None
+
+
+def test_nothing_drawn_is_told(client):
+    blank = io.BytesIO()
+    Image.new("RGB", (64, 64), "white").save(blank, "PNG")
+    for place in ("search", "picture"):
+        asked = {"image": coded(blank.getvalue())}
+        answer = client.post(f"/api/{place}", json=asked)
+        refused(answer, 400, "nothing drawn")
+
+
+def test_a_picture_comes_back_as_a_png(client):
+    svg = (
+        b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">'
+        b'<path d="M1 1H3V3" fill="none" stroke="#fff" stroke-width="0.5"/></svg>'
+    )
+    files = {"image": ("a.svg", svg, "image/svg+xml")}
+    answer = client.post("/api/picture", files=files)
+    assert answer.headers["content-type"] == "image/png"
+    picture = Image.open(io.BytesIO(answer.content))
+    assert picture.size == (512, 512) and picture.convert("L").getextrema()[0] < 50
+    raw = client.post("/api/picture", files=files, data={"prepare": "false"})
+    assert Image.open(io.BytesIO(raw.content)).mode == "RGBA"
+
+
+def test_only_one_folder_is_searched(client):
+    folders = client.get("/api/folders").json()
+    assert folders == [
+        {"name": "", "photos": 36},
+        {"name": "left", "photos": 18},
+        {"name": "right", "photos": 18},
+    ]
+    asked = {**GOOD, "k": 36, "folder": "right"}
+    hits = client.post("/api/search", json=asked).json()["hits"]
+    assert len(hits) == 18 and {hit["folder"] for hit in hits} == {"right"}
+    like = client.get(f"/api/similar/{hits[0]['id']}?k=36&folder=right").json()["hits"]
+    assert {hit["folder"] for hit in like} == {"right"}
+    for outside in ("..", "/etc", "left/..", "none"):
+        refused(
+            client.post("/api/search", json={**GOOD, "folder": outside}), 404, "folder"
+        )
+
+
+def test_how_far_the_first_words_are(client, index, monkeypatch):
+    def stage():
+        return client.get("/api/words").json()["stage"]
+
+    assert stage() == ""
+    seen = []
+
+    def search(*asks):
+        seen.append(stage())
+        monkeypatch.setattr(index.embedder, "words_loaded", True, raising=False)
+        seen.append(stage())
+        return []
+
+    monkeypatch.setattr(index, "search", search)
+    client.post("/api/search", json=GOOD)
+    assert stage() == ""
+    monkeypatch.delattr(index.embedder, "words_loaded")
+    client.post("/api/search", json={"text": "a cup"})
+    assert seen[2:] == ["loading", "compiling"] and stage() == "ready"
 
 
 def test_similar_photos_thumbnails_and_files(client, index):
@@ -127,7 +235,7 @@ class Gallery:
 
     def __init__(self, index, path):
         self.path = path
-        for name in ("search", "similar", "info", "embedder", "reload"):
+        for name in ("search", "similar", "info", "embedder", "reload", "folders"):
             setattr(self, name, getattr(index, name))
 
     def photo(self, photo_id):
@@ -183,9 +291,6 @@ def bomb():
         + chunk(b"IDAT", body)
         + chunk(b"IEND", b"")
     )
-
-
-GOOD = {"image": coded(drawing())}
 
 
 @pytest.mark.parametrize(
@@ -516,10 +621,11 @@ def test_openapi_describes_json_and_form(client):
     assert set(kinds) == {"application/json", "multipart/form-data"}
     form = kinds["multipart/form-data"]["schema"]["properties"]["image"]
     assert form["format"] == "binary"
-    assert {"image", "text", "text_share", "k", "min_score"} == set(
+    fields = {"image", "text", "text_share", "k", "min_score", "folder", "fold"}
+    assert fields | {"prepare", "show_prepared"} == set(
         kinds["application/json"]["schema"]["properties"]
     )
-    for page in ("/", "/docs", "/page.js", "/page.css", "/docs.js"):
+    for page in ("/", "/docs", "/page.js", "/page.css", "/docs.js", "/sheet.js"):
         text = client.get(page).text
         assert "https://" not in text
         assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")

@@ -24,7 +24,8 @@ def given(getkey):
     heads = new_heads(CHANNELS)
     for name, tap in (("coarse", COARSE), ("fine", FINE)):
         heads[name]["kernel"] = jnp.eye(CHANNELS[tap], geometry.CHANNELS)
-    return heads, taps, maps, jnp.array([1, 2, 3])
+    categories = jnp.array([1, 2, 3])[:, None, None]
+    return heads, taps, maps, jnp.broadcast_to(categories, (B, 16, 16))
 
 
 ALL = jnp.ones(B), jnp.ones(B, bool)
@@ -67,3 +68,16 @@ def test_only_uncaptioned_pictures_are_asked_their_name(given):
     np.testing.assert_allclose(asked(2), 50, rtol=1e-3)
     nobody = alignment(heads, taps, maps, labels, signal, jnp.zeros(B, bool))[1]
     assert nobody == 0
+
+
+def test_each_place_is_asked_what_it_shows(given):
+    heads, taps, maps, labels = given
+    kernel = heads["category"]["kernel"]
+    heads["category"]["kernel"] = kernel.at[-1, 5].set(60.0).at[-2, 2].set(60.0)
+    two = labels.at[1, :, 8:].set(5).at[1, 0].set(-1)
+    taps[COARSE] = taps[COARSE].at[1, :, 4:, -1].set(1).at[1, :, :4, -2].set(1)
+    second = jnp.array([False, True, False])
+    _, name = alignment(heads, taps, maps, two, ALL[0], second)
+    np.testing.assert_allclose(name, 0, atol=1e-5)
+    _, turned = alignment(heads, taps, maps, two[:, :, ::-1], ALL[0], second)
+    np.testing.assert_allclose(turned, 60, rtol=1e-3)

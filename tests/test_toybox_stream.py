@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from sbir_jax.data.toybox import world
+from sbir_jax.data.toybox.scenes import pretraining
 from tools import toybox_stream
-from tools.toybox_stream import Stream
+from tools.toybox_stream import NOTHING, Stream, most_frequent
 
 SIZE = 16
 
@@ -28,19 +29,19 @@ def drawn(monkeypatch):
         return world.Chunk(photos, names, sketches, drawings, labels, maps)
 
     monkeypatch.setattr(world, "pretraining_chunk", chunk)
+    monkeypatch.setattr(toybox_stream, "SCENES_EVERY", 1000)
     return made
 
 
 def stream(folder, **changes):
-    given = {"size": SIZE, "first": 5, "ready": 2, "every": 10} | changes
-
     def encode(images):
         return images[:, ::4, ::4, :1].astype(np.float32)
 
     def tokenize(texts):
         return np.array([[len(text), int(text.split()[-1])] for text in texts])
 
-    return Stream(folder, encode, tokenize, **given)
+    given = {"size": SIZE, "first": 5, "ready": 2, "every": 10, "tokenize": tokenize}
+    return Stream(folder, encode, **given | changes)
 
 
 def test_pictures_come_with_what_is_of_them(tmp_path, drawn):
@@ -51,7 +52,8 @@ def test_pictures_come_with_what_is_of_them(tmp_path, drawn):
         rows = latents[:, 0, 0, 0] == number
         assert rows.any()
         expected = np.random.default_rng(number).integers(48, size=4)
-        np.testing.assert_array_equal(labels[rows], expected[things[rows].astype(int)])
+        expected = expected[things[rows].astype(int)]
+        np.testing.assert_array_equal(labels[rows][:, 3, 0], expected)
     drawings = latents[:, 0, 0, 0] == 100
     assert 0.3 < drawings.mean() < 0.5  # two of five pictures
     assert 0.15 < dropped.mean() < 0.35
@@ -88,3 +90,31 @@ def test_memory_holds_one_window(tmp_path, drawn, monkeypatch):
     for step in range(20):
         found.batch(step, 16, 0.0)
     assert len(found._kept) == 3
+
+
+def test_a_place_shows_what_most_of_its_pixels_do():
+    wall, floor, first = 0, 1, 2
+    places = np.full((1, 4, 8), wall)
+    places[0, :2, :2] = [[floor, floor], [floor, first + 3]]
+    places[0, :2, 2:4] = [[first + 7, first + 5], [first + 7, floor]]
+    found = most_frequent(places, 2)
+    expected = [[3, 7, NOTHING, NOTHING], [NOTHING] * 4]
+    np.testing.assert_array_equal(found, [expected])
+
+
+def test_scenes_come_between_things(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretraining, "SCENES", 2)
+    monkeypatch.setattr(world, "CHUNK", 2)
+    found = stream(tmp_path, tokenize=lambda texts: np.zeros((len(texts), 77)))
+    scenes, things = found.chunk(5), found.chunk(6)
+    for chunk in (scenes, things):
+        images = 2 * (pretraining.LOOKS + pretraining.HANDS)
+        assert len(chunk.latents) == len(chunk.subject) == images
+        np.testing.assert_array_equal(chunk.subject[:6], [0, 0, 0, 1, 1, 1])
+        assert chunk.geometry.shape == (2, 4, 4, 17)
+        assert np.isfinite(chunk.geometry).all()
+        assert chunk.categories.shape == (2, 4, 4)
+    covered = scenes.geometry[..., 0] > 0.6
+    assert covered.any()
+    assert (scenes.categories[covered] != NOTHING).all()
+    assert (scenes.categories[scenes.geometry[..., 0] == 0] == NOTHING).all()

@@ -1,6 +1,9 @@
-"""One training step, on its own."""
+"""One training step on its own, and how the loop ends."""
 
 import functools
+import json
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +15,12 @@ from retrieval_task import retrieval
 from sbir_jax import data
 from sbir_jax.adapters.prompts import PromptConfig, init_prompts
 from sbir_jax.backbones.frozen import text_states
+from sbir_jax.config import TrainConfig
 from sbir_jax.features import Recipe
-from sbir_jax.runtime import hardware, sharding
+from sbir_jax.runtime import hardware, sharding, stops
 from sbir_jax.tasks.retrieval.objective import objective
 from sbir_jax.tasks.retrieval.setup import TripletConfig
 from sbir_jax.train import train
-from sbir_jax.train_config import TrainConfig
 from sbir_jax.train_step import Step, new_state
 
 RECIPE = Recipe(EARLY)
@@ -104,9 +107,9 @@ def test_a_batch_is_cut_where_the_memory_ends(
     monkeypatch.setattr(hardware, "largest_fitting", spy)
     groups, run = [], Step.__call__
 
-    def watched(self, state, fixed, frozen, batch):
+    def watched(self, state, fixed, frozen, batch, share):
         groups.append([len(group["sketch"]) for group in batch])
-        return run(self, state, fixed, frozen, batch)
+        return run(self, state, fixed, frozen, batch, share)
 
     monkeypatch.setattr(Step, "__call__", watched)
 
@@ -126,3 +129,111 @@ def test_a_batch_is_cut_where_the_memory_ends(
     assert chosen == [3, 2]
     assert groups == [[3, 3]] * 2 + [[2, 2, 2]] * 2
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), whole, cut)
+
+
+@pytest.fixture
+def told_apart(monkeypatch, tmp_path):
+    """A toy run that is quick to train; a function that trains into a folder."""
+    from toy_config import get_config
+
+    from sbir_jax import experiment, tasks
+    from sbir_jax.config import Experiment
+
+    monkeypatch.setitem(tasks.TASKS, "tell_apart", "toy_task:TellApart")
+    monkeypatch.setenv("SBIR_CACHE", str(tmp_path / "cache"))
+    config = get_config()
+    config.train.update({"steps": 12, "score_every": 4, "save_every": 4})
+    task = experiment.open(Experiment.from_config(config)).task
+
+    def run(name, **given):
+        return train(task, tmp_path / name, **given)
+
+    run.task, run.folder = task, tmp_path
+    return run
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(told_apart, monkeypatch, kind):
+    whole, _ = told_apart("whole")
+    draw, before = told_apart.task.batches, signal.getsignal(kind)
+
+    def stopping(step):
+        for now, batch in enumerate(draw(step), start=step + 1):
+            if now == 6:
+                os.kill(os.getpid(), kind)
+            yield batch
+
+    monkeypatch.setattr(told_apart.task, "batches", stopping)
+    words = "stopped after step 6, which is saved in .*cut; the same command goes on"
+    with pytest.raises(SystemExit, match=words):
+        told_apart("cut")
+    assert signal.getsignal(kind) == before
+    monkeypatch.setattr(told_apart.task, "batches", draw)
+    cut, _ = told_apart("cut")
+    jax.tree.map(np.testing.assert_array_equal, whole, cut)
+    rows = map(json.loads, (told_apart.folder / "cut/metrics.jsonl").open())
+    assert [row["step"] for row in rows if "val/error" in row] == [4, 8, 12]
+
+
+def test_a_second_signal_interrupts_at_once(told_apart, monkeypatch):
+    draw, seen = told_apart.task.batches, []
+
+    def stopping(step):
+        for batch in draw(step):
+            seen.append(step)
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+    monkeypatch.setattr(told_apart.task, "batches", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        told_apart("cut")
+    assert len(seen) == 1
+
+
+def test_a_full_disk_is_one_line(told_apart, monkeypatch):
+    def full(manager, step, state):
+        raise ValueError(
+            "RESOURCE_EXHAUSTED: Error writing to local file\n"
+            "[os_error_code='No space left on device']\n" * 20
+        )
+
+    monkeypatch.setattr("sbir_jax.runtime.checkpoint.save", full)
+    with pytest.raises(OSError, match=r"no room .* disk of .*cut") as error:
+        told_apart("cut")
+    assert "\n" not in str(error.value) and "then the same command" in str(error.value)
+
+
+def test_other_errors_stay_as_they_are():
+    with pytest.raises(ValueError, match="something else"):
+        with stops.told_where_full("folder", "all is whole"):
+            raise ValueError("something else")
+
+
+def test_minutes_bound_all_runs_together(told_apart, monkeypatch):
+    now, shares = [0.0], []
+    monkeypatch.setattr("sbir_jax.train.time.monotonic", lambda: now[0])
+    task, batch = told_apart.task, next(iter(told_apart.task.batches(0)))
+
+    def slow(step):
+        while True:
+            now[0] += 1.0
+            if now[0] == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    def watched(self, *given):
+        shares.append(given[-1])
+        return call(self, *given)
+
+    call = Step.__call__
+    monkeypatch.setattr(Step, "__call__", watched)
+    monkeypatch.setattr(task, "batches", slow)
+    monkeypatch.setattr(task, "validates", False)
+    with pytest.raises(SystemExit):
+        told_apart("timed", minutes=10 / 60)
+    _, step = told_apart("timed", minutes=10 / 60)
+    assert step == 10
+    np.testing.assert_allclose(shares, np.arange(1, 11) / 10, atol=1e-6)
+    monkeypatch.setattr(task, "batches", lambda step: 1 / 0)
+    assert told_apart("timed", minutes=10 / 60)[1] == 10

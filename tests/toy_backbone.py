@@ -57,11 +57,14 @@ class Toy(Backbone):
         logits=(),
         kv=None,
         residuals=None,
+        kv_shift=None,
         queries=(),
         outputs=(),
     ):
         states = jnp.repeat(text.states, len(latents) // len(text.states), 0)
         keys = values = states
+        for shift in [kv_shift["cross"]] if kv_shift else []:
+            keys, values = (states + rows[:, None] for rows in shift)
         for more, _ in [kv["cross"]] if kv else []:
             keys = values = jnp.concatenate([keys, more], 1)
         scores = jnp.einsum("byxc,bnc->byxn", latents, keys)[:, None]

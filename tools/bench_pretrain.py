@@ -11,11 +11,13 @@ import argparse
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sbir_jax.backbones import stable_diffusion_files
 from sbir_jax.diffusion import noise_schedule
 from sbir_jax.runtime import hardware
+from sbir_jax.train_step import Step, new_state
 from tools import fit, pretrain_toybox, toybox_configs, toybox_losses
 from tools.bench_common import timed
 
@@ -39,17 +41,17 @@ def measure(configs: dict, batch: int, runs: int, product: int = 2048) -> dict:
     tokens[:, :WORDS] = rng.integers(text.config.vocab_size, size=(batch, WORDS))
     schedule = noise_schedule.NoiseSchedule.from_json(configs["scheduler"])
     loss = toybox_losses.diffusion_loss(networks, schedule, tokens[0])
-    update = fit.make_update(loss, 1e-3, 0.999)
+    optimiser = fit.optimiser(1e-3)
+    step = Step(lambda *x: (loss(x[0], x[3], x[2]), {}), optimiser, fit.SEED, 0.999)
     nothing = np.zeros(batch, np.float32)  # what alignment would ask for
     named = np.zeros(batch, bool)
-    given = (latents.astype(np.float16), tokens, named, nothing, nothing), 0.5
-    state = fit.new_state(params)
-    operations = fit.step_operations(update, state, *given)
+    given = latents.astype(np.float16), tokens, named, nothing, nothing
+    operations = fit.operations(loss, params, given)
+    state = jax.tree.map(jnp.array, new_state(params, optimiser, 0.0, average=True))
 
     def run():
         nonlocal state
-        state, loss = update(state, *given)
-        loss.block_until_ready()
+        state, _ = step(state, None, {}, [given], 0.5)
         jax.block_until_ready(state)
 
     run()

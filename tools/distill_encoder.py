@@ -31,7 +31,7 @@ from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
 from sbir_jax.runtime import hardware
 from tools import pretrain_toybox
 from tools.bench_jax import operations
-from tools.fit import Log, fit
+from tools.fit import fit
 from tools.toybox_losses import to_float
 
 
@@ -161,7 +161,6 @@ def main() -> None:
         learning_rate=recipe.learning_rate,
         ema=0.99,
         workdir=args.workdir,
-        log=Log(args.workdir / "log.jsonl"),
     )
     save_encoder(args.out, config, params)
     again = load_backbone(

@@ -1,109 +1,40 @@
-"""What strangers hand in: hostile images, index folders and requests, and kills.
+"""What strangers hand in: hostile files, folders and requests; and kills.
 
-python -m tools.hammer --seed 0 --images 120 --indexes 100 --requests 500 --kills 20
+python -m tools.hammer --seed 0 --images 120 --models 150 --prompts 50 --runs 50
+    --indexes 100 --requests 500 --kills 20
 
 Every case must end well or in one line that names the input, within 20 seconds and 1 GB
-above the idle process; a killed build must go on to the index that an undisturbed one
-gives. Prints the counts and what broke; the exit status is 1 if anything did.
+above the idle process; what is killed must go on to what it gives when it is left
+alone. Prints the counts and what broke; the exit status is 1 if anything did.
 """
 
 import argparse
-import collections
-import contextlib
 import functools
 import os
 import pathlib
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
 
 import numpy as np
-import psutil
 from PIL import Image
 
 from sbir_jax.data import images
-from sbir_jax.search import shards, update
+from sbir_jax.search import shards
 from sbir_jax.search.build import build, remove
-from sbir_jax.search.export import export
 from sbir_jax.search.index import Index
-from tools.hammer_cases import damage, hostile_image, hostile_request
-
-SECONDS, BYTES = 20.0, 1_000_000_000
-Counts = collections.Counter[str]
-
-
-class ColourEmbedder:
-    """Mean colours of a grid: unit vectors, without a network."""
-
-    fingerprint, dim, size, batch_size, source = "ca" * 32, 12, 16, 4, None
-
-    def start(self, pixels: np.ndarray, modality: str) -> Callable[[], np.ndarray]:
-        cells = pixels.reshape(len(pixels), 2, 8, 2, 8, 3).mean((2, 4))
-        flat = cells.reshape(len(pixels), self.dim) + 0.01 * np.arange(self.dim)
-        time.sleep(0.005)  # so that a kill may come in between
-        unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
-        return lambda: unit.astype(np.float32)
-
-    def embed(self, sources, modality: str) -> np.ndarray:
-        loaded = [images.load(source, self.size, modality) for source in sources]
-        return self.start(np.stack(loaded), modality)()
-
-    def embed_words(self, texts) -> np.ndarray:
-        return np.full((len(texts), self.dim), self.dim**-0.5, np.float32)
-
-
-class Watched:
-    """Counts how cases end, and tells what is too slow, too large or a traceback."""
-
-    def __init__(self, what: str):
-        self.what, self.counts, self.broken = what, Counts(), []
-
-    def run(self, name: str, case: Callable[[], object], line: str = "") -> None:
-        """Runs a case. Args: line: what an error must name; the case's name if ""."""
-        begin = time.monotonic()
-        with _memory() as peak:
-            try:
-                case()
-                ending = "fine"
-            except (ValueError, OSError) as error:
-                text = str(error)
-                named = (line or name) in text and "\n" not in text
-                ending = "refused" if named else "refused without its name"
-            except Exception as error:
-                ending = f"traceback: {type(error).__name__}"
-        if time.monotonic() - begin > SECONDS:
-            ending = "too slow"
-        elif peak[0] > BYTES:
-            ending = "too much memory"
-        self.count(name, ending)
-
-    def count(self, name: str, ending: str) -> None:
-        self.counts[ending] += 1
-        if ending not in ("fine", "refused"):
-            self.broken.append(f"{self.what} {name}: {ending}")
-
-
-@contextlib.contextmanager
-def _memory() -> Iterator[list[int]]:
-    process, done, most = psutil.Process(), threading.Event(), [0]
-    before = process.memory_info().rss
-
-    def watch() -> None:
-        while not done.wait(0.02):
-            most[0] = max(most[0], process.memory_info().rss - before)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield most
-    finally:
-        done.set()
-        thread.join()
+from tools.hammer_cases import (
+    damage,
+    damage_model,
+    damage_prompts,
+    damage_run,
+    hostile_image,
+    hostile_request,
+)
+from tools.hammer_common import ColourEmbedder, Watched, paint
+from tools.hammer_kills import hammer_kills
 
 
 def hammer_images(rng: random.Random, count: int, folder: pathlib.Path) -> Watched:
@@ -130,7 +61,7 @@ def hammer_indexes(rng: random.Random, count: int, folder: pathlib.Path) -> Watc
     """Either an index is refused, or it answers with numbers and right paths."""
     watched = Watched("index")
     photos, sound = folder / "photos", folder / "sound"
-    _paint(photos, 12)
+    paint(photos, 12)
     build([photos], sound, ColourEmbedder(), progress=False)
     remove([photos / "3.png"], sound)
 
@@ -159,7 +90,7 @@ def hammer_requests(rng: random.Random, count: int, folder: pathlib.Path) -> Wat
     from sbir_jax.search.server import make_app
 
     watched, photos = Watched("request"), folder / "photos"
-    _paint(photos, 12)
+    paint(photos, 12)
     build([photos], folder / "index", ColourEmbedder(), progress=False)
     with Index.open(folder / "index", ColourEmbedder()) as index:
         app = make_app(index)
@@ -184,74 +115,80 @@ def hammer_requests(rng: random.Random, count: int, folder: pathlib.Path) -> Wat
     return watched
 
 
-def hammer_kills(rng: random.Random, count: int, folder: pathlib.Path) -> Watched:
-    """Builds, removals and exports that are killed, each as often."""
-    watched, photos = Watched("kill"), folder / "photos"
-    _paint(photos, 60)
-    whole = _contents(_built(photos, folder / "whole"))
+def hammer_models(rng: random.Random, count: int, folder: pathlib.Path) -> Watched:
+    """Copies of the Toybox model, each with one file spoilt."""
+    from sbir_jax.backbones.diffusers_files import TOYBOX
+    from sbir_jax.embedder import Embedder
+
+    watched = Watched("model")
     for i in range(count):
-        for verb in ("build", "remove", "export"):
-            place, out = folder / f"{verb}{i}", folder / f"out{i}"
-            if verb != "build":
-                shutil.copytree(folder / "whole", place)
-            command = [sys.executable, "-m", "tools.hammer", "--do", verb]
-            command += [str(photos), str(place), str(out)]
-            with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-                assert process.stdout is not None
-                process.stdout.readline()
-                time.sleep(rng.uniform(0, 0.4))
-                process.kill()
-            ending = "fine"
-            try:
-                if _contents(_built(photos, place)) != whole:
-                    ending = "another index than without the kill"
-                if out.exists() and export(place, folder / f"again{i}") != len(whole):
-                    ending = "half an export"
-            except (ValueError, OSError) as error:
-                ending = f"broken: {error}"
-            watched.count(f"{verb} {i}", ending)
-            for left in (place, out, folder / f"again{i}"):
-                shutil.rmtree(left, ignore_errors=True)
+        place = folder / f"model{i}"
+        shutil.copytree(TOYBOX, place)
+        name = f"{place.name}: {damage_model(rng, place)}"
+        made = functools.partial(Embedder.from_pretrained, str(place))
+        watched.run(name, made, line=place.name)
+        shutil.rmtree(place)
     return watched
 
 
-def _paint(folder: pathlib.Path, count: int) -> None:
-    folder.mkdir(parents=True)
+def hammer_prompts(rng: random.Random, count: int, folder: pathlib.Path) -> Watched:
+    """Copies of a prompts file, each spoilt."""
+    from sbir_jax.adapters.prompt_files import load_prompts, save_prompts
+    from sbir_jax.embedder import Embedder
+
+    watched, sound = Watched("prompts"), folder / "sound"
+    save_prompts(Embedder.from_pretrained("toybox"), sound)
     for i in range(count):
-        pixels = np.random.default_rng(i).integers(0, 256, (4, 4, 3), np.uint8)
-        picture = Image.fromarray(pixels).resize((16, 16), Image.Resampling.NEAREST)
-        picture.save(folder / f"{i}.png")
+        place = folder / f"prompts{i}"
+        shutil.copytree(sound, place)
+        name = f"{place.name}: {damage_prompts(rng, place / 'prompts.safetensors')}"
+        watched.run(name, functools.partial(load_prompts, place), line=place.name)
+        shutil.rmtree(place)
+    return watched
 
 
-def _built(photos: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
-    build([photos], out, ColourEmbedder(), progress=False)
-    return out
+def hammer_runs(rng: random.Random, count: int, folder: pathlib.Path) -> Watched:
+    """Copies of a run folder, each with one file spoilt."""
+    from sbir_jax.embedder import Embedder
+
+    watched, sound = Watched("run"), folder / "sound"
+    write_run(sound)
+    for i in range(count):
+        place = folder / f"run{i}"
+        shutil.copytree(sound, place)
+        name = f"{place.name}: {damage_run(rng, place)}"
+        watched.run(name, functools.partial(Embedder.from_run, place), line=place.name)
+        shutil.rmtree(place)
+    return watched
 
 
-def _contents(index: pathlib.Path) -> dict[str, tuple]:
-    snapshot = shards.read(index)
-    rows = snapshot.table.to_pylist()
-    return {
-        rows[i]["path"]: (rows[i]["hash"], snapshot.descriptor(i).tobytes())
-        for i in np.flatnonzero(snapshot.alive)
-    }
+def write_run(folder: pathlib.Path) -> None:
+    """A run of two checkpoints whose prompts change nothing."""
+    import jax.numpy as jnp
 
+    from sbir_jax.config import Experiment, base
+    from sbir_jax.embedder import Embedder
+    from sbir_jax.runtime import checkpoint
 
-def _do(verb: str, photos: pathlib.Path, index: pathlib.Path, out: str) -> None:
-    """What a process does that is to be killed."""
-    update.FLUSH_SECONDS = 0.0
-    print("ready", flush=True)
-    if verb == "build":
-        build([photos], index, ColourEmbedder(), progress=False)
-    elif verb == "remove":
-        for path in sorted(photos.iterdir()):
-            remove([path], index)
-    else:
-        export(index, out)
+    embedder = Embedder.from_pretrained("toybox")
+    setup = Experiment.from_config(base("category")).to_json()
+    setup |= {"image_size": embedder.size, "dtype": embedder.dtype}
+    checkpoint.write_json(folder / "config.json", setup)
+    owner = {"backbone": embedder.backbone.fingerprint}
+    checkpoint.write_json(folder / checkpoint.OWNER, owner)
+    prompts = {"text": embedder.prompts.text, "visual": embedder.prompts.visual}
+    with checkpoint.manager(folder) as manager:
+        for step in (1, 2):
+            kept = {"step": jnp.int32(step), "prompts": prompts}
+            best = kept | {"score": jnp.float32(0)}
+            checkpoint.save(manager, step, kept | {"best": best})
 
 
 KINDS = {
     "images": hammer_images,
+    "models": hammer_models,
+    "prompts": hammer_prompts,
+    "runs": hammer_runs,
     "indexes": hammer_indexes,
     "requests": hammer_requests,
     "kills": hammer_kills,
@@ -261,15 +198,11 @@ KINDS = {
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
-    defaults = {"images": 120, "indexes": 100, "requests": 500, "kills": 20}
+    defaults = {"images": 120, "models": 150, "prompts": 50, "runs": 50}
+    defaults |= {"indexes": 100, "requests": 500, "kills": 20}
     for name, count in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=count)
-    parser.add_argument("--do", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if args.do:
-        verb, photos, index, out = args.do
-        _do(verb, pathlib.Path(photos), pathlib.Path(index), out)
-        return 0
     broken = []
     for name, hammer in KINDS.items():
         with tempfile.TemporaryDirectory() as folder:

@@ -1,11 +1,15 @@
-"""The cases of `tools.hammer`: hostile pictures, index folders and requests."""
+"""The cases of `tools.hammer`: hostile pictures, index folders, models, prompts, runs
+and requests."""
 
 import io
 import json
 import pathlib
 import random
 
+import numpy as np
 from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 
 def hostile_image(rng: random.Random) -> tuple[str, bytes]:
@@ -74,6 +78,103 @@ def damage(rng: random.Random, folder: pathlib.Path) -> str:
         if how == "folder":
             path.mkdir()
     return f"{path.relative_to(folder)} {how}"
+
+
+def spoil_json(rng: random.Random, path: pathlib.Path) -> str:
+    """Changes one value of a JSON file, somewhere in it; how."""
+    how = rng.choice(("value", "value", "value", "gone", "cut", "deep", "other"))
+    text = path.read_text()
+    if how == "cut":
+        path.write_text(text[: rng.randrange(len(text))])
+    elif how == "deep":
+        path.write_text("[" * 100_000 + "]" * 100_000)
+    elif how == "other":
+        path.write_text(json.dumps(rng.choice(VALUES)))
+    else:
+        values = json.loads(text)
+        place = values
+        while True:
+            key = rng.choice(sorted(place))
+            if isinstance(place[key], dict) and place[key] and rng.random() < 0.8:
+                place = place[key]
+                continue
+            break
+        how = f"{key} {how}"
+        if how.endswith("gone"):
+            del place[key]
+        else:
+            place[key] = rng.choice((*VALUES, 10**9, "up.9.out", [1] * 9999))
+        path.write_text(json.dumps(values))
+    return f"{path.name} {how}"
+
+
+def spoil_bytes(rng: random.Random, path: pathlib.Path, head: int = 0) -> str:
+    """Cuts, turns or clears a file; how. Args: head: only within so many bytes."""
+    content = bytearray(path.read_bytes())
+    how = rng.choice(("cut", "flip", "zeros", "gone", "empty"))
+    within = min(head or len(content), len(content))
+    if how == "cut":
+        del content[rng.randrange(len(content)) :]
+    elif how == "flip":
+        content[rng.randrange(within)] ^= 1 << rng.randrange(8)
+    elif how == "zeros":
+        content[:within] = bytes(within)
+    elif how == "empty":
+        content.clear()
+    path.write_bytes(content)
+    if how == "gone":
+        path.unlink()
+    return f"{path.name} {how}"
+
+
+def damage_model(rng: random.Random, folder: pathlib.Path) -> str:
+    """Spoils one file of a model in the layout of diffusers; its name, and how."""
+    parts = ("unet", "vae", "text_encoder", "scheduler")
+    part = rng.choice(parts)
+    if part == "scheduler" or rng.random() < 0.6:
+        path = next((folder / part).glob("*.json"))
+        return f"{part}/{spoil_json(rng, path)}"
+    path = next((folder / part).glob("*.safetensors"))
+    head = 8 + int.from_bytes(path.read_bytes()[:8], "little")
+    return f"{part}/{spoil_bytes(rng, path, head)}"
+
+
+def damage_prompts(rng: random.Random, path: pathlib.Path) -> str:
+    """Spoils a prompts file: its header's words, its tensors, or its bytes; how."""
+    kind = rng.choice(("head", "head", "tensor", "bytes"))
+    if kind == "bytes":
+        return spoil_bytes(rng, path)
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    name = rng.choice(sorted(tensors))
+    if kind == "head":
+        aside = path.with_suffix(".json")
+        aside.write_text(metadata["sbir_jax"])
+        how = spoil_json(rng, aside)
+        metadata["sbir_jax"] = aside.read_text()
+        aside.unlink()
+    else:
+        how = rng.choice(("nan", "short", "type", "gone", "flat"))
+        value = tensors.pop(name)
+        changed = {
+            "nan": value * np.nan,
+            "short": value[:1].copy(),
+            "type": value.astype(np.int16),
+            "flat": value.reshape(-1),
+        }
+        tensors |= {name: changed[how]} if how in changed else {}
+        how = f"{name} {how}"
+    save_file(tensors, path, metadata)
+    return f"{path.name} {how}"
+
+
+def damage_run(rng: random.Random, folder: pathlib.Path) -> str:
+    """Spoils one file of a run folder; its name, and how."""
+    if rng.random() < 0.6:
+        return spoil_json(rng, folder / rng.choice(("config.json", "owner.json")))
+    files = [path for path in (folder / "checkpoints").rglob("*") if path.is_file()]
+    return spoil_bytes(rng, rng.choice(sorted(files)))
 
 
 def hostile_request(rng: random.Random) -> tuple[str, str, dict]:

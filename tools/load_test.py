@@ -1,11 +1,13 @@
 """Many people drawing at once: times, errors and memory of `sbir serve`.
 
 python -m tools.load_test --photos 100000 --clients 50 --seconds 60
+python -m tools.load_test --slow 200 --idle 500
 
 The server is a process of its own, over random descriptors and the real Toybox model.
 Each client sends a drawing, waits for its photos, and sends the next; every fourth time
 it asks for more like the first photo. Meanwhile one more opens connections and drops
-them half way.
+them half way; `--slow` others send an upload byte by byte, and `--idle` others connect
+and say nothing, each again as soon as the server ends it.
 """
 
 import argparse
@@ -70,6 +72,7 @@ class Crowd:
         self.seconds = collections.defaultdict(list)
         self.errors = collections.Counter()
         self.dropped = 0
+        self.crawled = self.ended = 0  # connections, and those that the server ended
 
     def draw(self, seed: int) -> None:
         rng, wanted = np.random.default_rng(seed), None
@@ -106,6 +109,36 @@ class Crowd:
             self.dropped += 1
             time.sleep(0.5)
 
+    def crawl(self, slow: int, idle: int) -> None:
+        """Holds so many connections, on one thread; the first ones are the slow."""
+        head = b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999"
+        held: list[socket.socket | None] = [None] * (slow + idle)
+        while time.monotonic() < self.until:
+            for i, connection in enumerate(held):
+                try:
+                    if connection is None:
+                        held[i] = made = socket.create_connection(
+                            (self.host, self.port), timeout=5
+                        )
+                        self.crawled += 1
+                        if i < slow:
+                            made.sendall(head + b"\r\n\r\n")
+                        made.setblocking(False)
+                    elif i < slow:
+                        connection.send(b"x")
+                    elif connection.recv(1) == b"":
+                        raise ConnectionResetError
+                except BlockingIOError:
+                    continue  # nothing to read: it is still held
+                except OSError:
+                    self.ended += 1
+                    if held[i] is not None:
+                        held[i].close()
+                    held[i] = None
+            time.sleep(0.5)
+        for connection in filter(None, held):
+            connection.close()
+
 
 def resident_mb(pid: int) -> float:
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
@@ -117,6 +150,8 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=100_000)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--slow", type=int, default=0, help="uploads, byte by byte")
+    parser.add_argument("--idle", type=int, default=0, help="connections that wait")
     args = parser.parse_args()
     hardware.keep_programs()
     with tempfile.TemporaryDirectory() as temporary:
@@ -147,6 +182,8 @@ def load(server: subprocess.Popen, args: argparse.Namespace) -> None:
             for seed in range(args.clients)
         ]
         threads.append(threading.Thread(target=crowd.drop))
+        given = (args.slow, args.idle)
+        threads.append(threading.Thread(target=crowd.crawl, args=given))
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -162,6 +199,9 @@ def load(server: subprocess.Popen, args: argparse.Namespace) -> None:
             f"p50 {p50:.2f} s, p95 {p95:.2f} s, p99 {p99:.2f} s"
         )
     print(f"errors: {sum(crowd.errors.values())}; dropped on purpose: {crowd.dropped}")
+    if args.slow or args.idle:
+        held = f"{args.slow} slow and {args.idle} idle connections were held"
+        print(f"{held}: {crowd.crawled} opened, {crowd.ended} ended by the server")
     for error, count in crowd.errors.most_common(5):
         print(f"  {count} x {error}")
 

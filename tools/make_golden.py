@@ -17,7 +17,10 @@ import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
+    DDIMInverseScheduler,
     DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
     UNet2DConditionModel,
 )
 from diffusers.models.attention_processor import AttnProcessor
@@ -280,6 +283,51 @@ def record_schedules():
     return found
 
 
+# What a file may say beside the schedule; timesteps are recorded with each.
+SAMPLERS = {
+    "ddim": (DDIMScheduler, {"timestep_spacing": "leading", "steps_offset": 1}),
+    "noisy": (DDIMScheduler, {"timestep_spacing": "trailing"}),
+    "euler": (EulerDiscreteScheduler, {"timestep_spacing": "linspace"}),
+    "dpm-solver": (DPMSolverMultistepScheduler, {"timestep_spacing": "linspace"}),
+    "dpm-solver-trailing": (
+        DPMSolverMultistepScheduler,
+        {"timestep_spacing": "trailing"},
+    ),
+    "inverse": (DDIMInverseScheduler, {"timestep_spacing": "trailing"}),
+}
+SAMPLED = ("scaled", "linear", "cosine", "v", "zero_snr")  # of SCHEDULES
+
+
+def record_samplers():
+    """Eight steps of every sampler on a function that stands in for the UNet."""
+    generator = np.random.default_rng(1)
+    start = generator.normal(size=(2, 4, 4, 2)).astype("f")
+    fresh = generator.normal(size=(8, 2, 4, 4, 2)).astype("f")
+    found = {"start": start, "fresh": fresh}
+    for name in SAMPLED:
+        for sampler, (kind, more) in SAMPLERS.items():
+            given = {**SCHEDULES[name], **more}
+            if kind in (DDIMScheduler, DDIMInverseScheduler):
+                given = {"clip_sample": False, **given}
+            scheduler = kind(**given)
+            scheduler.set_timesteps(8)
+            # Euler's states are divided by their signal.
+            sample = torch.tensor(start)
+            if sampler == "euler":
+                sample = sample * (scheduler.sigmas[0] ** 2 + 1) ** 0.5
+            for i, step in enumerate(scheduler.timesteps):
+                read = scheduler.scale_model_input(sample, step)
+                # Another function than the identity, with a slope that t changes.
+                prediction = torch.tanh(read * (1 + step / 1000))
+                more = {}
+                if sampler == "noisy":
+                    more = {"eta": 0.7, "variance_noise": torch.tensor(fresh[i])}
+                sample = scheduler.step(prediction, step, sample, **more).prev_sample
+            found[f"{name}/{sampler}/t"] = scheduler.timesteps.numpy()
+            found[f"{name}/{sampler}"] = sample.numpy()
+    return found
+
+
 def main_tiny(folder):
     """A distilled encoder that fits both kinds, with what it makes of their images."""
     tiny = small_tiny()
@@ -320,6 +368,7 @@ def main(folder):
         found |= {f"unet/{name}": value for name, value in recorded.items()}
         np.savez_compressed(folder / f"{kind}.npz", **found)
     np.savez_compressed(folder / "schedules.npz", **record_schedules())
+    np.savez_compressed(folder / "samplers.npz", **record_samplers())
 
 
 if __name__ == "__main__":

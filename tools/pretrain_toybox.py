@@ -37,12 +37,17 @@ from sbir_jax.models.autoencoder import Autoencoder
 from sbir_jax.models.configs import AutoencoderConfig
 from sbir_jax.runtime import hardware
 from tools import toybox_losses
-from tools.fit import Log, fit
+from tools.fit import fit
 from tools.toybox_configs import CONFIGS, SIZE
 from tools.toybox_losses import COARSE, FINE, to_float
 from tools.toybox_sheets import curves, samples_sheet
 from tools.toybox_stream import Stream
-from tools.toybox_tokenizer import TOKENS, make_tokenizer
+from tools.toybox_tokenizer import (
+    TOKENS,
+    carry_over,
+    knows_all_words,
+    make_tokenizer,
+)
 
 ENCODED = 64  # pictures that go through the autoencoder at once
 
@@ -61,9 +66,9 @@ class Recipe:
     unet_minutes: float = 0  # in place of steps, where it is not 0
     unet_batch: int = 32
     unet_learning_rate: float = 1e-3
-    caption_dropout: float = 0.25  # the features of a picture alone are learned there
+    caption_dropout: float = 0.4  # the features of a picture alone are learned there
     geometry_weight: float = 1.0
-    category_weight: float = 0.1
+    category_weight: float = 0.2
     ready: int = 48  # chunks that diffusion begins with
     every: int = 20  # steps for one more chunk: every picture is drawn about twice
     ema: float = 0.999
@@ -88,7 +93,7 @@ def make_images(recipe: Recipe, workdir: pathlib.Path) -> np.ndarray:
     return np.load(path)
 
 
-def train_vae(recipe, images, workdir, log):
+def train_vae(recipe, images, workdir):
     """The autoencoder, by `toybox_losses.autoencoder_loss`."""
     vae = Autoencoder(AutoencoderConfig.from_json(CONFIGS["vae"]))
 
@@ -105,7 +110,6 @@ def train_vae(recipe, images, workdir, log):
         learning_rate=recipe.vae_learning_rate,
         ema=0.99,
         workdir=workdir,
-        log=log,
     )
     return vae, params
 
@@ -147,7 +151,7 @@ def tokenizer_of(folder: pathlib.Path):
     return tokenize
 
 
-def train_unet(params, recipe, stream, networks, schedule, workdir, log):
+def train_unet(params, recipe, stream, networks, schedule, workdir):
     """Trains UNet and text encoder by `toybox_losses.diffusion_loss`; returns both."""
     unet = networks[0]
     channels = unet.config.block_out_channels
@@ -172,30 +176,22 @@ def train_unet(params, recipe, stream, networks, schedule, workdir, log):
         ema=recipe.ema,
         save_every=250,
         workdir=workdir,
-        log=log,
     )
     return {part: trained[part] for part in params}
 
 
-def from_nothing(recipe, workdir, log) -> tuple[dict, dict, pathlib.Path]:
+def from_nothing(recipe, workdir) -> tuple[dict, dict, pathlib.Path]:
     """Configs, parameters and the tokenizer's folder; only the VAE is trained yet."""
     tokenizer = workdir / "tokenizer"
     vocabulary = make_tokenizer(tokenizer)
     images = make_images(recipe, workdir)
-    vae, vae_params = train_vae(recipe, images, workdir, log)
+    vae, vae_params = train_vae(recipe, images, workdir)
     latents = encoder(vae, vae_params)(images)
-    end = vocabulary - 1  # the tokenizer's last two mark the start and the end
     configs: dict[str, dict[str, Any]] = {
         **CONFIGS,
         # As in latent diffusion: the factor brings the latents to unit variance.
         "vae": {**CONFIGS["vae"], "scaling_factor": float(1.0 / latents.std())},
-        "text_encoder": {
-            **CONFIGS["text_encoder"],
-            "vocab_size": vocabulary,
-            "bos_token_id": end - 1,
-            "eos_token_id": end,
-            "pad_token_id": end,
-        },
+        "text_encoder": with_vocabulary(CONFIGS["text_encoder"], vocabulary),
     }
     unet, _, text_encoder = stable_diffusion_files.build_networks(configs)
     params = {
@@ -208,8 +204,17 @@ def from_nothing(recipe, workdir, log) -> tuple[dict, dict, pathlib.Path]:
     return configs, params, tokenizer
 
 
-def from_folder(source: str) -> tuple[dict, dict, pathlib.Path]:
-    """What `from_nothing` gives, of a finished model."""
+def with_vocabulary(config: dict, size: int) -> dict:
+    """The text encoder's config for so many tokens; the last two are start and end."""
+    end = {"bos_token_id": size - 2, "eos_token_id": size - 1, "pad_token_id": size - 1}
+    return {**config, "vocab_size": size, **end}
+
+
+def from_folder(source: str, workdir: pathlib.Path) -> tuple[dict, dict, pathlib.Path]:
+    """What `from_nothing` gives, of a finished model.
+
+    Where the world has words by now that its tokenizer lacks, it gets another one.
+    """
     start = load_backbone(source)
     folder, read = start.backbone.folder, diffusers_files.read_json
     configs = {
@@ -217,7 +222,17 @@ def from_folder(source: str) -> tuple[dict, dict, pathlib.Path]:
         for part in ("unet", "vae", "text_encoder")
     }
     configs["scheduler"] = read(folder / "scheduler" / "scheduler_config.json")
-    return configs, start.frozen, folder / "tokenizer"
+    params, tokenizer = start.frozen, folder / "tokenizer"
+    if not knows_all_words(tokenizer):
+        larger = workdir / "tokenizer"
+        size = make_tokenizer(larger)
+        configs["text_encoder"] = with_vocabulary(configs["text_encoder"], size)
+        text = params["text_encoder"]
+        table = np.asarray(text["embeddings"]["token_embedding"]["embedding"])
+        rows = {"embedding": carry_over(table, tokenizer, larger)}
+        text = {**text, "embeddings": {**text["embeddings"], "token_embedding": rows}}
+        params, tokenizer = {**params, "text_encoder": text}, larger
+    return configs, params, tokenizer
 
 
 def main() -> None:
@@ -257,13 +272,12 @@ def main() -> None:
         minutes = min(args.minutes, 0.2)
         recipe = dataclasses.replace(recipe, **QUICK, unet_minutes=minutes)
     args.workdir.mkdir(parents=True, exist_ok=True)
-    log = Log(args.workdir / "log.jsonl")
     hardware.keep_memory()
     hardware.keep_programs()
     if args.start:
-        configs, params, tokenizer = from_folder(args.start)
+        configs, params, tokenizer = from_folder(args.start, args.workdir)
     else:
-        configs, params, tokenizer = from_nothing(recipe, args.workdir, log)
+        configs, params, tokenizer = from_nothing(recipe, args.workdir)
     networks = stable_diffusion_files.build_networks(configs)
     encode = encoder(networks[1], params["vae"])
     factor = configs["vae"]["scaling_factor"]
@@ -278,9 +292,7 @@ def main() -> None:
     )
     schedule = noise_schedule.NoiseSchedule.from_json(configs["scheduler"])
     starting = {part: params[part] for part in ("unet", "text_encoder")}
-    trained = train_unet(
-        starting, recipe, stream, networks, schedule, args.workdir, log
-    )
+    trained = train_unet(starting, recipe, stream, networks, schedule, args.workdir)
     stable_diffusion_files.save_diffusers(
         args.out,
         configs,
@@ -288,7 +300,7 @@ def main() -> None:
         dtype=np.float16,
         tokenizer=tokenizer,
     )
-    curves(log, args.workdir / "curves.png")
+    curves(args.workdir, args.workdir / "curves.png")
     samples_sheet(args.out, args.workdir / "samples.png")
     print(f"wrote {args.out}; curves.png and samples.png are in {args.workdir}")
 

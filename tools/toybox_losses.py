@@ -64,7 +64,7 @@ def alignment(heads, taps, maps, categories, signal, unnamed):
       heads: see `new_heads`.
       taps: the features by name.
       maps: `data.toybox.geometry` of each picture, [b y x g].
-      categories: of each, int [b].
+      categories: of each place, int [b y x]; below 0 where there is none.
       signal: how much of each is left under its noise, 0 to 1, [b]; it counts so much.
       unnamed: which have no caption, [b]: of the others the text says the category.
     Returns: mean errors of geometry and of category (nats).
@@ -75,20 +75,23 @@ def alignment(heads, taps, maps, categories, signal, unnamed):
         found = jnp.einsum("bhwc,cf->bhwf", taps[tap], head["kernel"])
         return found + head["bias"][None, None, None]
 
-    def shrunk(to):
-        b, h, w, g = maps.shape
+    def shrunk(of, to):
+        b, h, w, g = of.shape
         rows, columns = taps[to].shape[1:3]
-        return maps.reshape(b, rows, h // rows, columns, w // columns, g).mean((2, 4))
+        return of.reshape(b, rows, h // rows, columns, w // columns, g).mean((2, 4))
 
     def error(name, tap):
-        square = jnp.square(at(name, tap) - shrunk(tap)) * WEIGHTS[None, None, None]
+        square = (
+            jnp.square(at(name, tap) - shrunk(maps, tap)) * WEIGHTS[None, None, None]
+        )
         return square.mean((1, 2, 3))
 
     shape = error("coarse", COARSE) + error("fine", FINE)
-    cover = shrunk(COARSE)[..., 0]
+    shown = jax.nn.one_hot(categories, len(world.CATEGORIES)) * maps[..., :1]
+    shown = shrunk(shown, COARSE)
     chances = jax.nn.log_softmax(at("category", COARSE))
-    right = jnp.take_along_axis(chances, categories[:, None, None, None], -1)[..., 0]
-    name = -(right * cover).sum((1, 2)) / jnp.maximum(cover.sum((1, 2)), 1e-3)
+    cover = jnp.maximum(shown.sum((1, 2, 3)), 1e-3)
+    name = -(chances * shown).sum((1, 2, 3)) / cover
     told = signal * unnamed
     return (
         (signal * shape).sum() / signal.sum(),

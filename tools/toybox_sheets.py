@@ -21,7 +21,7 @@ from sbir_jax.data.toybox.scenes.render import FIRST, render_scenes
 from sbir_jax.data.toybox.scenes.scene import Scene, draw_scene
 from sbir_jax.data.toybox.scenes.truth import Truth, truths
 from sbir_jax.diffusion.sampling import generate
-from tools.fit import Log
+from sbir_jax.runtime import metric_writer
 
 matplotlib.use("Agg")
 SAMPLES = (
@@ -64,9 +64,10 @@ def samples_sheet(out: pathlib.Path, path: pathlib.Path) -> None:
     plt.close(figure)
 
 
-def curves(log: Log, path: pathlib.Path) -> None:
-    """Loss of each stage by step."""
-    stages = {stage: log.read(stage) for stage in ("vae", "unet") if log.read(stage)}
+def curves(workdir: pathlib.Path, path: pathlib.Path) -> None:
+    """Loss of each stage in a work folder, by step."""
+    found = {stage: metric_writer.read(workdir / stage) for stage in ("vae", "unet")}
+    stages = {stage: rows for stage, rows in found.items() if rows}
     figure, axes = plt.subplots(1, len(stages), figsize=(4.5 * len(stages), 3.2))
     for axis, (stage, rows) in zip(np.atleast_1d(axes), stages.items(), strict=True):
         axis.semilogy([r["step"] for r in rows], [r["loss"] for r in rows])

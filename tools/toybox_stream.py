@@ -1,7 +1,8 @@
-"""The endless stream of Toybox things as training data of diffusion, kept on disk.
+"""The endless stream of Toybox pictures as training data of diffusion, kept on disk.
 
     FOLDER/00012.npz   latents, captions, geometry and categories of one chunk
 
+Every third chunk shows scenes of up to four things, the others one thing a picture.
 Chunks are rendered and encoded when a step first asks for them. Which ones a step draws
 from follows from its number, so a stopped run goes on with what it would have seen.
 """
@@ -15,20 +16,27 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from sbir_jax.data.toybox import world
+from sbir_jax.data.toybox.scenes import pretraining
+from sbir_jax.data.toybox.scenes.render import FIRST
 
+SCENES_EVERY = 3  # chunks
+NOTHING = -1  # the category of a place that shows no thing
 # Chunks that a batch is drawn from: 82,000 pictures, half a gigabyte.
 WINDOW = 256
 
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Pictures, photos first; a thing's geometry is that of all its pictures."""
+    """Pictures, photos first, of t subjects: things or scenes.
+
+    What is where in a subject is so in all of its pictures.
+    """
 
     latents: Float[np.ndarray, "n y x c"]  # float16, of unit variance
     tokens: Int[np.ndarray, "n 77"]
     geometry: Float[np.ndarray, "t y x g"]  # float16
-    categories: Int[np.ndarray, " t"]
-    thing: Int[np.ndarray, " n"]  # which of the t each picture shows
+    categories: Int[np.ndarray, "t y x"]  # of each place, or NOTHING
+    subject: Int[np.ndarray, " n"]  # which of the t each picture shows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +72,8 @@ class Stream:
         for number in rng.integers(numbers.start, numbers.stop, count):
             chunk = self.chunk(int(number))
             i = rng.integers(len(chunk.latents))
-            thing = chunk.thing[i]
-            about = chunk.geometry[thing], chunk.categories[thing]
+            subject = chunk.subject[i]
+            about = chunk.geometry[subject], chunk.categories[subject]
             rows.append((chunk.latents[i], chunk.tokens[i], rng.random() < dropout))
             rows[-1] += about
         return tuple(np.stack(column) for column in zip(*rows, strict=True))
@@ -96,19 +104,55 @@ class Stream:
                 self.tokenize(captions),
                 data["geometry"],
                 data["categories"],
-                data["thing"],
+                data["subject"],
             )
 
     def _make(self, number: int) -> dict[str, np.ndarray]:
-        drawn = world.pretraining_chunk(0, number, self.size)
-        things = np.arange(len(drawn.categories), dtype=np.int32)
-        images = np.concatenate([drawn.photos, drawn.sketches])
-        return {
-            "latents": self.encode(images).astype(np.float16),
-            "captions": np.array([*drawn.photo_captions, *drawn.sketch_captions]),
-            "geometry": drawn.geometry.astype(np.float16),
-            "categories": drawn.categories.astype(np.int32),
-            "thing": np.concatenate(
-                [things.repeat(world.LOOKS), things.repeat(world.HANDS)]
-            ),
-        }
+        scenes = number % SCENES_EVERY == SCENES_EVERY - 1
+        drawn = (_scenes if scenes else _things)(number, self.size)
+        latents = self.encode(drawn.pop("images")).astype(np.float16)
+        return {"latents": latents, **drawn}
+
+
+def _things(number: int, size: int) -> dict[str, np.ndarray]:
+    drawn = world.pretraining_chunk(0, number, size)
+    things = np.arange(len(drawn.categories))
+    places = drawn.geometry.shape[1:3]
+    return {
+        "images": np.concatenate([drawn.photos, drawn.sketches]),
+        "captions": np.array([*drawn.photo_captions, *drawn.sketch_captions]),
+        "geometry": drawn.geometry.astype(np.float16),
+        "categories": np.broadcast_to(
+            drawn.categories[:, None, None].astype(np.int8), (len(things), *places)
+        ),
+        "subject": np.concatenate(
+            [things.repeat(world.LOOKS), things.repeat(world.HANDS)]
+        ),
+    }
+
+
+def _scenes(number: int, size: int) -> dict[str, np.ndarray]:
+    drawn = pretraining.pretraining_scenes(0, number, size)
+    return {
+        "images": np.concatenate([drawn.photos, drawn.sketches]),
+        "captions": np.array([*drawn.photo_captions, *drawn.sketch_captions]),
+        "geometry": drawn.geometry.astype(np.float16),
+        "categories": most_frequent(drawn.categories, world.PLACE),
+        "subject": np.concatenate([drawn.photo_scene, drawn.sketch_scene]),
+    }
+
+
+def most_frequent(
+    maps: Int[np.ndarray, "s h w"], pixels: int
+) -> Int[np.ndarray, "s y x"]:
+    """The category that most pixels of a place show, be they ever so few.
+
+    Args:
+      maps: as `Truth.category_map`.
+      pixels: side of a place.
+    """
+    s, h, w = maps.shape
+    places = maps.reshape(s, h // pixels, pixels, w // pixels, pixels)
+    names = np.arange(FIRST, FIRST + len(world.CATEGORIES))
+    count = (places[..., None] == names).sum((2, 4))
+    return np.where(count.any(-1), count.argmax(-1), NOTHING).astype(np.int8)

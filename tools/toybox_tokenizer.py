@@ -3,6 +3,9 @@
 import json
 import pathlib
 
+import numpy as np
+from jaxtyping import Float
+
 from sbir_jax.data.toybox.scenes import words
 
 TOKENS = 77  # length of every text, as in CLIP
@@ -51,3 +54,36 @@ def make_tokenizer(folder: pathlib.Path) -> int:
     # Written last: with it the folder is whole.
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
     return len(tokens)
+
+
+def read_vocabulary(folder: pathlib.Path) -> dict[str, int]:
+    """Numbers of a tokenizer's tokens."""
+    return json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+
+
+def knows_all_words(folder: pathlib.Path) -> bool:
+    """Whether every Toybox word is one token of this tokenizer."""
+    known = read_vocabulary(folder)
+    return all(f"{word}</w>" in known for word in " ".join(words.VOCABULARY).split())
+
+
+def carry_over(
+    rows: Float[np.ndarray, "old d"], old: pathlib.Path, new: pathlib.Path
+) -> Float[np.ndarray, "new d"]:
+    """A text encoder's token embeddings for another tokenizer.
+
+    A token that both know keeps its row; another begins as the mean of the pieces into
+    which the old tokenizer takes it apart.
+    """
+    from transformers import CLIPTokenizer
+
+    tokenizer, known = CLIPTokenizer.from_pretrained(old), read_vocabulary(old)
+
+    def row(token):
+        if token in known:
+            return rows[known[token]]
+        pieces = tokenizer.tokenize(token.removesuffix("</w>"))
+        return rows[tokenizer.convert_tokens_to_ids(pieces)].mean(0)
+
+    numbers = read_vocabulary(new)
+    return np.stack([row(token) for token in sorted(numbers, key=numbers.__getitem__)])

@@ -15,22 +15,25 @@ import dataclasses
 import json
 import os
 import pathlib
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from sbir_jax.adapters.prompts import Prompts
+from sbir_jax.adapters.prompts import Prompts, check_shapes
 from sbir_jax.backbones import hub
 from sbir_jax.backbones.diffusers_files import cached_folder
 from sbir_jax.backbones.frozen import lasting_name, load_frozen
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
-from sbir_jax.runtime import checkpoint, sharding
+from sbir_jax.runtime import checkpoint, schema, sharding
 from sbir_jax.types import MODALITIES
 
+REMEDY = "Copy or fetch it again, or have it written again by save_prompts"
+MOST_BYTES = 2**28  # some ten times the prompts of the largest published nets
 FILE, CARD, KEY, FORMAT = "prompts.safetensors", "README.md", "sbir_jax", 1
 # The tensors of either kind of prompts, by where their frames are added.
 NAMES = {
@@ -42,6 +45,21 @@ NAMES = {
     }
     for place in ("visual", "latent")
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """What the header of a file says of its prompts."""
+
+    recipe: Recipe
+    size: Annotated[int, Field(ge=1, le=2**13)]
+    visual_scale: Annotated[float, Field(allow_inf_nan=False)]
+    backbone: str
+    backbone_fingerprint: str
+    fingerprint: str
+    encoder: str = ""
+    # Files from before there was a choice are of float32.
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
 
 def save_prompts(embedder: Embedder, folder: str | os.PathLike) -> pathlib.Path:
@@ -118,14 +136,11 @@ def load_prompts(
             "or the hub id of one (offline: one that was fetched before)."
         )
     head, tensors = _read(path)
-    recipe = Recipe(**{**head["recipe"], "taps": tuple(head["recipe"]["taps"])})
-    where = os.fspath(backbone or head["backbone"])
-    tiny = head.get("encoder", "") if encoder is None else encoder
+    recipe, where = head.recipe, os.fspath(backbone or head.backbone)
+    tiny = head.encoder if encoder is None else encoder
     try:
         mesh = sharding.make_mesh(devices=jax.local_devices())
-        # Files from before there was a choice are of float32.
-        dtype = head.get("dtype", "float32")
-        loaded = load_frozen(where, recipe.taps, mesh, dtype, tiny)
+        loaded = load_frozen(where, recipe.taps, mesh, head.dtype, tiny)
     except FileNotFoundError as error:
         with_encoder = f" with the encoder {tiny}" if tiny else ""
         raise FileNotFoundError(
@@ -133,18 +148,23 @@ def load_prompts(
             "which is not here; say where it is: load_prompts(source, backbone=..., "
             f"encoder=...). {error}"
         ) from error
-    if loaded.backbone.fingerprint != head["backbone_fingerprint"]:
+    described = loaded.backbone
+    if described.fingerprint != head.backbone_fingerprint:
         raise ValueError(
-            f"the prompts in {path} were learned on {head['backbone']} with "
-            f"fingerprint {head['backbone_fingerprint'][:12]} and {where} has "
-            f"{loaded.backbone.fingerprint[:12]}: prompts fit only their own backbone"
+            f"the prompts in {path} were learned on {head.backbone} with "
+            f"fingerprint {head.backbone_fingerprint[:12]} and {where} has "
+            f"{described.fingerprint[:12]}: prompts fit only their own backbone"
         )
-    prompts: dict[str, Any] = {"text": tensors.pop("text")}
-    for name, value in tensors.items():
-        place, modality, side = name.split(".")
-        prompts.setdefault(place, {}).setdefault(modality, {})[side] = value
-    learned, scale = Prompts(**prompts), head["visual_scale"]
-    embedder = Embedder(loaded, learned, recipe, head["size"], scale, batch_size)
+    learned, size = _prompts(tensors), described.checked_size(head.size)
+    latent = described.latent_shape(size)
+    check_shapes(learned, str(path), size, latent, described.context_dim)
+    embedder = Embedder(loaded, learned, recipe, size, head.visual_scale, batch_size)
+    if embedder.fingerprint != head.fingerprint:
+        raise ValueError(
+            f"{path} is damaged: its prompts have the fingerprint "
+            f"{embedder.fingerprint[:12]}, and {head.fingerprint[:12]} was written. "
+            f"{REMEDY}"
+        )
     local = pathlib.Path(source).expanduser()
     embedder.source = {
         "kind": "prompts",
@@ -177,19 +197,42 @@ def push(folder: str | os.PathLike, hub_id: str, private: bool = False) -> str:
     return str(sent)
 
 
-def _read(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _read(path: pathlib.Path) -> tuple[Head, dict[str, np.ndarray]]:
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise ValueError(
+            f"{path} has {size} bytes; prompts have at most {MOST_BYTES}. {REMEDY}"
+        )
     try:
         with safe_open(path, framework="numpy") as file:
             head = json.loads((file.metadata() or {}).get(KEY, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if head.get("format") != FORMAT or set(tensors) not in NAMES.values():
+    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}. {REMEDY}") from error
+    form = head.get("format") if isinstance(head, dict) else None
+    if form != FORMAT or set(tensors) not in NAMES.values():
+        newer = type(form) is int and form > FORMAT
         raise ValueError(
             f"{path} holds no prompts that this version of sbir_jax reads (format "
-            f"{head.get('format')}, {len(tensors)} tensors); it reads format {FORMAT}"
+            f"{str(form)[:20]}, {len(tensors)} tensors); it reads format {FORMAT}"
+            + ", and this was made by a newer version: update sbir_jax"
+            * newer
         )
-    return head, tensors
+    wrong = [name for name, x in tensors.items() if x.dtype != np.float32]
+    wrong += [name for name, x in tensors.items() if not np.isfinite(x).all()]
+    if wrong:
+        raise ValueError(
+            f"{path} is damaged: {wrong[0]} is not finite float32. {REMEDY}"
+        )
+    return schema.validated(Head, head, str(path), REMEDY), tensors
+
+
+def _prompts(tensors: dict[str, np.ndarray]) -> Prompts:
+    found: dict[str, Any] = {"text": tensors["text"]}
+    for name in sorted(tensors.keys() - {"text"}):
+        place, modality, side = name.split(".")
+        found.setdefault(place, {}).setdefault(modality, {})[side] = tensors[name]
+    return Prompts(**found)
 
 
 def _card(name: str, head: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:

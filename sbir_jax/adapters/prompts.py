@@ -9,7 +9,7 @@ is one of the border: 2 * channels * width * (h + w - 2 * width) of them.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.struct
 import jax
@@ -56,6 +56,8 @@ class PromptConfig:
         lets one learning rate serve both.
     """
 
+    # A file may say no more: what a newer version adds would change descriptors.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     border: int = 0
     space: str = "pixel"
     text: str = ""
@@ -116,6 +118,38 @@ def init_prompts(
 
     frames = {name: {modality: frame() for modality in MODALITIES}}
     return Prompts(text=jnp.asarray(text_states, jnp.float32), **frames)
+
+
+def check_shapes(
+    prompts: Prompts, what: str, size: int, latent: tuple[int, int, int], states: int
+) -> None:
+    """Finds prompts that do not fit together, or not to their backbone.
+
+    Args:
+      what: where they come from, for errors.
+      latent: [y, x, c] of the latent of an image of `size` pixels.
+      states: width of the backbone's text states.
+    Raises: ValueError saying which leaf has which shape.
+    """
+    wanted = {"text": (prompts.text, (len(prompts.text), states))}
+    for place, (rows, columns, channels) in {
+        "visual": (size, size, 3),
+        "latent": latent,
+    }.items():
+        for modality, frame in (getattr(prompts, place) or {}).items():
+            width = min(len(frame["top"]), (rows - 1) // 2)
+            strip = {"top": (width, columns, channels)}
+            strip["left"] = rows - 2 * width, width, channels
+            shapes = strip | {"bottom": strip["top"], "right": strip["left"]}
+            for side, shape in shapes.items():
+                wanted[f"{place}.{modality}.{side}"] = frame[side], shape
+    for name, (leaf, shape) in wanted.items():
+        if leaf.shape != shape:
+            raise ValueError(
+                f"{what}: the prompts' {name} has shape {leaf.shape}, and {shape} is "
+                f"needed for images of {size} px on this backbone: they were made for "
+                "another one, or are damaged"
+            )
 
 
 def frame_image(frame: Mapping[str, Array]) -> Float[Array, "h w c"]:

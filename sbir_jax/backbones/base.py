@@ -19,9 +19,11 @@ from sbir_jax.types import Readout, TextStates
 
 # Weights as a pytree: one tree for each network, of those that were loaded.
 Frozen = dict[str, Any]
-# Keys and values of attention layers, and what is added to activations, by name.
+# Keys and values of attention layers, what is added to activations, and to the layers'
+# own keys and values, by name.
 KV = Mapping[str, tuple[Float[Array, "..."], Float[Array, "..."]]]
 Residuals = Mapping[str, Float[Array, "_ _ _ _"]]
+Shifts = Mapping[str, tuple[Float[Array, "_ c"], Float[Array, "_ c"]]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,20 @@ class Backbone(abc.ABC):
     def latent_shape(self, size: int) -> tuple[int, int, int]:
         """[y, x, c] of the latent of an image of `size` pixels."""
 
+    def checked_size(self, size: int) -> int:
+        """An image size in pixels, the backbone's own for 0.
+
+        Raises: ValueError for one that it cannot take, with the nearest that it can.
+        """
+        stride = self.stride
+        if size % stride:
+            near = max(stride, round(size / stride) * stride)
+            raise ValueError(
+                f"image_size is {size}; give a multiple of {stride}, such as {near}, "
+                f"or 0 for the backbone's own {self.image_size} px"
+            )
+        return size or self.image_size
+
     @property
     @abc.abstractmethod
     def tap_names(self) -> tuple[str, ...]:
@@ -122,6 +138,7 @@ class Backbone(abc.ABC):
         logits: tuple[str, ...] = (),
         kv: KV | None = None,
         residuals: Residuals | None = None,
+        kv_shift: Shifts | None = None,
         queries: tuple[str, ...] = (),
         outputs: tuple[str, ...] = (),
     ) -> Readout:
@@ -136,6 +153,8 @@ class Backbone(abc.ABC):
           kv: by `attention_names`, keys and values [e c] or [s e c] that the layer
             attends to beside its own.
           residuals: by `residual_names`, what is added to the running state.
+          kv_shift: by `attention_names`, what is added to the layer's own keys and to
+            its own values, the same at every position: [1 c], or [s c] for each text.
         Raises: ValueError for an unknown name, for nothing asked for, and for shapes
           that do not fit.
         """

@@ -17,6 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from sbir_jax.backbones import hub
+from sbir_jax.runtime import schema
 
 # Folder of each network, and what its weight files are called before the suffix.
 STEMS = {
@@ -33,7 +34,6 @@ TYPES = {
     "I64": np.int64,
     "I32": np.int32,
 }
-MOST_JSON = 2**25  # bytes; the index of a large model's shards has some 100,000
 TOYBOX = pathlib.Path(__file__).parent.parent / "assets" / "toybox_sd"
 WHERE = (
     "Give a local folder in the diffusers layout (with unet/, vae/, text_encoder/, "
@@ -172,28 +172,8 @@ def choose_weights(files: Iterable[str], stem: str) -> str | None:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-      FileNotFoundError: no such file. ValueError: it holds something else.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}. {WHERE}")
-    size = path.stat().st_size
-    if size > MOST_JSON:
-        raise ValueError(
-            f"{path} has {size} bytes; such files have at most {MOST_JSON}. Copy or "
-            "fetch it again"
-        )
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    except RecursionError:
-        raise ValueError(f"{path} is not valid here: it is nested too deep") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds a {type(value).__name__}, not an object")
-    return value
+    """As `schema.read_json`, for a file of such a folder."""
+    return schema.read_json(path, WHERE)
 
 
 class TensorFolder:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from sbir_jax.backbones.base import KV, Backbone, Frozen, Residuals
+from sbir_jax.backbones.base import KV, Backbone, Frozen, Residuals, Shifts
 from sbir_jax.models import unet_names
 from sbir_jax.models.autoencoder import Autoencoder
 from sbir_jax.models.clip_text import CLIPText
@@ -134,6 +134,7 @@ class StableDiffusion(Backbone):
         logits: tuple[str, ...] = (),
         kv: KV | None = None,
         residuals: Residuals | None = None,
+        kv_shift: Shifts | None = None,
         queries: tuple[str, ...] = (),
         outputs: tuple[str, ...] = (),
     ) -> Readout:
@@ -148,6 +149,7 @@ class StableDiffusion(Backbone):
             logits,
             kv,
             residuals,
+            kv_shift,
             queries,
             outputs,
         )

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float, Int, UInt8
 
-from sbir_jax.data import images, prepare
+from sbir_jax.data import images, prepare, sketch_preparation
 from sbir_jax.data.tree import DataError, Skipped, find_names, normal_name
 
 Indices = Iterable[int] | Int[np.ndarray, " _"]
@@ -50,6 +50,7 @@ class Items:
     instances: Int[np.ndarray, " n"]  # int32, -1 = none; sketches share it with photos
     ids: tuple[str, ...]  # path relative to the root, or the like
     captions: tuple[str, ...]
+    prepared: bool = False  # sketches by `sketch_preparation`, as people's are
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,7 +65,10 @@ class Items:
         """
         chosen = self.source.__getitems__([int(i) for i in indices])
         fit = fit or images.FIT[self.modality]
-        return images.decode_batch([r["image"] for r in chosen], size, fit)
+        sources = [r["image"] for r in chosen]
+        if self.prepared:
+            sources = [sketch_preparation.prepared_or_same(s) for s in sources]
+        return images.decode_batch(sources, size, fit)
 
     def images(
         self, indices: Indices, size: int, fit: images.Fit | None = None
@@ -81,6 +85,7 @@ class Items:
             self.instances[keep],
             tuple(self.ids[i] for i in keep),
             tuple(self.captions[i] for i in keep),
+            self.prepared,
         )
 
 
@@ -128,6 +133,16 @@ class Dataset:
             novel=both(self.novel),
             sketches=cut(self.sketches),
             photos=cut(self.photos),
+            fingerprint=hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
+        )
+
+    def with_prepared_sketches(self) -> "Dataset":
+        """The same with `sketch_preparation` before every sketch."""
+        text = f"{self.fingerprint}\0prepared"
+        return dataclasses.replace(
+            self,
+            sketches=dataclasses.replace(self.sketches, prepared=True),
+            notes=(*self.notes, "sketches were made dark, centred and large first"),
             fingerprint=hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
         )
 

@@ -75,6 +75,19 @@ def upright_rgb(image: Image.Image, factor: int = 1) -> Image.Image:
     return rgb.transpose(_TURNS[orientation]) if orientation else rgb
 
 
+def upright_rgba(image: Image.Image, factor: int = 1) -> Image.Image:
+    """As `upright_rgb`, with the transparency beside the colours, not shown on white.
+
+    Raises: as `upright_rgb`.
+    """
+    if not image.has_transparency_data:
+        return upright_rgb(image, factor).convert("RGBA")
+    rgba = loaded(image).convert("RGBA")
+    rgba = rgba.reduce(factor) if factor > 1 else rgba
+    orientation = _orientation(image)
+    return rgba.transpose(_TURNS[orientation]) if orientation else rgba
+
+
 def _by_bands(image: Image.Image, top: float | None, factor: int) -> Image.Image:
     width, height = image.size
     # Where the factor does not divide the size, the rest of the last ones is left out.

@@ -28,6 +28,8 @@ from PIL import (
     features,
 )
 
+from sbir_jax.data import vector
+
 Source = str | os.PathLike | bytes | io.IOBase | Image.Image | np.ndarray
 
 # A scan of 300 megapixels in 16 bits has 1.8 GB. Formats that are only read whole are
@@ -167,7 +169,7 @@ def opened(source: Source, name: str = "") -> Iterator[Image.Image]:
     Raises: BadImage naming `source` for every failure, in here and in the block; see
       `blamed_on`.
     """
-    with blamed_on(name or _name(source)), _image(source) as image:
+    with blamed_on(name or source_name(source)), _image(source) as image:
         if reason := _unusable(*image.size):
             raise ValueError(reason)
         yield image
@@ -212,7 +214,8 @@ def decoded_bytes(image: Image.Image, full_pixels: int, out_pixels: int) -> int:
     return stored * pixels + kept + max(decoder, rgb)
 
 
-def _name(source: Source) -> str:
+def source_name(source: Source) -> str:
+    """What errors call an image: its path, or what kind of thing it is."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     return f"<{type(source).__name__}>"
@@ -230,8 +233,14 @@ def _image(source: Source) -> Iterator[Image.Image]:
     elif isinstance(source, bytes):
         if not source:
             raise ValueError("empty file")
-        with _identified(io.BytesIO(source)) as image:
+        with vector.picture(source) or _identified(io.BytesIO(source)) as image:
             yield image
+    elif os.path.splitext(source)[1].lower() in vector.EXTENSIONS:
+        with open_file(source, vector.MAX_BYTES) as file:
+            image = vector.picture(file.read())
+        if image is None:
+            raise ValueError(f"no drawing ({', '.join(sorted(vector.EXTENSIONS))})")
+        yield image
     else:
         with open_file(source) as file, _identified(file) as image:
             yield image

@@ -22,7 +22,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from sbir_jax.data.image_colour import END_MARKER, loaded, upright_rgb
+from sbir_jax.data.image_colour import (
+    END_MARKER,
+    loaded,
+    upright_rgb,
+    upright_rgba,
+)
 from sbir_jax.data.image_files import (
     DECODING,
     EXTENSIONS,
@@ -31,6 +36,7 @@ from sbir_jax.data.image_files import (
     Source,
     decoded_bytes,
     opened,
+    source_name,
 )
 
 Fit = Literal["pad", "crop", "stretch"]
@@ -42,7 +48,7 @@ MAX_PIXELS = 40_000_000
 # Above this an image is first reduced by a whole factor, which takes no copy of it.
 _LARGE = 4_000_000
 
-__all__ = ["EXTENSIONS", "FORMATS", "BadImage", "Source"]
+__all__ = ["EXTENSIONS", "FORMATS", "BadImage", "Source", "source_name"]
 
 
 def decode(
@@ -76,6 +82,26 @@ def decode(
             return np.asarray(rgb)
 
 
+def decode_rgba(
+    source: Source, longest: int, name: str = ""
+) -> UInt8[np.ndarray, "h w 4"]:
+    """Decodes one image with its transparency, in its own shape.
+
+    Args:
+      longest: side in pixels to which larger ones are reduced.
+    Raises: as `decode`.
+    """
+    with opened(source, name) as image:
+        full = image.width * image.height
+        _draft(image, longest, "pad")
+        factor = _factor(image, longest, "pad")
+        left = image.width * image.height // factor**2
+        with DECODING.hold(decoded_bytes(image, full, left)):
+            rgba = upright_rgba(image, factor)
+            rgba.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+            return np.asarray(rgba)
+
+
 def load(source: Source, size: int, modality: str) -> Float[np.ndarray, "s s 3"]:
     """One image as the networks take it: `decode` as `FIT` has it, in [-1, 1]."""
     return to_float(decode(source, size, FIT[modality]))
@@ -96,6 +122,18 @@ def decode_batch(
     else:
         list(_pool().map(one, range(len(sources))))
     return out
+
+
+def as_file(image: Source) -> Source:
+    """A picture in memory as the bytes of a file, so that decoding it on threads leaves
+    the caller's own as it is; anything else as it is."""
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    if isinstance(image, Image.Image):
+        file = io.BytesIO()
+        image.save(file, format="PNG")
+        return file.getvalue()
+    return image
 
 
 def to_float(images: UInt8[np.ndarray, "*b h w 3"]) -> Float[np.ndarray, "*b h w 3"]:

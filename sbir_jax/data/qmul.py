@@ -17,7 +17,8 @@ from sbir_jax.data import images
 from sbir_jax.data.builders import PairedFolders, pair_info
 from sbir_jax.data.folder import NO_DATA, found
 from sbir_jax.data.layouts import places
-from sbir_jax.data.strokes import draw_strokes, read_strokes
+from sbir_jax.data.pen import draw_strokes
+from sbir_jax.data.strokes import read_strokes
 from sbir_jax.data.tree import (
     DataError,
     File,

@@ -1,4 +1,4 @@
-"""Sketches kept as pen strokes: reading QMUL's files, and drawing them."""
+"""Sketches kept as pen strokes: reading QMUL's files. `pen` draws them."""
 
 import functools
 import io
@@ -7,17 +7,9 @@ import pickle
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from PIL import Image, ImageDraw
 
+from sbir_jax.data.pen import Strokes
 from sbir_jax.data.tree import DataError
-
-GRID = 256  # coordinates run from 0 to this
-SIDE = 512  # of the picture: Stable Diffusion's own size
-WIDTH = 5  # of a line, in pixels of the picture
-OVER = 3  # drawn so many times larger, then reduced, for smooth edges
-
-Strokes = Float[np.ndarray, "n 3"]
 
 
 @functools.lru_cache(maxsize=1)
@@ -42,23 +34,6 @@ def read_strokes(path: str, mtime: int) -> dict[str, Strokes]:
             "'test/<id>_<k>' that comes with ShoeV2 and ChairV2. Fetch it again, or "
             "give the sketches as pictures."
         ) from error
-
-
-def draw_strokes(points: Strokes) -> UInt8[np.ndarray, "h w 3"]:
-    """Black lines on white, SIDE x SIDE; larger coordinates than GRID are fitted in."""
-    canvas = Image.new("L", (SIDE * OVER, SIDE * OVER), 255)
-    pen = ImageDraw.Draw(canvas)
-    scale = SIDE * OVER / max(GRID, float(points[:, :2].max(initial=0.0)))
-    ends = np.flatnonzero(points[:, 2] == 1) + 1
-    for stroke in np.split(points[:, :2] * scale, ends):
-        line = [(float(x), float(y)) for x, y in stroke]
-        if len(line) > 1:
-            pen.line(line, fill=0, width=WIDTH * OVER, joint="curve")
-        for x, y in line[:1] + line[-1:]:  # round ends, and dots
-            r = WIDTH * OVER / 2
-            pen.ellipse((x - r, y - r, x + r, y + r), fill=0)
-    small = canvas.resize((SIDE, SIDE), Image.Resampling.BOX)
-    return np.asarray(small.convert("RGB"))
 
 
 class _Arrays(pickle.Unpickler):

@@ -13,7 +13,11 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from sbir_jax.data import vector
 from sbir_jax.data.image_files import EXTENSIONS, REMEDIES
+
+# Of sketches, and of photos.
+READ = (EXTENSIONS | vector.EXTENSIONS, EXTENSIONS)
 
 # What systems, servers and cloud clients leave: previews, bins and snapshots.
 _CLUTTER = frozenset(
@@ -208,7 +212,7 @@ def read_tree(
             out.files = []
             for home_kind, home in homes[key]:
                 if home_kind == kind:
-                    _walk(home, root, label, seen, out)
+                    _walk(home, root, label, seen, out, extensions=READ[kind])
             files[kind].extend(sorted(out.files, key=lambda f: f.id))
     classes = tuple(_utf8(names[key]) for key in keys)
     skipped = tuple(sorted([*out.skipped, *out.others]))
@@ -237,7 +241,15 @@ def read_images(folder: pathlib.Path, excluded: Callable[[str], bool]) -> Found:
     return out
 
 
-def _walk(start, root, label, seen, out: Found, excluded=lambda path: False) -> None:
+def _walk(
+    start,
+    root,
+    label,
+    seen,
+    out: Found,
+    excluded=lambda path: False,
+    extensions=EXTENSIONS,
+) -> None:
     folders, links = [start], []
     while folders or links:
         # Links last: what two paths lead to is read by its own.
@@ -270,7 +282,7 @@ def _walk(start, root, label, seen, out: Found, excluded=lambda path: False) -> 
                 remedy = REMEDIES[extension.lower()]
                 reason = f"{extension} files are read after: {remedy}"
                 out.skipped.append(Skipped(name, reason))
-            elif extension.lower() not in EXTENSIONS:
+            elif extension.lower() not in extensions:
                 kind = f"extension {extension!r}" if extension else "no extension"
                 out.others.append(Skipped(name, f"{kind}, not an image's"))
             else:

@@ -1,11 +1,10 @@
-"""Noise schedules, noising and sampling: the arithmetic around the UNet.
+"""Noise schedules and noising: the arithmetic around the UNet.
 
 At timestep t a latent x is mixed with noise n as sqrt(a_t) x + sqrt(1 - a_t) n, where
 a_t = `alphas_cumprod[t]` falls from almost 1 to almost (or exactly) 0.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import jax
@@ -204,80 +203,3 @@ def predict_noise(
         return prediction
     signal, sigma = _levels(schedule, t, latents)
     return (signal * prediction + sigma * latents).astype(latents.dtype)
-
-
-def guided(
-    predict: Callable[..., Float[Array, "_ h w c"]], scale: ArrayLike
-) -> Callable[..., Float[Array, "b h w c"]]:
-    """Classifier-free guidance (Ho & Salimans 2022).
-
-    The prediction without text is `scale` times left behind in the direction of the
-    text; scale 1 is no guidance.
-
-    Args:
-      predict: `predict(latents, t)` of twice the batch: without text, then with it.
-    Returns: `f(latents, t)` of the batch.
-    """
-
-    def f(latents, t):
-        prediction = predict(jnp.concatenate([latents, latents]), t)
-        without, with_text = jnp.split(prediction, 2)
-        return without + scale * (with_text - without)
-
-    return f
-
-
-def ddim_sample(
-    predict: Callable[..., Float[Array, "b h w c"]],
-    schedule: NoiseSchedule,
-    noise: Float[Array, "b h w c"],
-    steps: int = 50,
-) -> Float[Array, "b h w c"]:
-    """Latents from pure noise by deterministic DDIM (Song et al. 2021, eta = 0).
-
-    What the schedule's file says of DDIM is done as diffusers does it: where the last
-    step ends (`set_alpha_to_one`), and what happens to the clean latents that each step
-    implies (`clip_sample`, `thresholding`).
-
-    Args:
-      predict: `predict(latents, t)` with a scalar `t`: the UNet's prediction.
-      schedule: the schedule that the UNet was trained with.
-      noise: standard normal noise.
-      steps: evenly spaced timesteps, beginning with the last of the schedule.
-
-    Raises:
-      ValueError: fewer than one step, or more than the schedule has.
-    """
-    if not 1 <= steps <= schedule.timesteps:
-        raise ValueError(f"steps={steps} is outside of 1..{schedule.timesteps}")
-    # Begin at the last timestep, where training saw (almost) pure noise.
-    ts = np.round(schedule.timesteps * (1 - np.arange(steps) / steps)).astype(int) - 1
-
-    # Each step goes to the noise level of the next, the last one to (almost) none.
-    last = 1.0 if schedule.file.set_alpha_to_one else schedule.alphas_cumprod[0]
-    following = jnp.append(schedule.alphas_cumprod[ts[1:]], last)
-
-    def step(latents, pair):
-        t, alpha = pair
-        prediction = predict(latents, t)
-        clean = predict_clean(schedule, latents, prediction, t)
-        clean = _bounded(schedule.file, clean)
-        rest = predict_noise(schedule, latents, prediction, t)
-        latents = jnp.sqrt(alpha) * clean + jnp.sqrt(1.0 - alpha) * rest
-        return latents.astype(noise.dtype), None
-
-    return jax.lax.scan(step, noise, (jnp.asarray(ts), following))[0]
-
-
-def _bounded(
-    file: SchedulerFile, clean: Float[Array, "b h w c"]
-) -> Float[Array, "b h w c"]:
-    """Within the bounds of the file; dynamic ones after Saharia et al. (2022)."""
-    if file.thresholding:
-        size = jnp.abs(clean.astype(jnp.float32)).reshape(len(clean), -1)
-        bound = jnp.quantile(size, file.dynamic_thresholding_ratio, axis=1)
-        bound = jnp.clip(bound, 1.0, file.sample_max_value)[:, None, None, None]
-        return (jnp.clip(clean, -bound, bound) / bound).astype(clean.dtype)
-    if file.clip_sample:
-        return jnp.clip(clean, -file.clip_sample_range, file.clip_sample_range)
-    return clean

@@ -15,7 +15,9 @@ from jaxtyping import Array, ArrayLike, Float, UInt8
 from sbir_jax.backbones.base import Backbone, Frozen, LoadedBackbone
 from sbir_jax.backbones.frozen import encode_texts
 from sbir_jax.data import images
-from sbir_jax.diffusion import noise_schedule
+from sbir_jax.diffusion import guidance as guidance_lib
+from sbir_jax.diffusion import samplers
+from sbir_jax.diffusion.noise_schedule import NoiseSchedule
 from sbir_jax.runtime import hardware
 from sbir_jax.types import TextStates
 
@@ -42,24 +44,25 @@ def generate(
         key = jax.random.key(seed, impl="threefry2x32")
         noise = jax.random.normal(key, shape, jnp.float32)
     run = _program(hardware.device_of(frozen))
-    found = run(backbone, steps, frozen, backbone.schedule, noise, text, guidance)
+    stops = samplers.evenly(backbone.schedule, steps)
+    found = run(backbone, frozen, backbone.schedule, noise, text, guidance, stops)
     return images.to_uint8(np.asarray(found))
 
 
 @functools.cache
 def _program(device: Any) -> Any:
-    """Compiled once for a backbone and so many texts, not at every search."""
-    return hardware.jit(_generate, device, static_argnames=("backbone", "steps"))
+    """Compiled once for a backbone, so many texts and steps, not at every search."""
+    return hardware.jit(_generate, device, static_argnames="backbone")
 
 
 def _generate(
     backbone: Backbone,
-    steps: int,
     frozen: Frozen,
-    schedule: noise_schedule.NoiseSchedule,
+    schedule: NoiseSchedule,
     noise: Float[Array, "n y x c"],
     text: TextStates,
     guidance: ArrayLike,
+    stops: samplers.Steps,
 ) -> Float[Array, "n h w 3"]:
     """Pictures of all texts but the last, which stands for no text."""
     n = len(noise)
@@ -70,6 +73,6 @@ def _generate(
     def predict(latents, t):
         return backbone.predict(frozen, latents, t, both)
 
-    guided = noise_schedule.guided(predict, guidance)
-    latents = noise_schedule.ddim_sample(guided, schedule, noise, steps)
+    guided = guidance_lib.classifier_free(predict, guidance)
+    latents = samplers.ddim(guided, schedule, noise, stops)
     return backbone.decode(frozen, latents)

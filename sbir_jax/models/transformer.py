@@ -17,6 +17,9 @@ from sbir_jax.models.kernels.products import dense
 # Keys and values beside those of an attention layer's own input: [e c] for all images,
 # or [s e c], each for b / s images in a row.
 KeyValues = tuple[Float[Array, "..."], Float[Array, "..."]]
+# What is added to an attention layer's own keys and values: [1 c] for all texts, or
+# [s c], one for each.
+Shift = tuple[Float[Array, "_ c"], Float[Array, "_ c"]]
 # Of what an attention layer computes, by the names of `ATTENTION_PARTS`, what was asked
 # for.
 Found = dict[str, Float[Array, "..."]]
@@ -36,6 +39,7 @@ class Attention(nn.Module):
         context: Float[Array, "s m d"] | None = None,
         asked: Collection[str] = (),
         extra: KeyValues | None = None,
+        shift: Shift | None = None,
     ) -> tuple[Float[Array, "b n c"], Found]:
         """Attention to the context, which serves b / s images in a row, or to x itself.
 
@@ -43,6 +47,7 @@ class Attention(nn.Module):
           asked: of "maps" (probabilities), "logits", both float32, "queries" and
             "outputs" (the layer's own result, before it is added), what to hand out.
           extra: keys and values to attend to as well; they come last in the maps.
+          shift: is added to the own keys and values, the same at every position.
         """
         source = x if context is None else context
         width = x.shape[-1]
@@ -57,6 +62,11 @@ class Attention(nn.Module):
         k, v = (
             for_each(project(name, self.qkv_bias)(source)) for name in ("to_k", "to_v")
         )
+        if shift is not None:
+            k, v = (
+                own + for_each(rows.astype(own.dtype))[:, None]
+                for own, rows in zip((k, v), shift, strict=True)
+            )
         if extra is not None:
             more = (rows[None] if rows.ndim == 2 else rows for rows in extra)
             k, v = (
@@ -140,6 +150,7 @@ class TransformerBlock(nn.Module):
         context: Float[Array, "s m d"],
         asked: Mapping[str, Collection[str]] = MappingProxyType({}),
         kv: Mapping[str, KeyValues | None] = MappingProxyType({}),
+        shift: Mapping[str, Shift | None] = MappingProxyType({}),
     ) -> tuple[Float[Array, "b n c"], dict[str, Found]]:
         """Arguments and results of `Attention`, under "self" and "cross"."""
         found = {}
@@ -150,6 +161,7 @@ class TransformerBlock(nn.Module):
                 source,
                 asked.get(kind, ()),
                 kv.get(kind),
+                shift.get(kind),
             )
             x = x + y
         return x + FeedForward(self.dtype, name="ff")(layer_norm("norm3")(x)), found
@@ -170,6 +182,7 @@ class Transformer(nn.Module):
         context: Float[Array, "s m d"],
         asked: Mapping[str, Collection[str]] = MappingProxyType({}),
         kv: Mapping[str, KeyValues | None] = MappingProxyType({}),
+        shift: Mapping[str, Shift | None] = MappingProxyType({}),
     ) -> tuple[Float[Array, "b h w c"], dict[str, Found]]:
         """As `TransformerBlock`, with rows and columns of pixels in what is found."""
         b, h, w, c = x.shape
@@ -183,7 +196,7 @@ class Transformer(nn.Module):
         y = GroupNorm(self.groups, 1e-6, name="norm")(x)
         y = project("proj_in", y).reshape(b, h * w, c)
         block = TransformerBlock(self.heads, self.dtype, name="transformer_blocks_0")
-        y, found = block(y, context, asked, kv)
+        y, found = block(y, context, asked, kv, shift)
         y = project("proj_out", y.reshape(b, h, w, c))
         found = {
             kind: {

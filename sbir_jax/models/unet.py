@@ -15,7 +15,7 @@ from sbir_jax.models.configs import DOWN_BLOCKS, UP_BLOCKS, UNetConfig
 from sbir_jax.models.kernels.convolutions import Conv
 from sbir_jax.models.kernels.norms import GroupNorm
 from sbir_jax.models.layers import Downsample, Resnet, Upsample
-from sbir_jax.models.transformer import KeyValues, Transformer
+from sbir_jax.models.transformer import KeyValues, Shift, Transformer
 from sbir_jax.models.unet_names import (
     ATTENTION_PARTS,
     ATTENTIONS,
@@ -127,6 +127,7 @@ class UNet(nn.Module):
         logits: tuple[str, ...] = (),
         kv: Mapping[str, KeyValues] | None = None,
         residuals: Mapping[str, Float[Array, "_ _ _ _"]] | None = None,
+        kv_shift: Mapping[str, Shift] | None = None,
         queries: tuple[str, ...] = (),
         outputs: tuple[str, ...] = (),
     ) -> Readout:
@@ -146,21 +147,25 @@ class UNet(nn.Module):
             row; c is the layer's number of channels.
           residuals: by `residual_names(config)`, what is added there: [b y x f] or
             [1 y x f] for activations [b y x f]. A tap of that name has it in.
+          kv_shift: by the names of attention layers, what is added to their own keys
+            and to their own values, the same at every position: [1 c] for all texts, or
+            [s c], one for each.
 
-        What `kv` and `residuals` hold for layers after the last thing asked for is not
-        used.
+        What these three hold for layers after the last thing asked for is not used.
 
         Raises:
           ValueError: unknown name, nothing asked for, or shapes that do not fit.
         """
         kv, residuals = dict(kv or {}), dict(residuals or {})
+        kv_shift = dict(kv_shift or {})
         asked = {"taps": taps, "maps": maps, "logits": logits}
         asked |= {"queries": queries, "outputs": outputs}
-        self._check_names(asked, kv, residuals)
+        self._check_names(asked, kv, residuals, kv_shift)
         self._check(latents, jnp.shape(t), context)
         found: dict[str, dict] = {kind: {} for kind in asked}
         missing = {(kind, name) for kind, names in asked.items() for name in names}
-        for kind, name, value in self._run(latents, t, context, asked, kv, residuals):
+        added = kv, residuals, kv_shift
+        for kind, name, value in self._run(latents, t, context, asked, *added):
             if (kind, name) in missing:
                 found[kind][name] = value
                 missing.remove((kind, name))
@@ -168,12 +173,13 @@ class UNet(nn.Module):
                 break
         return Readout(**found)
 
-    def _check_names(self, asked, kv, residuals):
+    def _check_names(self, asked, kv, residuals, kv_shift):
         attentions = attention_names(self.config)
         for what, names, known in (
             ("taps", asked["taps"], tap_names(self.config)),
             *((part, asked[part], attentions) for part in ATTENTION_PARTS),
             ("kv", kv, attentions),
+            ("kv_shift", kv_shift, attentions),
             ("residuals", residuals, residual_names(self.config)),
         ):
             unknown = sorted(set(names) - set(known))
@@ -205,7 +211,7 @@ class UNet(nn.Module):
             raise ValueError(f"t has shape {t_shape}; it must be () or ({b},)")
 
     def _run(
-        self, latents, t, context, asked, kv, residuals
+        self, latents, t, context, asked, kv, residuals, kv_shift
     ) -> Iterator[tuple[str, str, Any]]:
         """Yield (kind, name, value) of everything, in the order it is computed in."""
         c = self.config
@@ -215,7 +221,8 @@ class UNet(nn.Module):
             cosine_first=c.flip_sin_to_cos,
             shift=c.freq_shift,
         )
-        run = _Run(time.astype(self.dtype), context, asked, kv, residuals)
+        time = time.astype(self.dtype)
+        run = _Run(time, context, asked, kv, residuals, kv_shift)
         x = run.plus("conv_in", self.conv_in(latents))
         yield "taps", "conv_in", x
         run = run._replace(time=self.time_embedding(run.time))
@@ -261,6 +268,7 @@ class _Run(NamedTuple):
     asked: Mapping[str, tuple[str, ...]]
     kv: Mapping[str, KeyValues]
     residuals: Mapping[str, Array]
+    kv_shift: Mapping[str, Shift]
 
     def plus(self, name: str, x: Float[Array, "b y x f"]) -> Float[Array, "b y x f"]:
         """x with the residual of that name, if there is one.
@@ -295,6 +303,22 @@ class _Run(NamedTuple):
             )
         return keys, values
 
+    def shift(self, name: str, x: Float[Array, "b y x f"]) -> Shift | None:
+        """What is added to the keys and values of an attention layer on x.
+
+        Raises ValueError for some that do not fit.
+        """
+        if name not in self.kv_shift:
+            return None
+        texts, width = len(self.context), x.shape[-1]
+        for rows in self.kv_shift[name]:
+            if rows.shape not in ((1, width), (texts, width)):
+                raise ValueError(
+                    f"kv_shift[{name!r}] has shape {rows.shape}; give [1, {width}] for "
+                    f"all texts, or [{texts}, {width}], one for each"
+                )
+        return self.kv_shift[name]
+
 
 def _layer(run, side, block, j, x):
     """A residual layer and, where the block has one, the transformer after it.
@@ -313,7 +337,8 @@ def _layer(run, side, block, j, x):
         for kind, part in parts.items()
     }
     extra = {kind: run.extra(part, x) for kind, part in parts.items()}
-    x, found = block.attentions[j](x, run.context, asked, extra)
+    shift = {kind: run.shift(part, x) for kind, part in parts.items()}
+    x, found = block.attentions[j](x, run.context, asked, extra, shift)
     for kind, values in found.items():
         for what, value in values.items():
             yield what, parts[kind], value

@@ -43,6 +43,7 @@ class Panel:
     bottom: float | None = None
     top: float | None = None
     lower: frozenset[str] = frozenset()  # lines that are better where they are lower
+    across: str = "step"  # what the horizontal axis shows
 
 
 def panels(history: list[dict], lower: Collection[str] = ()) -> list[Panel]:
@@ -151,6 +152,7 @@ def chart_svg(chart: Panel) -> str:
     marks = _axes(
         [(f"{tick:g}", at(0.0, tick)[1]) for tick in y_ticks],
         [(f"{t:,.0f}", at(t, 0.0)[0]) for t in x_ticks if min(xs) <= t <= max(xs)],
+        chart.across,
     )
     keys, says = [], []
     for i, (name, points) in enumerate(chart.lines.items()):
@@ -163,7 +165,7 @@ def chart_svg(chart: Panel) -> str:
             for x, y in line:
                 marks += f'<circle class="dot {style}" cx="{x}" cy="{y}" r="3" />'
         best = (min if name in chart.lower else max) if chart.dots else None
-        says.append(_summary(name, points, best))
+        says.append(_summary(name, points, best, chart.across))
         key = (
             '<svg class="key" viewBox="0 0 26 8" aria-hidden="true">'
             f"{_path([(1.0, 4.0), (25.0, 4.0)], style)}</svg> "
@@ -178,7 +180,9 @@ def chart_svg(chart: Panel) -> str:
     )
 
 
-def _axes(y_ticks: list[tuple[str, float]], x_ticks: list[tuple[str, float]]) -> str:
+def _axes(
+    y_ticks: list[tuple[str, float]], x_ticks: list[tuple[str, float]], across: str
+) -> str:
     lines = "".join(
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT_GAP}" y1="{y}" y2="{y}" />'
         f'<text x="{LEFT - 7}" y="{y + 4}" text-anchor="end">{label}</text>'
@@ -189,7 +193,7 @@ def _axes(y_ticks: list[tuple[str, float]], x_ticks: list[tuple[str, float]]) ->
         for label, x in x_ticks
     )
     end = f'x="{WIDTH - RIGHT_GAP}" y="{HEIGHT - 1}" text-anchor="end"'
-    return f"{lines}{under}<text {end}>step</text>"
+    return f"{lines}{under}<text {end}>{text(across)}</text>"
 
 
 def _path(points: list[tuple[float, float]], style: str) -> str:
@@ -198,16 +202,16 @@ def _path(points: list[tuple[float, float]], style: str) -> str:
 
 
 def _summary(
-    name: str, points: list[tuple[float, float]], best: Callable | None
+    name: str, points: list[tuple[float, float]], best: Callable | None, across: str
 ) -> str:
     line = smooth(points)
     (first, start), (last, end) = line[0], line[-1]
-    says = f"{name}: {number(start)} at step {first:,.0f}"
+    says = f"{name}: {number(start)} at {across} {first:,.0f}"
     if len(points) > 1:
-        says += f", {number(end)} at step {last:,.0f}"
+        says += f", {number(end)} at {across} {last:,.0f}"
     if len(points) >= MANY:
         says += " (running mean)"
     if best:
         step, value = best(points, key=lambda point: point[1])
-        says += f", best {number(value)} at step {step:,.0f}"
+        says += f", best {number(value)} at {across} {step:,.0f}"
     return says

@@ -23,6 +23,7 @@ METRICS = {
     ("quickdraw", "30"): ("mAP@all", "P@200"),
 }
 ACCURACY = ("Acc@1", "Acc@5")
+ZERO_SHOT = "zero-shot"  # how the rule of a protocol without seen classes begins
 
 LEGEND = (
     "Mark behind a figure: = scored by the rule of that name here, as far as the "
@@ -93,6 +94,13 @@ def comparable(report: dict) -> published.Split:
     if not galleries:
         raise NotComparable(f"nobody published how large the test of {split.title} is")
     found = (protocol.get("queries"), protocol.get("gallery"))
+    if _generalised(report):
+        if found[0] != split.sketches():
+            raise NotComparable(
+                f"{found[0]} sketches were asked; the published test of {split.title} "
+                f"has {split.sketches():,}"
+            )
+        return split
     allowed = [(split.sketches(), photos) for photos in galleries.values()]
     if found not in allowed:
         whole = " or ".join(f"{q:,} sketches over {g:,} photos" for q, g in allowed)
@@ -116,13 +124,14 @@ def table(report: dict) -> str:
     except NotComparable as reason:
         return f"Not set beside published figures: {reason}.\n"
     protocol = report["protocol"]
-    task = protocol["task"]
+    task = "generalised" if _generalised(report) else protocol["task"]
     names = ACCURACY if task == "fine_grained" else METRICS[split.benchmark, split.name]
     size = f"{protocol['queries']:,} sketches over {protocol['gallery']:,} photos"
     lines = [
         f"## {split.title} beside the literature",
         "",
-        f"{split.origin}; {size} of {len(split.unseen)} unseen classes. {LEGEND}",
+        f"{split.origin}; {size} of {len(split.unseen)} unseen classes"
+        f"{', and of seen ones' * (task == 'generalised')}. {LEGEND}",
         "",
         _line("method", "year", *names, "remarks"),
         _line(*["---"] * (len(names) + 3)),
@@ -130,6 +139,12 @@ def table(report: dict) -> str:
         *_others(rows(split.benchmark, split.name, task), report, names),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _generalised(report: dict) -> bool:
+    """Whether seen classes were among the photos."""
+    rule = report["protocol"].get("rule", ZERO_SHOT)
+    return report["protocol"]["task"] == "category" and not rule.startswith(ZERO_SHOT)
 
 
 def _own(report: dict, names: tuple[str, ...]) -> list[str]:
@@ -171,8 +186,7 @@ def _aside(report: dict) -> list[str]:
 
 def _others(found: list[Row], report: dict, names: tuple[str, ...]) -> list[str]:
     lines = []
-    for method in dict.fromkeys(row.method for row in found):
-        mine = {row.metric: row for row in found if row.method == method}
+    for mine in _figures(found):
         cells, remarks = [], []
         for name in names:
             if (row := mine.get(name)) is None:
@@ -188,14 +202,25 @@ def _others(found: list[Row], report: dict, names: tuple[str, ...]) -> list[str]
         if not row.split:
             remarks.append("which draw of classes: not stated")
         photos = report["protocol"]["gallery"]
-        if row.task == "category" and not row.gallery:
+        if row.task != "fine_grained" and not row.gallery:
             remarks.append("gallery not stated")
         elif row.gallery and int(row.gallery) != photos:
             remarks.append(f"over {int(row.gallery):,} photos")
         remarks.append(f"from {row.source}")
         text = "; ".join(dict.fromkeys(remarks))
-        lines.append(_line(method, row.year, *cells, text))
+        lines.append(_line(row.method, row.year, *cells, text))
     return lines
+
+
+def _figures(found: list[Row]) -> list[dict[str, Row]]:
+    """By metric, for each method; for each source of it where two print different
+    ones."""
+    lines: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in found:
+        same = [r.metric for r in found if r.method == row.method]
+        differ = len(set(same)) < len(same)
+        lines.setdefault((row.method, row.source * differ), {})[row.metric] = row
+    return list(lines.values())
 
 
 def _mark(row: Row) -> str:

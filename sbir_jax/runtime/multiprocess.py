@@ -82,14 +82,14 @@ def smallest(value: int) -> int:
     return min(int(high) * 2**30 + int(low) for high, low in found)
 
 
-def share(n: int) -> slice:
+def part(n: int) -> slice:
     """This process's part of n things; all parts in order are the whole."""
     count, index = jax.process_count(), jax.process_index()
     return slice(n * index // count, n * (index + 1) // count)
 
 
 def join(rows: np.ndarray, n: int) -> np.ndarray:
-    """All processes' rows, of which each has those of its `share(n)`."""
+    """All processes' rows, of which each has those of its `part(n)`."""
     count = jax.process_count()
     if count == 1:
         return rows

@@ -6,7 +6,6 @@ A stopped run goes on where its file ends. Rows are mapped, not read, so that me
 does not grow with their number.
 """
 
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from sbir_jax.runtime import checkpoint, multiprocess
+from sbir_jax.runtime import checkpoint, multiprocess, schema
 
 DTYPE = np.dtype(np.float16)
 BATCH = 32  # rows at a time
@@ -36,7 +35,7 @@ def keep(
     Returns: `shape` of `DTYPE`, mapped from the file, not read.
     """
     stamp, row = path.with_suffix(".json"), DTYPE.itemsize * int(np.prod(shape[1:]))
-    if not stamp.exists() or json.loads(stamp.read_text()) != whose:
+    if _read(stamp) != whose:
         path.parent.mkdir(parents=True, exist_ok=True)
         stamp.unlink(missing_ok=True)
         path.write_bytes(b"")
@@ -57,3 +56,11 @@ def keep(
                 file.write(make(rows).astype(DTYPE).tobytes())
                 bar.update(rows.stop - rows.start)
     return np.memmap(path, DTYPE, "r", shape=shape)
+
+
+def _read(stamp: pathlib.Path) -> dict[str, Any]:
+    """Whose rows are kept; nothing where there is no stamp, or a damaged one."""
+    try:
+        return schema.read_json(stamp)
+    except (FileNotFoundError, ValueError):
+        return {}

@@ -6,15 +6,50 @@ here, not when they are traced.
 """
 
 import json
+import pathlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import pydantic
 
 T = TypeVar("T")
+MOST_JSON = 2**25  # bytes; the index of a large model's shards has some 100,000
 
 
-def validated(schema: type[T], values: Mapping[str, Any], what: str) -> T:
+def read_json(path: pathlib.Path, remedy: str = "Copy or fetch it again") -> dict:
+    """The object in a JSON file.
+
+    Raises:
+      FileNotFoundError: no such file. ValueError: it holds something else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}. {remedy}")
+    size = path.stat().st_size
+    if size > MOST_JSON:
+        raise ValueError(
+            f"{path} has {size} bytes; such files have at most {MOST_JSON}. {remedy}"
+        )
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}. {remedy}") from error
+    except RecursionError:
+        raise ValueError(
+            f"{path} is not valid here: it is nested too deep. {remedy}"
+        ) from None
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"{path} holds a {type(value).__name__}, not an object. {remedy}"
+        )
+    return value
+
+
+def validated(
+    schema: type[T],
+    values: Mapping[str, Any],
+    what: str,
+    remedy: str = "Take the file from where the model was published, unchanged",
+) -> T:
     """The dataclass `schema` with these JSON values.
 
     Args:
@@ -32,6 +67,5 @@ def validated(schema: type[T], values: Mapping[str, Any], what: str) -> T:
         given = f"{given[:60]}..." if len(given) > 60 else given
         rule = first["msg"].replace(" after validation", "")
         raise ValueError(
-            f"{what}: {key} is {given}, but {rule[:1].lower()}{rule[1:]}. Take the "
-            "file from where the model was published, unchanged"
+            f"{what}: {key} is {given}, but {rule[:1].lower()}{rule[1:]}. {remedy}"
         ) from None

@@ -18,14 +18,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from sbir_jax.data import images
+from sbir_jax.data.sketch_preparation import NoInk
 from sbir_jax.search.guard import Refusal
 from sbir_jax.search.opened import UnknownPhoto
+from sbir_jax.search.rerank import MOST
 from sbir_jax.text_queries import SHARE
 
 MAX_UPLOAD = 8_000_000
 MAX_TEXT = 500
 MAX_K = 200
 PICTURE = f"{', '.join(images.FORMATS)}, at most {MAX_UPLOAD:,} bytes"
+FOLDER = "only photos below it: a name of /api/folders; empty for all"
 ID = "^[0-9a-f]{1,64}$"
 
 Id = Annotated[str, Path(pattern=ID, description="id of a hit")]
@@ -41,7 +44,15 @@ class Question(BaseModel):
     )
 
 
-class SearchQuestion(Question):
+class DrawingQuestion(Question):
+    """A drawing that is looked at by the model."""
+
+    prepare: bool = Field(
+        True, description="first make the drawing dark on white, centred and large"
+    )
+
+
+class SearchQuestion(DrawingQuestion):
     """A drawing, words, or both."""
 
     text: str | None = Field(
@@ -54,16 +65,34 @@ class SearchQuestion(Question):
     min_score: float | None = Field(
         None, ge=-1, le=1, allow_inf_nan=False, description="leave out lower scores"
     )
+    folder: str = Field("", max_length=4096, description=FOLDER)
+    fold: bool = Field(True, description="copies of a photo stand behind the first")
+    show_prepared: bool = Field(False, description="answer with `prepared`, too")
+    rerank_text: int = Field(
+        0, ge=0, le=MOST, description="how many of the first photos the words re-order"
+    )
 
 
-class ExplainQuestion(Question):
+class ExplainQuestion(DrawingQuestion):
     id: str = Field(pattern=ID, description="id of a hit")
 
 
 class FoundPhoto(BaseModel):
     id: str
     name: str = Field(description="name of the photo's file")
-    score: float = Field(description="cosine similarity, -1 to 1; larger is nearer")
+    score: float = Field(
+        description="cosine similarity, -1 to 1, larger is nearer; of re-ranked photos "
+        "standard deviations from the mean of these"
+    )
+    above: float | None = Field(
+        description="how many standard deviations the score lies above the mean of all "
+        "photos for this question; null in an index of under 20"
+    )
+    copies: int = Field(description="how many copies of it are not shown")
+    folder: str = Field(description="below the folder of all photos")
+    path: str | None = Field(
+        description="where it lies; null where others than this machine may ask"
+    )
     thumbnail: str
     photo: str
 
@@ -71,6 +100,19 @@ class FoundPhoto(BaseModel):
 class Found(BaseModel):
     hits: list[FoundPhoto] = Field(description="best first")
     seconds: float = Field(description="from the request to the answer")
+    prepared: str | None = Field(
+        None, description="data: URL of a PNG: the drawing as the network sees it"
+    )
+
+
+class Folder(BaseModel):
+    name: str = Field(description="below the folder of all photos; empty for that")
+    photos: int
+
+
+class Words(BaseModel):
+    stage: str = Field(description="'', 'loading', 'compiling' or 'ready'")
+    seconds: float = Field(description="since the first words were asked for")
 
 
 class Pair(BaseModel):
@@ -183,6 +225,11 @@ def add_errors(app: FastAPI) -> None:
     @handler(Refusal)
     def refused(error: Refusal) -> Refusal:
         return error
+
+    @handler(NoInk)
+    def no_ink(error: NoInk) -> Refusal:
+        rule = "a drawing has lines that differ from the sheet around them"
+        return Refusal(400, "nothing drawn", rule, "draw, or send a picture with lines")
 
     @handler(images.BadImage)
     def bad_image(error: images.BadImage) -> Refusal:

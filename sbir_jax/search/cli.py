@@ -1,14 +1,12 @@
 """The console command `sbir`: index a folder of photos, then find them by drawing."""
 
 import argparse
-import contextlib
 import math
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+from sbir_jax.runtime import stops
 from sbir_jax.search.terminal import clean, explained
 
 # JAX and the data libraries take seconds to import: only commands that need them do.
@@ -28,13 +26,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        with _ends_like_an_interrupt(signal.SIGTERM):
+        with stops.polite_kill_interrupts():
             _check(args)
             return _run(args)
     except KeyboardInterrupt:
-        kept = "the same command goes on from here"
-        goes_on = args.command in ("index", "add")
-        line = f"stopped; {kept}" if goes_on else "stopped"
+        line = "stopped"
+        if args.command in ("index", "add"):
+            out = args.out if args.command == "index" else args.index
+            line += f"; what was embedded is kept in {clean(out)}, and the same command"
+            line += " goes on from here"
         print(f"\nsbir: {line}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read the output has enough
@@ -82,31 +82,22 @@ def _check(args: argparse.Namespace) -> None:
                     "already, which says so itself: leave it out, or give a new --out"
                 )
     if args.command == "search":
+        if args.show_prepared and not args.sketch:
+            raise ValueError("--show-prepared shows a drawing: give a SKETCH")
+        if args.as_drawn and not args.sketch:
+            raise ValueError("--as-drawn is about a drawing: give a SKETCH")
         if "text_share" in given and not (args.text and args.sketch):
             raise ValueError(
                 "--text-share weighs words beside a drawing: give --text and a SKETCH"
             )
+        if args.rerank_text and not args.text:
+            raise ValueError("--rerank-text orders photos by words: give --text")
+        if args.matcher and not args.rerank_text:
+            raise ValueError("--matcher is for --rerank-text: give that too")
         if args.min_score is not None and not math.isfinite(args.min_score):
             raise ValueError(
                 f"--min-score is {args.min_score}; give a cosine, from -1 to 1"
             )
-
-
-@contextlib.contextmanager
-def _ends_like_an_interrupt(number: int) -> Iterator[None]:
-    """A polite kill is Ctrl+C: what was done is written, and one line says so."""
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
 
 
 class _Version(argparse.Action):
@@ -174,7 +165,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     search.add_argument("index", metavar="INDEX")
     search.add_argument(
-        "sketch", nargs="?", metavar="SKETCH", help="an image file with a drawing"
+        "sketch",
+        nargs="?",
+        metavar="SKETCH",
+        help="a drawing: an image file, or .svg, .excalidraw, QuickDraw's .ndjson",
     )
     search.add_argument("--text", help="what they show: 'a red cup'")
     search.add_argument(
@@ -184,9 +178,33 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="of the words beside the drawing, 0 to 1 (default: 0.5)",
     )
+    search.add_argument(
+        "--rerank-text",
+        type=int,
+        nargs="?",
+        const=20,
+        default=0,
+        metavar="N",
+        help="put the first N photos in order by the words once more, looking at each "
+        "with them: slower, and finds the red one among its like (default: 20)",
+    )
     search.add_argument("-k", type=int, default=20, help="how many (default: 20)")
     search.add_argument(
         "--min-score", type=float, help="only photos with this cosine or more"
+    )
+    search.add_argument(
+        "--folder", default="", help="only photos below this folder of the index"
+    )
+    search.add_argument(
+        "--all-copies",
+        action="store_true",
+        help="show every copy of a photo; by default they stand behind the first",
+    )
+    _drawing(search)
+    search.add_argument(
+        "--show-prepared",
+        metavar="PICTURE",
+        help="save what the network sees of the drawing: seen.png or .jpg",
     )
     search.add_argument("--save", metavar="SHEET", help="a picture: sheet.png or .jpg")
     form = search.add_mutually_exclusive_group()
@@ -194,6 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument(
         "--paths", action="store_true", help="print paths alone, one a line, for pipes"
     )
+    _matcher(search)
     _backend(search)
     _model(search)
 
@@ -203,10 +222,25 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("index", metavar="INDEX", help="whose model looks at both")
     explain.add_argument("sketch", metavar="SKETCH", help="an image file")
     explain.add_argument("photo", metavar="PHOTO", help="an image file, or a hit's id")
+    _drawing(explain)
     explain.add_argument(
         "--save", metavar="SHEET", default="explain.png", help="(default: explain.png)"
     )
     _model(explain)
+
+    match = command("match", "Tell which of some texts fits a photo best.")
+    match.add_argument("photo", metavar="PHOTO", help="an image file")
+    match.add_argument("texts", nargs="+", metavar="TEXT", help="'a red cup'")
+    match.add_argument(
+        "--model",
+        default="toybox",
+        help="a run of the task matching, a Stable Diffusion folder or hub id, or "
+        "toybox (default)",
+    )
+    match.add_argument(
+        "--save", metavar="SHEET", help="where the best text's words are: words.png"
+    )
+    match.add_argument("--json", action="store_true", help="print JSON")
 
     info = command("info", "Show what an index holds.")
     info.add_argument("index", metavar="INDEX")
@@ -226,6 +260,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1)")
     serve.add_argument("--port", type=int, default=8000, help="(default: 8000)")
     serve.add_argument("--token", help="a word that visitors must give")
+    _matcher(serve)
     _backend(serve)
     _model(serve)
     return parser
@@ -290,9 +325,28 @@ def _building(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _drawing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--as-drawn",
+        action="store_true",
+        help="take the drawing as it is; by default it is first made dark on white, "
+        "centred and large",
+    )
+
+
 def _backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", default="exact", help="exact (default), faiss, or milvus:URI"
+    )
+
+
+def _matcher(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--matcher",
+        default="",
+        metavar="RUN",
+        help="a run of the task matching, or a backbone, that puts photos in order by "
+        "words (default: the index's own model, training-free)",
     )
 
 

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sbir_jax.search.terminal import clean, plural
+from sbir_jax.search.terminal import clean, plural, standing
 
 if TYPE_CHECKING:
     from sbir_jax.data.tree import Skipped
     from sbir_jax.search.build import Embeds
     from sbir_jax.search.dense_photos import Summary
-    from sbir_jax.search.index import Hit, Index
+    from sbir_jax.search.hits import Hit
+    from sbir_jax.search.index import Index
 
 REASONS = 5  # of photos that cannot be used, shown on screen
 
@@ -104,19 +105,20 @@ def remove(args: argparse.Namespace) -> None:
 
 
 def search(args: argparse.Namespace) -> None:
-    from sbir_jax.data import images
     from sbir_jax.search.sheet import save_sheet, search_sheet, sheet_format
 
     # Before a model is loaded, which takes longer.
-    if args.sketch:
-        images.decode(args.sketch, 64, "pad")
-    if args.save:
-        sheet_format(args.save)
-    names = ("sketch", "text", "k", "min_score", "text_share")
+    for picture in filter(None, (args.save, args.show_prepared)):
+        sheet_format(picture)
+    sketch = _drawing(args) if args.sketch else None
+    names = ("text", "k", "min_score", "text_share", "folder", "rerank_text")
     asks = {name: value for name, value in vars(args).items() if name in names}
+    asks["fold"] = not args.all_copies
     _keep_programs()
     with _open(args) as opened:
-        hits = opened.search(**asks)
+        hits = opened.search(sketch, prepare=False, **asks)
+        if args.show_prepared:
+            save_sheet(_as_seen(sketch, opened.embedder), args.show_prepared)
     if args.save:
         save_sheet(search_sheet(args.sketch, hits, args.text), args.save)
     if args.json:
@@ -127,7 +129,55 @@ def search(args: argparse.Namespace) -> None:
         return
     _print_hits(hits)
     line = plural(len(hits), "photo") if hits else "no photo found"
-    print(f"{line}; sheet: {clean(args.save)}" if args.save else line)
+    for name, path in (("sheet", args.save), ("as seen", args.show_prepared)):
+        line += f"; {name}: {clean(path)}" if path else ""
+    print(line)
+
+
+def _drawing(args: argparse.Namespace) -> Any:
+    """The drawing as it is searched with. Raises: BadImage, NoInk."""
+    from sbir_jax.data import images
+    from sbir_jax.data.sketch_preparation import prepare
+
+    if args.as_drawn:
+        return images.decode(args.sketch)
+    return prepare(args.sketch)
+
+
+def _as_seen(sketch: Any, embedder: Any) -> Any:
+    """What the network sees, each of its pixels large enough to be looked at."""
+    from PIL import Image
+
+    from sbir_jax.data import images
+
+    size = embedder.size
+    seen = Image.fromarray(images.decode(sketch, size, images.FIT["sketch"]))
+    side = size * max(1, 512 // size)
+    return seen.resize((side, side), Image.Resampling.NEAREST)
+
+
+def match(args: argparse.Namespace) -> None:
+    from sbir_jax.data import images
+    from sbir_jax.search.sheet import save_sheet, sheet_format
+    from sbir_jax.tasks.matching import sections
+    from sbir_jax.tasks.matching.matcher import Matcher
+
+    if args.save:
+        sheet_format(args.save)
+    images.decode(args.photo, 64)  # what cannot be read is told before a model loads
+    _keep_programs()
+    matcher = Matcher.open(args.model)
+    scores = matcher.score([args.photo], args.texts)[0].tolist()
+    found = sorted(zip(scores, args.texts, strict=True), key=lambda pair: -pair[0])
+    if args.save:
+        save_sheet(sections.word_sheet(matcher, args.photo, found[0][1]), args.save)
+    if args.json:
+        print(json.dumps([{"text": t, "score": s} for s, t in found], indent=2))
+        return
+    for score, text in found:
+        print(f"{score:8.4f}  {clean(text)}")
+    sheet = f"; sheet: {clean(args.save)}" if args.save else ""
+    print(f"best first, of {plural(len(found), 'text')}{sheet}")
 
 
 def _print_paths(paths: Sequence[str]) -> None:
@@ -142,6 +192,7 @@ def explain(args: argparse.Namespace) -> None:
     from sbir_jax.search.sheet import sheet_format
 
     sheet_format(args.save)  # a name it cannot have is told before any work
+    sketch = _drawing(args)
     _keep_programs()
     with Index.open(args.index, model=args.model) as index:
         photo = args.photo
@@ -151,7 +202,7 @@ def explain(args: argparse.Namespace) -> None:
             except KeyError as error:
                 raise ValueError(str(error)) from error
         embedder: Any = index.embedder  # the index's own is a whole Embedder
-        found = explain(embedder, args.sketch, photo)
+        found = explain(embedder, sketch, photo)
     save_sheet(found, args.save)
     print(f"score {found.score:.3f}; sheet: {clean(args.save)}")
 
@@ -163,11 +214,13 @@ def _print_hits(hits: "list[Hit]") -> None:
 
     table = Table(box=None, pad_edge=False)
     table.add_column("rank", justify="right")
-    table.add_column("score", justify="right")
+    table.add_column("stands out", justify="right")
     table.add_column("photo", overflow="fold")
     for rank, hit in enumerate(hits, start=1):
         # As Text: square brackets in a file name are no markup.
-        table.add_row(str(rank), f"{hit.score:.3f}", Text(clean(hit.path)))
+        copies = f"  (and {plural(len(hit.copies), 'copy')})" * bool(hit.copies)
+        photo = Text(clean(hit.path) + copies)
+        table.add_row(str(rank), standing(hit), photo)
     if hits:
         Console().print(table)
 
@@ -243,7 +296,7 @@ def serve(args: argparse.Namespace) -> None:
 def _open(args: argparse.Namespace) -> "Index":
     from sbir_jax.search.index import Index
 
-    return Index.open(args.index, backend=args.backend, model=args.model)
+    return Index.open(args.index, None, args.backend, args.model, args.matcher)
 
 
 def _keep_programs() -> None:

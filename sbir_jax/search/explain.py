@@ -72,7 +72,8 @@ def explain(
     """Credits the score of `photo` for `sketch` to places in both.
 
     Args:
-      sketch, photo: a path, the bytes of a file, a PIL image, or a uint8 RGB array.
+      sketch, photo: a path, the bytes of a file, a PIL image, or a uint8 RGB array; the
+        drawing as it was searched with (`sketch_preparation.prepare`).
     Raises: BadImage naming the image that cannot be read.
     """
     seen = [
@@ -99,18 +100,18 @@ def explain(
 
 
 def pooled(
-    maps: Float[np.ndarray, "k h w c"], recipe: Recipe
+    taps: Float[np.ndarray, "k h w c"], recipe: Recipe
 ) -> Float[np.ndarray, "k e"]:
     """One unit vector per copy: `features.pool` outside of JAX."""
-    return _unit(_cell_values(maps, recipe))
+    return _unit(_cell_values(taps, recipe))
 
 
-def _cell_values(maps: np.ndarray, recipe: Recipe) -> np.ndarray:
+def _cell_values(taps: np.ndarray, recipe: Recipe) -> np.ndarray:
     """[k, cells * c]"""
     reduce = np.max if recipe.pooling == "max" else np.mean
-    _, height, width, _ = maps.shape
+    _, height, width, _ = taps.shape
     values = [
-        reduce(maps[:, rows, columns], axis=(1, 2))
+        reduce(taps[:, rows, columns], axis=(1, 2))
         for rows, columns in features.cells(height, width, recipe.grid)
     ]
     return np.concatenate(values, axis=-1)
@@ -124,19 +125,19 @@ def heat(
     """Credit of each place for the cosine with `other`, on the finest level's grid.
 
     Args:
-      levels: the decoder's maps of one image, a level each.
+      levels: activations of the decoder for one image, a level each.
       other: the other image's descriptor, of unit length.
     Returns: a map that sums to the cosine; places that speak against it are negative.
     """
-    joined = np.concatenate([pooled(maps, recipe).mean(0) for maps in levels])
+    joined = np.concatenate([pooled(taps, recipe).mean(0) for taps in levels])
     length = np.linalg.norm(joined)
-    side = max(maps.shape[1] for maps in levels)
-    widths = [recipe.grid**2 * maps.shape[-1] for maps in levels]
+    side = max(taps.shape[1] for taps in levels)
+    widths = [recipe.grid**2 * taps.shape[-1] for taps in levels]
     parts = np.split(other, np.cumsum(widths)[:-1])
     total = np.zeros((side, side))
-    for maps, towards in zip(levels, parts, strict=True):
-        copies, height, width, channels = maps.shape
-        values = _cell_values(maps, recipe)
+    for taps, towards in zip(levels, parts, strict=True):
+        copies, height, width, channels = taps.shape
+        values = _cell_values(taps, recipe)
         scale = np.linalg.norm(values, axis=1, keepdims=True) * copies * length
         gains = towards / scale  # what one unit of a pooled value is worth
         gains = gains.reshape(copies, -1, channels)
@@ -144,7 +145,7 @@ def heat(
         for cell, (rows, columns) in enumerate(
             features.cells(height, width, recipe.grid)
         ):
-            inside, gain = maps[:, rows, columns], gains[:, cell]
+            inside, gain = taps[:, rows, columns], gains[:, cell]
             flat = inside.reshape(copies, -1, channels)
             if recipe.pooling == "max":
                 worth = flat.max(1) * gain
@@ -286,10 +287,10 @@ def _spread(coarse: Float[np.ndarray, "h h"], grid: int) -> Float[np.ndarray, "g
 
 def _places(levels: Sequence[np.ndarray]) -> Float[np.ndarray, "hw e"]:
     """One unit vector for each place of the finest grid, all levels joined."""
-    grid = max(maps.shape[1] for maps in levels)
+    grid = max(taps.shape[1] for taps in levels)
     rows = []
-    for maps in levels:
-        level = _unit(maps.mean(0))
+    for taps in levels:
+        level = _unit(taps.mean(0))
         times = grid // len(level)
         rows.append(level.repeat(times, 0).repeat(times, 1).reshape(grid * grid, -1))
     return _unit(np.concatenate(rows, axis=-1))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, Int
 
+from sbir_jax.runtime import digests
 from sbir_jax.search import integrity
 from sbir_jax.search.backends import best_first, fill
 from sbir_jax.search.shards import Snapshot
@@ -53,7 +54,7 @@ class Hnsw:
         aside = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
             faiss.write_index(self.graph, str(aside))
-            wanted = integrity.file_digest(aside)
+            wanted = digests.file_digest(aside)
             os.replace(aside, path)
             integrity.replace(_sum(path), lambda file: file.write(wanted.encode()))
         finally:
@@ -131,5 +132,5 @@ def _sum(path: pathlib.Path) -> pathlib.Path:
 
 def _verify(path: pathlib.Path) -> None:
     """Raises: ValueError for a graph that is not the one that was written."""
-    if _sum(path).read_text() != integrity.file_digest(path):
+    if _sum(path).read_text() != digests.file_digest(path):
         raise ValueError(f"{path} is not what was written")

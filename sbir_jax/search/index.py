@@ -11,28 +11,21 @@ import os
 import pathlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int
 
 from sbir_jax import text_queries
-from sbir_jax.search import shards
+from sbir_jax.search import hits, rerank, shards
 from sbir_jax.search.backends import check_descriptors, check_k, open_backend
+from sbir_jax.search.hits import Hit
 from sbir_jax.search.model_paths import plain
 from sbir_jax.search.opened import Opened, Retired, UnknownPhoto, photo_id
 
 __all__ = ["Hit", "Index", "UnknownPhoto", "photo_id"]
 
 WORDS = 64  # texts whose descriptors are remembered
-
-
-class Hit(NamedTuple):
-    """A photo that was found. `score` is the cosine, from -1 to 1, larger is nearer."""
-
-    id: str  # 16 hex digits, see `photo_id`
-    path: str
-    score: float
 
 
 @runtime_checkable
@@ -45,7 +38,9 @@ class Describes(Protocol):
     @property
     def dim(self) -> int: ...
 
-    def embed(self, images: Iterable, modality: str) -> np.ndarray: ...
+    def embed(
+        self, images: Iterable, modality: str, *, prepare: bool = False
+    ) -> np.ndarray: ...
 
     def embed_words(self, texts: Sequence[str]) -> np.ndarray: ...
 
@@ -63,8 +58,10 @@ class Index:
         embedder: Describes | None,
         backend: str,
         model: str = "",
+        matcher: str = "",
     ):
         self.folder, self._backend, self._model = folder, backend, model
+        self._matcher_source = matcher
         self._lock, self._reloading = threading.Lock(), threading.Lock()
         self._state: Opened | None = self._read(None)
         if embedder is not None:
@@ -82,6 +79,7 @@ class Index:
         embedder: Describes | None = None,
         backend: str = "exact",
         model: str = "",
+        matcher: str = "",
     ) -> "Index":
         """Opens an index; descriptors stay on disk, memory-mapped.
 
@@ -91,11 +89,13 @@ class Index:
             it is None.
           backend: "exact", "faiss", or "milvus:URI"; see `backends.open_backend`.
           model: where the model is now, if not where it was when the index was made.
+          matcher: what re-ranks by words: a run folder of the task "matching", or a
+            backbone; without it the index's own backbone does, training-free.
         Raises: FileNotFoundError without an index there; ValueError for an index that
           is damaged, and for an embedder other than the one that made it, naming both
           fingerprints; ImportError naming the extra that a backend needs.
         """
-        return cls(pathlib.Path(path), embedder, backend, model)
+        return cls(pathlib.Path(path), embedder, backend, model, matcher)
 
     @property
     def head(self) -> shards.Head:
@@ -115,6 +115,16 @@ class Index:
                 self._embedder = made
             return self._embedder
 
+    @functools.cached_property
+    def matcher(self) -> rerank.Scores:
+        """What re-ranks by words, loaded when it is first asked for."""
+        from sbir_jax.tasks.matching.matcher import Matcher
+
+        if self._matcher_source:
+            return Matcher.open(self._matcher_source)
+        embedder: Any = self.embedder
+        return Matcher(embedder.loaded, rerank.RECIPE, embedder.size)
+
     def search(
         self,
         sketch: Any = None,
@@ -122,6 +132,10 @@ class Index:
         k: int = 20,
         min_score: float | None = None,
         text_share: float = text_queries.SHARE,
+        prepare: bool = True,
+        fold: bool = True,
+        folder: str | os.PathLike = "",
+        rerank_text: int = 0,
     ) -> list[Hit]:
         """The k photos nearest to a drawing, to words, or to both, best first.
 
@@ -130,33 +144,59 @@ class Index:
           text: what the photos show: "a red cup". See `words`.
           min_score: leaves out photos with a lower score.
           text_share: of the words beside a drawing, 0 to 1.
-        Raises: BadImage for a drawing that cannot be read; ValueError for neither a
-          drawing nor words, for a k below 1 and for a share outside of 0 to 1.
+          prepare: makes the drawing dark, centred and large first, as
+            `sketch_preparation` has it.
+          fold: copies of a photo stand behind the best of them, in `Hit.copies`.
+          folder: only photos below it.
+          rerank_text: how many of the first photos a matcher puts in a new order by the
+            words, see `rerank.rerank`; beside a drawing the words have their share of
+            it. 0 for none.
+        Raises: BadImage for a drawing that cannot be read, NoInk for an empty one
+          where it is prepared; ValueError for neither a drawing nor words, for a k
+          below 1, for a share outside of 0 to 1, for a folder without photos, and for
+          re-ranking without words.
         """
         k, share = check_k(k), text_queries.check_share(text_share)
         text = (text or "").strip()
         if sketch is None and not text:
             raise ValueError("nothing to search for; give a sketch, text, or both")
+        if rerank_text and not text:
+            raise ValueError("rerank_text orders photos by words; give text")
         if sketch is None:
             found = self._words(text)
         else:
-            found = self.embedder.embed([sketch], "sketch")
+            found = self.embedder.embed([sketch], "sketch", prepare=prepare)
             if text and share:
                 found = text_queries.mix(found, self._words(text), share)
-        return self._hits(found, k, min_score)
+        with self._using() as state:
+            inside = self._inside(state, folder)
+            found = hits.find(state, found, max(k, rerank_text), fold, inside)
+        if min_score is not None:
+            found = [hit for hit in found if hit.score >= min_score]
+        if rerank_text:
+            part = 1.0 if sketch is None else share
+            found = rerank.rerank(found, text, self.matcher, rerank_text, part)
+        return found[:k]
 
-    def similar(self, photo_id: str, k: int = 20) -> list[Hit]:
-        """The k photos nearest to one of the index, itself left out.
+    def similar(
+        self,
+        photo_id: str,
+        k: int = 20,
+        fold: bool = True,
+        folder: str | os.PathLike = "",
+    ) -> list[Hit]:
+        """The k photos nearest to one of the index, itself and its copies left out.
 
-        Raises: UnknownPhoto; ValueError for a k below 1.
+        Args:
+          fold, folder: as of `search`; without `fold` its copies are found.
+        Raises: UnknownPhoto; ValueError for a k below 1, or a folder without photos.
         """
         k = check_k(k)
         with self._using() as state:
             row = state.row(photo_id, str(self.folder))
             own = state.snapshot.descriptor(row).astype(np.float32)
-            scores, rows = state.backend.search(own[None], k + 1)
-            others = rows[0] != row
-            return _named(state, scores[0][others][:k], rows[0][others][:k])
+            inside = self._inside(state, folder)
+            return hits.find(state, own[None], k, fold, inside, without=row)
 
     def search_descriptors(
         self, descriptors: Iterable, k: int
@@ -255,19 +295,19 @@ class Index:
             snapshot.head.check(before.snapshot.head.fingerprint, str(self.folder))
         return Opened(snapshot, open_backend(self._backend, self.folder, snapshot))
 
-    def _hits(
-        self, descriptors: np.ndarray, k: int, min_score: float | None
-    ) -> list[Hit]:
-        with self._using() as state:
-            scores, rows = state.backend.search(descriptors, k)
-            hits = _named(state, scores[0], rows[0])
-        if min_score is None:
-            return hits
-        return [hit for hit in hits if hit.score >= min_score]
+    def _inside(self, state: Opened, folder: str | os.PathLike) -> str:
+        """A folder as the paths of the index have it. Raises: ValueError."""
+        text = os.fspath(folder)
+        if not text:
+            return ""
+        inside = text if "://" in text else os.path.abspath(os.path.expanduser(text))
+        if not (hits.below(state, inside) & state.snapshot.alive).any():
+            raise ValueError(
+                f"{self.folder} has no photo below {inside}; give a folder that was "
+                "indexed, or one inside of it"
+            )
+        return inside
 
-
-def _named(state: Opened, scores: np.ndarray, rows: np.ndarray) -> list[Hit]:
-    return [
-        Hit(state.id(row), state.path(row), score)
-        for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
-    ]
+    def folders(self) -> dict[str, int]:
+        """How many photos lie below each folder; the first is the folder of all."""
+        return self._open_state.folders

@@ -6,32 +6,13 @@ cannot be written, they are checked again.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import pathlib
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-import numpy as np
-
 FILE = "checked.json"
-DIGEST_BYTES = 16
-
-
-def digest(rows: np.ndarray) -> str:
-    """BLAKE2b of the values of an array, as they lie in memory; 32 hex digits."""
-    content = np.ascontiguousarray(rows)
-    return hashlib.blake2b(content.data.cast("B"), digest_size=DIGEST_BYTES).hexdigest()
-
-
-def file_digest(path: pathlib.Path) -> str:
-    """BLAKE2b of a file, read in parts; 32 hex digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(
-            file,
-            lambda: hashlib.blake2b(digest_size=DIGEST_BYTES),  # pyright: ignore
-        ).hexdigest()
 
 
 class Checked:

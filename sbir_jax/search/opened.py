@@ -1,15 +1,21 @@
 """An index as it was opened at one moment, kept as long as somebody uses it."""
 
+import collections
 import contextlib
+import functools
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float32
 
 from sbir_jax.search.backends import Backend
 from sbir_jax.search.shards import Snapshot
+
+SAMPLE = 1000  # photos that tell how scores spread
 
 
 class UnknownPhoto(KeyError):
@@ -61,6 +67,39 @@ class Opened:
 
     def id(self, row: int) -> str:
         return photo_id(self.snapshot.table["hash"][row].as_py(), self.path(row))
+
+    def content(self, row: int) -> str:
+        """The hash of a photo's contents."""
+        return self.snapshot.table["hash"][row].as_py()
+
+    @functools.cached_property
+    def sample(self) -> Float32[np.ndarray, "m d"]:
+        """Descriptors of some photos, the same ones each time."""
+        rows = np.flatnonzero(self.snapshot.alive)
+        if len(rows) > SAMPLE:
+            rows = np.sort(np.random.default_rng(0).choice(rows, SAMPLE, replace=False))
+        found = [self.snapshot.descriptor(row) for row in rows]
+        return np.array(found, np.float32).reshape(len(rows), self.snapshot.head.dim)
+
+    @functools.cached_property
+    def folders(self) -> dict[str, int]:
+        """How many photos lie below each folder, for all that hold some; sorted.
+
+        Of "/a/b/c.jpg" and "/a/d/e.jpg" the first is "/a", the folder of all.
+        """
+        paths = self.snapshot.table["path"].filter(pa.array(self.snapshot.alive))
+        own = collections.Counter(os.path.dirname(p.as_py()) for p in paths)
+        if not own:
+            return {}
+        root = os.path.commonpath(own) if len({"://" in o for o in own}) == 1 else ""
+        below: collections.Counter[str] = collections.Counter()
+        for folder, count in own.items():
+            while True:
+                below[folder] += count
+                if folder == root or len(folder) <= len(root):
+                    break
+                folder = os.path.dirname(folder)
+        return dict(sorted(below.items()))
 
     def row(self, wanted: str, where: str) -> int:
         """The row of a photo's id. Raises: UnknownPhoto, naming the index `where`."""

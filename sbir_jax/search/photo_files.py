@@ -27,15 +27,25 @@ PART = 256 * 1024  # bytes read at a time
 THUMBNAIL = 320
 BROWSER = {"JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "AVIF"}  # what pages can show
 HEADERS = {"Cache-Control": "private, max-age=3600"}
+# What is told where reading takes too long, and the remedy.
+LATE = (
+    "the photo's disk did not answer",
+    "ask again when the disk or the share is there",
+)
 
 T = TypeVar("T")
 
 
 class Reader:
-    """Runs functions that read photos: few at a time, each with a deadline."""
+    """Runs functions that read pictures: few at a time, each with a deadline."""
 
-    def __init__(self, threads: int = THREADS, seconds: float = SECONDS):
-        self.threads, self.seconds = threads, seconds
+    def __init__(
+        self,
+        threads: int = THREADS,
+        seconds: float = SECONDS,
+        late: tuple[str, str] = LATE,
+    ):
+        self.threads, self.seconds, self.late = threads, seconds, late
         self._limiter: anyio.CapacityLimiter | None = None
 
     async def run(self, read: Callable[..., T], *args: Any) -> T:
@@ -48,12 +58,9 @@ class Reader:
                     read, *args, limiter=self._limiter, abandon_on_cancel=True
                 )
         except TimeoutError:
-            raise Refusal(
-                504,
-                "the photo's disk did not answer",
-                f"within {self.seconds:g} seconds",
-                "ask again when the disk or the share is there",
-            ) from None
+            what, remedy = self.late
+            rule = f"within {self.seconds:g} seconds"
+            raise Refusal(504, what, rule, remedy) from None
 
 
 class Thumbnails:

@@ -5,9 +5,8 @@ runs one call at a time; further ones wait in a short queue.
 """
 
 import asyncio
-import base64
+import contextlib
 import ipaddress
-import pathlib
 import secrets
 import socket
 import sys
@@ -24,24 +23,29 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from sbir_jax.data.images import FIT, decode
+from sbir_jax.search import answers
 from sbir_jax.search.api import (
+    FOLDER,
     MAX_K,
+    DrawingQuestion,
     Explained,
     ExplainQuestion,
+    Folder,
     Found,
-    FoundPhoto,
     Id,
     Info,
-    Pair,
     Problem,
     SearchQuestion,
+    Words,
     add_errors,
     body_schema,
     read_question,
     require,
 )
 from sbir_jax.search.connections import CONNECTIONS, Connection
-from sbir_jax.search.explain import explain, overlay
+from sbir_jax.search.drawings import Drawings, as_seen
+from sbir_jax.search.explain import explain
+from sbir_jax.search.first_words import FirstWords
 from sbir_jax.search.following import following
 from sbir_jax.search.guard import LOOPBACK, Guard, Refusal
 from sbir_jax.search.photo_files import HEADERS, Reader, Thumbnails, whole
@@ -52,7 +56,11 @@ THUMBNAIL_BYTES = 32_000_000  # kept in memory
 PAGE = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
+    **{
+        f"/{name}.js": (f"{name}.js", "text/javascript")
+        for name in ("page", "sheet", "server", "viewer", "chosen")
+    },
+    "/examples.json": ("examples.json", "application/json"),
     "/docs": ("docs.html", "text/html"),
     "/docs.js": ("docs.js", "text/javascript"),
 }
@@ -66,10 +74,21 @@ class Searchable(Protocol):
     def embedder(self) -> Any: ...
 
     def search(
-        self, sketch=None, text=None, k=20, min_score=None, text_share=SHARE
+        self,
+        sketch=None,
+        text=None,
+        k=20,
+        min_score=None,
+        text_share=SHARE,
+        prepare=True,
+        fold=True,
+        folder="",
+        rerank_text=0,
     ) -> list: ...
 
-    def similar(self, photo_id: str, k: int = 20) -> list: ...
+    def similar(self, photo_id: str, k: int = 20, fold=True, folder="") -> list: ...
+
+    def folders(self) -> dict[str, int]: ...
 
     def photo(self, photo_id: str) -> Any: ...
 
@@ -100,8 +119,14 @@ def make_app(
     add_errors(app)
     for path, (name, kind) in PAGE.items():
         app.get(path, include_in_schema=False)(_static(name, kind))
-    gate, reader = Gate(QUEUE), Reader()
+    gate, reader, drawings, words = Gate(QUEUE), Reader(), Drawings(), FirstWords()
     thumbnails = Thumbnails(THUMBNAIL_BYTES, reader)
+    # Whoever may ask from elsewhere need not know how this machine's disk is laid out.
+    paths = hosts == LOOPBACK and not token
+
+    def answer(hits: list, start: float, prepared: str | None = None) -> Found:
+        root = next(iter(index.folders()), "")
+        return answers.found(hits, root, start, prepared, paths=paths)
 
     @app.post("/api/search", openapi_extra=body_schema(SearchQuestion))
     async def search(request: Request) -> Found:
@@ -111,17 +136,35 @@ def make_app(
         text = (asked.text or "").strip() or None
         if text is None:
             require(picture, "a search has a drawing, words, or both", "send either")
-        asks = picture, text, asked.k, asked.min_score, asked.text_share
-        hits = await gate.run(request, lambda: index.search(*asks))
-        return _found(hits, start)
+        if asked.rerank_text and text is None:
+            what, rule = "rerank_text without text", "words re-order photos"
+            raise Refusal(400, what, rule, "send text, or leave rerank_text out")
+        drawing = picture and await drawings.read(picture, asked.prepare)
+        asks = drawing, text, asked.k, asked.min_score, asked.text_share, False
+        inside = answers.folder_of(asked.folder, index.folders())
+        with words.asked() if text else contextlib.nullcontext():
+            hits = await gate.run(
+                request,
+                lambda: index.search(*asks, asked.fold, inside, asked.rerank_text),
+            )
+        seen = None
+        if drawing is not None and asked.show_prepared:
+            embedder = await run_in_threadpool(lambda: index.embedder)
+            seen = await run_in_threadpool(as_seen, drawing, embedder.size)
+        return answer(hits, start, seen)
 
     @app.get("/api/similar/{id}")
     async def similar(
-        request: Request, id: Id, k: Annotated[int, Query(ge=1, le=MAX_K)] = 20
+        request: Request,
+        id: Id,
+        k: Annotated[int, Query(ge=1, le=MAX_K)] = 20,
+        folder: Annotated[str, Query(max_length=4096, description=FOLDER)] = "",
     ) -> Found:
         """Photos nearest to a photo of the index."""
         start = time.monotonic()
-        return _found(await gate.run(request, lambda: index.similar(id, k)), start)
+        inside = answers.folder_of(folder, index.folders())
+        hits = await gate.run(request, lambda: index.similar(id, k, True, inside))
+        return answer(hits, start)
 
     @app.post("/api/explain", openapi_extra=body_schema(ExplainQuestion))
     async def why(request: Request) -> Explained:
@@ -129,10 +172,35 @@ def make_app(
         asked, found = await read_question(request, ExplainQuestion)
         picture = require(found, "what is explained is a drawing's score", "send one")
         path = index.photo(asked.id)
+        drawing = await drawings.read(picture, asked.prepare)
         embedder = await run_in_threadpool(lambda: index.embedder)
         # Read before its turn comes, so that a hung disk does not hold up the others.
         photo = await reader.run(decode, path, embedder.size, FIT["photo"])
-        return await gate.run(request, lambda: _explained(embedder, picture, photo))
+        made = await gate.run(request, lambda: explain(embedder, drawing, photo))
+        return answers.explained(made)
+
+    @app.post(
+        "/api/picture",
+        response_class=Response,
+        openapi_extra=body_schema(DrawingQuestion),
+    )
+    async def picture(request: Request) -> Response:
+        """A drawing's file as a PNG; of formats, too, that browsers cannot read."""
+        asked, found = await read_question(request, DrawingQuestion)
+        given = require(found, "what is read is a picture", "send one")
+        content = await drawings.as_png(given, asked.prepare)
+        return Response(content, media_type="image/png")
+
+    @app.get("/api/folders")
+    def folders() -> list[Folder]:
+        """The folders that photos lie in, at most 2,000 of them."""
+        return answers.listed(index.folders())
+
+    @app.get("/api/words")
+    def first_words() -> Words:
+        """How far the model is that the first words load."""
+        stage, seconds = words.stage(index.embedder)
+        return Words(stage=stage, seconds=round(seconds, 1))
 
     @app.get("/api/thumbnail/{id}", response_class=Response)
     async def thumbnail(id: Id) -> Response:
@@ -181,7 +249,7 @@ def serve(
         print("loading the model ...", flush=True)
         # The first call compiles: better now than under the first stroke.
         white = np.full((64, 64, 3), 255, np.uint8)
-        index.search(white, k=1)
+        index.search(white, k=1, prepare=False)
         app = make_app(index, token, LOOPBACK if alone and not token else None)
         config = uvicorn.Config(
             app,
@@ -247,34 +315,6 @@ class Gate:
                 return await run_in_threadpool(call)
         finally:
             self.inside -= 1
-
-
-def _found(hits: list, start: float) -> Found:
-    photos = [
-        FoundPhoto(
-            id=hit.id,
-            name=pathlib.PurePath(hit.path).name,
-            score=round(float(hit.score), 6),
-            thumbnail=f"/api/thumbnail/{hit.id}",
-            photo=f"/api/photo/{hit.id}",
-        )
-        for hit in hits
-    ]
-    return Found(hits=photos, seconds=round(time.monotonic() - start, 4))
-
-
-def _explained(embedder: Any, picture: bytes, photo: np.ndarray) -> Explained:
-    found = explain(embedder, picture, photo)
-    return Explained(
-        score=found.score,
-        sketch=_data_url(overlay(found.sketch, found.sketch_heat)),
-        photo=_data_url(overlay(found.photo, found.photo_heat)),
-        matches=[Pair(**match._asdict()) for match in found.matches],
-    )
-
-
-def _data_url(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _static(name: str, kind: str) -> Callable[[], Response]:

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from sbir_jax.data import images
 from sbir_jax.data.image_files import means_machine
+from sbir_jax.runtime.digests import digest
 from sbir_jax.runtime.prefetch import one_in_flight
-from sbir_jax.search.integrity import digest
 from sbir_jax.search.photos import Photo
 from sbir_jax.search.reading import read_photo
 from sbir_jax.search.shard_writer import npy_bytes, parquet_bytes

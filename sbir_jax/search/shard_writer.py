@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Float16
 
 from sbir_jax.data.tree import Skipped
-from sbir_jax.search.integrity import digest, replace
+from sbir_jax.runtime.digests import digest
+from sbir_jax.search.integrity import replace
 from sbir_jax.search.shards import (
     SCHEMA,
     SUM,

@@ -41,8 +41,9 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float16, Int
 
 from sbir_jax.data.tree import Skipped
+from sbir_jax.runtime.digests import digest
 from sbir_jax.search.head import REMEDY, SHARD_ROWS, Head, read_head
-from sbir_jax.search.integrity import Checked, digest
+from sbir_jax.search.integrity import Checked
 
 __all__ = ["SHARD_ROWS", "Head", "Snapshot", "read", "read_head"]
 

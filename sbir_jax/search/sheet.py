@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 
 from sbir_jax.data import images
 from sbir_jax.report.pictures import INK, SOFT, clipped, paste_tile, sheet_font
-from sbir_jax.search.index import Hit
-from sbir_jax.search.terminal import plural
+from sbir_jax.search.hits import Hit
+from sbir_jax.search.terminal import plural, standing
 
 TILE, GAP, SKETCH, CAPTION = 176, 16, 240, 46
 COLUMNS = 5
@@ -62,7 +62,7 @@ def search_sheet(
             draw.text((x + 8, y + TILE // 2 - 8), reason, SOFT, small)
         else:
             paste_tile(sheet, photo, x, y, TILE)
-        score = f"{hit.score:.3f}"
+        score = standing(hit)
         draw.text((x, y + TILE + 5), f"{i + 1}", INK, big)
         draw.text((x + TILE - big.getlength(score), y + TILE + 5), score, INK, big)
         name = clipped(os.path.basename(hit.path), small, TILE)

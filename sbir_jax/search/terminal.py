@@ -2,6 +2,10 @@
 
 import errno
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sbir_jax.search.hits import Hit
 
 # Controls, marks that turn the direction of text round, and lone surrogates.
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -21,8 +25,18 @@ def clean(text: str) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """ "1 photo", "1,200 photos"."""
-    return f"{count:,} {noun}" + "s" * (count != 1)
+    """ "1 photo", "1,200 photos", "2 copies"."""
+    if count != 1:
+        noun = noun.removesuffix("y") + "ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {noun}"
+
+
+def standing(hit: "Hit") -> str:
+    """How far a photo stands out, "+3.4"; its cosine in an index of a few photos.
+
+    A cosine says nothing to a person: those of one model are nearly all the same.
+    """
+    return f"{hit.score:.3f}" if hit.above is None else f"{hit.above:+.1f}"
 
 
 def explained(error: BaseException) -> str:

@@ -11,6 +11,8 @@ TASKS = {
     "segmentation": "sbir_jax.tasks.dense.segmentation:Segmentation",
     "referring": "sbir_jax.tasks.dense.referring:Referring",
     "depth": "sbir_jax.tasks.dense.depth:Depth",
+    "matching": "sbir_jax.tasks.matching.task:Matching",
+    "synthesis": "sbir_jax.tasks.synthesis.task:Synthesis",
 }
 
 

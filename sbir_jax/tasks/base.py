@@ -13,9 +13,8 @@ from jaxtyping import Array
 from sbir_jax import data
 from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.backbones.frozen import load_frozen
-from sbir_jax.config import Experiment
+from sbir_jax.config import Experiment, TrainConfig
 from sbir_jax.report.sections import Section, Words
-from sbir_jax.train_config import TrainConfig
 from sbir_jax.types import Metric
 
 

@@ -22,7 +22,8 @@ class ToyboxConfig(tfds.core.BuilderConfig):
 
     size: pixels, a side, a multiple of 16. instances: objects, hence photos, per
     category. sketches: per object. world: the seed of the objects; another number gives
-    others. categories: which ones; None for all.
+    others. categories: which ones; None for all. aligned: sketches are drawn from the
+    pose of the photo, so that their lines lie on its edges.
     """
 
     size: int = 64
@@ -30,6 +31,7 @@ class ToyboxConfig(tfds.core.BuilderConfig):
     sketches: int = 3
     world: int = 0
     categories: tuple[str, ...] | None = None
+    aligned: bool = False
 
     def check(self) -> None:
         """Raises: DataError for a value that is not allowed."""
@@ -129,7 +131,7 @@ def _render(
         pixels = world.render_photos(things, size=config.size).rgb
     else:
         variants = [j.variant for j in jobs]
-        pixels = world.render_sketches(things, variants, size=config.size)
+        pixels = world.render_sketches(things, variants, config.size, config.aligned)
     examples = []
     for job, thing, image in zip(jobs, things, pixels, strict=True):
         name = names[job.label]

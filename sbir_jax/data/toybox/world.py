@@ -257,16 +257,19 @@ def _hand(thing: Instance, variant: int):
 
 
 def render_sketches(
-    instances: Sequence[Instance], variants: Sequence[int], size: int = 64
+    instances: Sequence[Instance],
+    variants: Sequence[int],
+    size: int = 64,
+    aligned=False,
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """Draw things, each by the hand and from the pose of its variant.
 
     Args:
       variants: which drawing of each instance, any whole numbers from 0.
-      size: side in pixels, a multiple of 16.
+      aligned: draw from the photo's pose in place of the variant's own.
     """
     pairs = list(zip(instances, variants, strict=True))
-    scenes = [_scene(thing, 0, int(k)) for thing, k in pairs]
+    scenes = [_scene(thing, 0, None if aligned else int(k)) for thing, k in pairs]
     hands = [stack([_hand(thing, int(k))]) for thing, k in pairs]
     return _run(scenes, None, hands, size)[3][:, 0]
 
@@ -297,9 +300,7 @@ class Chunk(NamedTuple):
     sketches: UInt8[np.ndarray, "m h w 3"]
     sketch_captions: list[str]
     categories: Int[np.ndarray, " t"]  # of each thing, a position in CATEGORIES
-    geometry: Float[
-        np.ndarray, "t y x 17"
-    ]  # `geometry.CHANNELS`, a quarter of the size
+    geometry: Float[np.ndarray, "t y x 17"]  # `geometry.CHANNELS`, at a quarter
 
 
 LOOKS, HANDS, CHUNK = 3, 2, 64

@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 import jax
 import optax
 
-from sbir_jax.config import Experiment
+from sbir_jax.config import Experiment, TrainConfig
 from sbir_jax.dense.model import PUBLISHED_WIDTH
 from sbir_jax.dense.reading import Reading
-from sbir_jax.train_config import TrainConfig
 
 FEATURES = ("backbone", "colour")
 

@@ -5,12 +5,19 @@ computes them with its own defaults: 9 orientations, cells of 8 x 8 pixels, bloc
 3 x 3 cells. `pixels` are the colours themselves, less the picture's mean.
 """
 
+import functools
+import importlib.metadata
+import json
+import pathlib
 from collections.abc import Callable
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Float, UInt8
 
 from sbir_jax.data.dataset import Dataset, Items
+from sbir_jax.runtime import kept_files
 from sbir_jax.tasks.retrieval import evaluation
 from sbir_jax.tasks.retrieval.protocols import Protocol
 
@@ -18,6 +25,7 @@ SIZE = 64  # pixels a side; the defaults of HOG are made for about this size
 BATCH = 256  # pictures decoded at once
 
 Descriptor = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, " d"]]
+Values = dict[str, Float[np.ndarray, " q"]]  # of each query, by the metric's name
 
 
 def hog(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " d"]:
@@ -37,22 +45,57 @@ BASELINES: dict[str, Descriptor] = {"hog": hog, "pixels": pixels}
 
 
 def describe(
-    items: Items, rows: np.ndarray, descriptor: Descriptor, size: int = SIZE
-) -> Float[np.ndarray, "n d"]:
-    """Unit descriptors of these items, float32; zero for a picture without contrast."""
-    found = []
+    items: Items, rows: np.ndarray, size: int = SIZE
+) -> dict[str, Float[np.ndarray, "n _"]]:
+    """Unit descriptors of these items by each baseline, float32, all from one decode;
+    zero for a picture without contrast."""
+    found: dict[str, list[np.ndarray]] = {name: [] for name in BASELINES}
     for start in range(0, len(rows), BATCH):
         images = items.pixels(rows[start : start + BATCH], size)
-        found += [descriptor(image).astype(np.float32) for image in images]
-    stacked = np.stack(found)
-    lengths = np.linalg.norm(stacked, axis=1, keepdims=True)
-    return stacked / np.maximum(lengths, 1e-12)
+        for name, descriptor in BASELINES.items():
+            found[name] += [descriptor(image).astype(np.float32) for image in images]
+    return {name: _unit(np.stack(some)) for name, some in found.items()}
 
 
-def measure(
-    dataset: Dataset, protocol: Protocol, descriptor: Descriptor
-) -> dict[str, Float[np.ndarray, " q"]]:
-    """Its metrics for every query of a protocol, as `evaluation.measure` gives them."""
-    queries = describe(dataset.sketches, protocol.queries, descriptor)
-    gallery = describe(dataset.photos, protocol.gallery, descriptor)
-    return evaluation.measure(protocol, evaluation.similarity(queries, gallery))
+def _unit(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.maximum(lengths, 1e-12)
+
+
+def measure(dataset: Dataset, protocol: Protocol) -> dict[str, Values]:
+    """Of each baseline what `evaluation.measure` gives."""
+    queries = describe(dataset.sketches, protocol.queries)
+    gallery = describe(dataset.photos, protocol.gallery)
+    return {
+        name: evaluation.measure(
+            protocol, evaluation.similarity(queries[name], gallery[name])
+        )
+        for name in BASELINES
+    }
+
+
+def cached_measure(
+    dataset: Dataset, protocol: Protocol, folder: pathlib.Path
+) -> dict[str, Values]:
+    """As `measure`, kept in `folder`: a parquet for each baseline, a row a query."""
+    made_by = f"scikit-image {importlib.metadata.version('scikit-image')}"
+    how = [protocol.task, protocol.cutoffs, SIZE, list(BASELINES), made_by]
+    fingerprint = f"{dataset.fingerprint}:{protocol.digest(json.dumps(how))}"
+    ids = [dataset.sketches.ids[i] for i in protocol.queries]
+
+    def make() -> kept_files.Writers:
+        return {
+            f"{name}.parquet": functools.partial(
+                pq.write_table, pa.table({"id": ids, **values})
+            )
+            for name, values in measure(dataset, protocol).items()
+        }
+
+    kept_files.keep(folder, "baselines", fingerprint, make)
+    found = {}
+    for name in BASELINES:
+        table = pq.read_table(folder / f"{name}.parquet").drop_columns("id")
+        found[name] = {
+            metric: table[metric].to_numpy() for metric in table.column_names
+        }
+    return found

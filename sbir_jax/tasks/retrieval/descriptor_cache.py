@@ -1,6 +1,6 @@
 """Descriptors of a protocol's queries and gallery, kept in the run folder."""
 
-import hashlib
+import functools
 import json
 import pathlib
 
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from sbir_jax import data, text_queries
 from sbir_jax.embedder import Embedder
-from sbir_jax.runtime import checkpoint, multiprocess
+from sbir_jax.runtime import kept_files
 from sbir_jax.tasks.retrieval.protocols import Protocol
 from sbir_jax.tasks.retrieval.query_texts import Beside
 
@@ -46,41 +46,34 @@ def cached_embed(
     What is kept is used again only for the same embedder, data, protocol and words.
     Figures are always of the kept float16, so a run scored twice gives the same ones.
     """
-    asked = hashlib.sha256(protocol.queries.tobytes() + protocol.gallery.tobytes())
-    asked.update(json.dumps(beside.key if beside else None).encode())
-    fingerprint = f"{model.fingerprint}:{dataset.fingerprint}:{asked.hexdigest()}"
-    stamp = folder / f"{name}.json"
-    paths = [folder / f"{name}_{modality}.npy" for modality in ("sketch", "photo")]
-    there = stamp.exists() and json.loads(stamp.read_text()) == fingerprint
-    if not multiprocess.as_first_says(there):
-        descriptors = embed(model, dataset, protocol, beside)
-        if multiprocess.is_first():
-            stamp.unlink(missing_ok=True)
-            _keep(paths, descriptors, dataset, protocol)
-            # Written last: without it nothing above counts as whole.
-            checkpoint.write_json(stamp, fingerprint)
-    multiprocess.barrier("descriptors")
-    queries, gallery = (np.load(path).astype(np.float32) for path in paths)
+    words = json.dumps(beside.key if beside else None)
+    asked = protocol.digest(words)
+    fingerprint = f"{model.fingerprint}:{dataset.fingerprint}:{asked}"
+
+    def make() -> kept_files.Writers:
+        found, writers = embed(model, dataset, protocol, beside), {}
+        items = (dataset.sketches, dataset.photos)
+        indices = (protocol.queries, protocol.gallery)
+        for modality, rows, source, picked in zip(
+            ("sketch", "photo"), found, items, indices, strict=True
+        ):
+            half = rows.astype(np.float16)
+            writers[f"{name}_{modality}.npy"] = functools.partial(np.save, arr=half)
+            table = pa.table(
+                {
+                    "id": [source.ids[i] for i in picked],
+                    "class": [dataset.classes[source.labels[i]] for i in picked],
+                    "label": source.labels[picked],
+                    "instance": source.instances[picked],
+                }
+            )
+            file = f"{name}_{modality}.parquet"
+            writers[file] = functools.partial(pq.write_table, table)
+        return writers
+
+    kept_files.keep(folder, name, fingerprint, make)
+    queries, gallery = (
+        np.load(folder / f"{name}_{modality}.npy").astype(np.float32)
+        for modality in ("sketch", "photo")
+    )
     return queries, gallery
-
-
-def _keep(
-    paths: list[pathlib.Path],
-    descriptors: tuple[np.ndarray, np.ndarray],
-    dataset: data.Dataset,
-    protocol: Protocol,
-) -> None:
-    items = (dataset.sketches, dataset.photos)
-    indices = (protocol.queries, protocol.gallery)
-    for path, found, source, rows in zip(
-        paths, descriptors, items, indices, strict=True
-    ):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, found.astype(np.float16))
-        table = {
-            "id": [source.ids[i] for i in rows],
-            "class": [dataset.classes[source.labels[i]] for i in rows],
-            "label": source.labels[rows],
-            "instance": source.instances[rows],
-        }
-        pq.write_table(pa.table(table), path.with_suffix(".parquet"))

@@ -7,6 +7,7 @@ classes among them, by one of two published rules (`GENERALISED`).
 """
 
 import dataclasses
+import hashlib
 
 import numpy as np
 from jaxtyping import Int
@@ -21,6 +22,7 @@ GENERALISED = {
     "20 % of the unseen ones' numbers (SEM-PCYC, CVPR 2019)",
 }
 SAMPLED_SHARE = 0.2
+ENOUGH = 50  # sketches, and photos, below which figures are marked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +51,12 @@ class Protocol:
         """The figure to look at first."""
         return "mAP@all" if self.task == "category" else "Acc@1"
 
+    def digest(self, beside: str = "") -> str:
+        """Of which items are asked, and of what is asked beside them; sha256 hex."""
+        found = hashlib.sha256(self.queries.tobytes() + self.gallery.tobytes())
+        found.update(beside.encode())
+        return found.hexdigest()
+
     def right(self, rows: slice) -> np.ndarray:
         """Which photos are right for these queries, bool [q, g]."""
         if self.task == "category":
@@ -57,6 +65,16 @@ class Protocol:
 
     def same_class(self, rows: slice) -> np.ndarray:
         return self.query_labels[rows, None] == self.gallery_labels[None]
+
+    def weakness(self) -> list[str]:
+        """What keeps figures from meaning much: a sentence, or nothing. Ours."""
+        queries, photos = len(self.queries), len(self.gallery)
+        if queries >= ENOUGH and photos >= ENOUGH:
+            return []
+        return [
+            f"Only {queries} sketches over {photos} photos were scored. With fewer "
+            f"than {ENOUGH} of either, figures say how things work and not how well."
+        ]
 
     def summary(self) -> dict:
         return {

@@ -9,6 +9,7 @@ from sbir_jax import data
 from sbir_jax.data import sketchy
 from sbir_jax.data.tree import normal_name
 from sbir_jax.features import Task
+from sbir_jax.runtime import schema
 from sbir_jax.tasks.retrieval.setup import Scoring
 
 
@@ -20,6 +21,13 @@ def scored_on(
     Raises: ValueError where no class is left, or by category but one, or for a data
       set that is not known; DataError as `data.load`.
     """
+    dataset, unseen = _chosen(score, dataset, task)
+    return (dataset.with_prepared_sketches() if score.prepare else dataset), unseen
+
+
+def _chosen(
+    score: Scoring, dataset: data.Dataset, task: Task
+) -> tuple[data.Dataset, tuple[str, ...]]:
     if not score.name:
         _enough(dataset.unseen, dataset.name, task, "data.unseen")
         return dataset, dataset.unseen
@@ -78,7 +86,8 @@ def folder(workdir: pathlib.Path | None, score: Scoring) -> str:
     report = workdir / score.folder / "report.json"
     if not report.exists():
         return score.folder
-    there = json.loads(report.read_text())["config"]["score"]
+    there = schema.read_json(report, "Delete it; it is written again")
+    there = there.get("config", {}).get("score", {})
     own = {
         "root": str(pathlib.Path(score.root).expanduser().resolve()) * bool(score.root),
         "cutoffs": list(score.cutoffs),
@@ -86,7 +95,7 @@ def folder(workdir: pathlib.Path | None, score: Scoring) -> str:
     }
     theirs = {
         "root": there.get("root", ""),
-        "cutoffs": there["cutoffs"],
+        "cutoffs": there.get("cutoffs"),
         "unseen": there.get("unseen", ""),
     }
     if theirs["root"]:

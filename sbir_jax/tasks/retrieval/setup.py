@@ -4,11 +4,10 @@ import dataclasses
 from typing import Any, ClassVar
 
 from sbir_jax.adapters.prompts import PromptConfig, Prompts
-from sbir_jax.config import Experiment
+from sbir_jax.config import Experiment, TrainConfig
 from sbir_jax.features import TAPS, Recipe, Task
 from sbir_jax.tasks.retrieval.protocols import GENERALISED
 from sbir_jax.text_queries import SHARE
-from sbir_jax.train_config import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +28,8 @@ class Scoring:
       cutoffs: the k of mAP@k and P@k.
       unseen: of a folder, the classes that count, with commas; "" for all of them, less
         those seen in training.
+      prepare: each sketch is first made dark, centred and large, as people's are
+        (`sketch_preparation`, ours). Published figures are without.
     """
 
     name: str = ""
@@ -41,6 +42,7 @@ class Scoring:
     text_share: float = SHARE
     cutoffs: tuple[int, ...] = (100, 200)
     unseen: str = ""
+    prepare: bool = False
 
     def __post_init__(self):
         if self.words not in ("", "class", "caption"):
@@ -73,6 +75,8 @@ class Scoring:
         parts = [self.name, self.split, self.photos, self.generalised]
         if self.words:
             parts += [self.words, self.words_as, f"{self.text_share:g}"]
+        if self.prepare:
+            parts += ["prepared"]
         aside = "-".join(filter(None, parts))
         return f"scores/{aside}" if aside else "."
 

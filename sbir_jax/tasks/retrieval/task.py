@@ -227,8 +227,8 @@ class Retrieval(Task):
             results.append(Result(name, found))
             primary[name] = values[protocol.primary]
             per_class[name] = {self.scored.classes[i]: v for i, v in classes.items()}
-        for name, descriptor in baselines.BASELINES.items():
-            values = baselines.measure(self.scored, protocol, descriptor)
+        simple = baselines.cached_measure(self.scored, protocol, out / "features")
+        for name, values in simple.items():
             results.append(Result(name, evaluation.summarise(protocol, values)[0]))
             primary[name] = values[protocol.primary]
         results.append(Result("chance", evaluation.chance(protocol)))
@@ -244,7 +244,7 @@ class Retrieval(Task):
                 "fingerprint": models["learned"].fingerprint,
                 "timing": {"embed_waiting_share": round(frozen.waiting.share, 4)},
             },
-            notes=[*self.scored.notes, *self._problems()],
+            notes=[*self.scored.notes, *self._problems(), *protocol.weakness()],
             kept=rankings,
         )
 

@@ -12,7 +12,7 @@ from sbir_jax.data.toybox.scenes import words
 from sbir_jax.data.toybox.scenes.render import render_scenes
 from sbir_jax.data.toybox.scenes.truth import dress, truths
 
-SCENES, LOOKS, HANDS = 32, 3, 2  # per chunk, per scene, per scene
+SCENES, LOOKS, HANDS = 64, 3, 2  # per chunk, per scene, per scene
 
 
 class SceneChunk(NamedTuple):
@@ -31,6 +31,9 @@ class SceneChunk(NamedTuple):
     depth: Float[np.ndarray, "s h w"]  # scene units along the ray
     instances: UInt8[np.ndarray, "s h w"]  # 0 wall, 1 floor, 2 + number of the thing
     categories: UInt8[np.ndarray, "s h w"]  # 0, 1, 2 + number in `world.CATEGORIES`
+    geometry: Float[
+        np.ndarray, "s y x 17"
+    ]  # `geometry.CHANNELS`, a quarter of the size
 
 
 def pretraining_scenes(
@@ -52,7 +55,8 @@ def pretraining_scenes(
         scene_module.draw_scene(i, seed, categories, start=start)
         for i in range(number * SCENES, (number + 1) * SCENES)
     ]
-    pictures = render_scenes(scenes, size, range(LOOKS), range(HANDS))
+    side = size // world.PLACE
+    pictures = render_scenes(scenes, size, range(LOOKS), range(HANDS), side)
     found = truths(scenes, pictures)
     photo_captions, sketch_captions = [], []
     for scene, truth in zip(scenes, found, strict=True):
@@ -74,4 +78,5 @@ def pretraining_scenes(
         pictures.depth,
         pictures.instances,
         np.stack([truth.category_map for truth in found]),
+        pictures.geometry,
     )

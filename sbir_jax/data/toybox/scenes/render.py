@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt8
 
-from sbir_jax.data.toybox import looks, paint, parts, render, world
+from sbir_jax.data.toybox import geometry, looks, paint, parts, render, world
 from sbir_jax.data.toybox.render import OVERSAMPLE, Buffers
 from sbir_jax.data.toybox.scenes.scene import MOST, Scene
 
@@ -34,6 +34,8 @@ class Pictures(NamedTuple):
     depth: Float[np.ndarray, "n h w"]  # scene units along the ray, wall and floor too
     instances: UInt8[np.ndarray, "n h w"]  # WALL, FLOOR, or FIRST + number of the thing
     visible: Float[np.ndarray, "n most"]  # of a thing's samples in the frame; 0: none
+    # `geometry.CHANNELS` maps of all things of a scene, where they were asked for.
+    geometry: Float[np.ndarray, "n y x 17"] | None = None
 
 
 class Traced(NamedTuple):
@@ -51,6 +53,7 @@ def render_scenes(
     size: int = 64,
     looks: Sequence[int] = (0,),
     hands: Sequence[int] = (),
+    side: int | None = None,
 ) -> Pictures:
     """Photograph and draw scenes, all from their cameras.
 
@@ -59,6 +62,7 @@ def render_scenes(
       size: longer side in pixels, a multiple of 16.
       looks: `Scene.look` of each photo of a scene; none: no photos.
       hands: which drawing, any whole numbers from 0; none: no sketches.
+      side: of the maps of `geometry`, of square scenes alone; None: no maps.
     Raises: ValueError for no scenes, different aspects or a wrong size.
     """
     shapes = {scene.shape(size) for scene in scenes}
@@ -70,7 +74,7 @@ def render_scenes(
     for first in range(0, len(scenes), BATCH):
         some = list(scenes[first : first + BATCH])
         some += some[-1:] * (BATCH - len(some))
-        geometry = world.stack([_geometry(scene) for scene in some])
+        placed = world.stack([_placed(scene) for scene in some])
         styles = hand = None
         if looks:
             dressed = [[s.dressed(look) for look in looks] for s in some]
@@ -80,18 +84,23 @@ def render_scenes(
             hand = world.stack(drawn)
         # As for single things: on a CPU, so that the pixels are the same everywhere.
         with jax.default_device(cpu):
-            todo.append(_render(geometry, styles, hand, shape))
+            todo.append(_render(placed, styles, hand, shape, side))
     done = jax.tree.map(lambda *x: np.concatenate(x), *jax.device_get(todo))
-    photos, sketches, *truth = jax.tree.map(lambda leaf: leaf[: len(scenes)], done)
+    done = jax.tree.map(lambda leaf: leaf[: len(scenes)], done)
+    photos, sketches, maps, *truth = done
+    if side:
+        surface, normals = maps
+        maps = np.concatenate([surface, geometry.contours(normals, side)], -1)
     none = np.zeros((len(scenes), 0, *shape, 3), np.uint8)
     return Pictures(
         none if photos is None else photos,
         none if sketches is None else sketches,
         *truth,
+        geometry=maps,
     )
 
 
-def _geometry(scene: Scene) -> dict:
+def _placed(scene: Scene) -> dict:
     """Rows, frames and camera; absent things have no parts."""
     camera = scene.camera()
     things = []
@@ -147,8 +156,8 @@ def _hand(scene: Scene, variant: int) -> dict:
     return {**hands[0], "merged": (np.stack(labels) + steps).ravel()}
 
 
-@functools.partial(jax.jit, static_argnames="shape")
-def _render(geometry, styles, hands, shape):
+@functools.partial(jax.jit, static_argnames=("shape", "side"))
+def _render(placed, styles, hands, shape, side):
     """Trace each scene once, shade it for each style and draw it for each hand."""
 
     def one(item):
@@ -170,9 +179,14 @@ def _render(geometry, styles, hands, shape):
             sketches = lax.map(
                 lambda hand: paint.draw(traced.buffers, hand["merged"], hand), hand
             )
-        return photos, sketches, *_truth(traced), traced.visible
+        maps = None
+        if side:
+            # Each thing's places are those of its own frame, as where it is alone.
+            own = traced.buffers._replace(position=traced.local)
+            maps = geometry.surface(own, scene["camera"], side)
+        return photos, sketches, maps, *_truth(traced), traced.visible
 
-    return lax.map(one, (geometry, styles, hands))
+    return lax.map(one, (placed, styles, hands))
 
 
 def _worn(traced: Traced, style: dict) -> dict:

@@ -149,3 +149,66 @@ def test_a_relative_backbone_is_kept_as_an_absolute_path(
         object.__setattr__(embedder.backbone, "source", source)
     monkeypatch.chdir(tmp_path)
     assert load_prompts(tmp_path, batch_size=8).fingerprint == embedder.fingerprint
+
+
+def _change(**values):
+    """A file whose header says something else."""
+
+    def change(path):
+        with safe_open(path, framework="numpy") as file:
+            head = json.loads(file.metadata()["sbir_jax"])
+        for key, value in values.items():
+            place = head["recipe"] if key in head["recipe"] else head
+            place[key] = value
+        save_file(load_file(path), path, {"sbir_jax": json.dumps(head)})
+
+    return change
+
+
+def _tensor(name, make):
+    """A file with another tensor."""
+
+    def change(path):
+        with safe_open(path, framework="numpy") as file:
+            head = file.metadata()
+        tensors = load_file(path)
+        save_file({**tensors, name: make(tensors[name])}, path, head)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_change(recipe=[]), "recipe"),
+        (_change(recipe={}), "recipe.taps"),
+        (_change(copies=10**9), "recipe.copies is 1000000000; give 1 to 1000"),
+        (_change(grid="2"), "recipe.grid is '2', but input should be a valid integer"),
+        (_change(taps=["up.9.out"]), r"up\.9\.out"),
+        (_change(taps=list(EARLY) * 999), "names a layer twice"),
+        (_change(size=33), "image_size is 33; give a multiple of"),
+        (_change(size=10**9), "size is 1000000000"),
+        (_change(size=64), "has shape .* images of 64 px"),
+        (_change(visual_scale=None), "visual_scale is None"),
+        (_change(visual_scale=3.0), r"its prompts have the fingerprint"),
+        (_change(format=2), "made by a newer version: update"),
+        (_change(format=[[]]), "no prompts that this version"),
+        (_change(backbone=7), "backbone is 7"),
+        (_change(dtype="float8"), "dtype is 'float8'"),
+        (_change(unheard_of=1), ""),
+        (_tensor("text", lambda x: x[:, :5].copy()), "text has shape"),
+        (_tensor("text", lambda x: x * np.nan), "text is not finite float32"),
+        (_tensor("text", lambda x: x.astype(np.int8)), "text is not finite float32"),
+        (_tensor("text", lambda x: x[::-1].copy()), "its prompts have the fingerprint"),
+        (_tensor("visual.photo.left", lambda x: x[:1].copy()), "photo.left has shape"),
+    ],
+)
+def test_hostile_files_are_refused_in_one_line(folder, change, words):
+    path = folder / "prompts.safetensors"
+    change(path)
+    if not words:  # what is beside it does no harm
+        load_prompts(folder, batch_size=8)
+        return
+    with pytest.raises(ValueError, match=words) as error:
+        load_prompts(folder, batch_size=8)
+    assert "\n" not in str(error.value)

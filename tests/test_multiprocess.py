@@ -118,7 +118,7 @@ def test_the_first_process_alone_reports(runs):
 
 
 def test_the_first_processs_word_is_needed_for_one_only():
-    assert multiprocess.is_first() and multiprocess.share(7) == slice(0, 7)
+    assert multiprocess.is_first() and multiprocess.part(7) == slice(0, 7)
     assert multiprocess.as_first_says(True) and not multiprocess.as_first_says(False)
     rows = np.ones((3, 2))
     assert multiprocess.join(rows, 3) is rows

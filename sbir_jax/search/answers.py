@@ -1,0 +1,82 @@
+"""What an index finds, in the words of the JSON interface."""
+
+import base64
+import itertools
+import pathlib
+import time
+from collections.abc import Mapping
+
+from sbir_jax.search.api import Explained, Folder, Found, FoundPhoto, Pair
+from sbir_jax.search.explain import Explanation, overlay
+from sbir_jax.search.guard import Refusal
+
+FOLDERS = 2000  # that are listed
+
+
+def found(
+    hits: list,
+    root: str,
+    start: float,
+    prepared: str | None = None,
+    *,
+    paths: bool,
+) -> Found:
+    """Hits as visitors get them. Args: paths: whether they may know where files lie."""
+    photos = [
+        FoundPhoto(
+            id=hit.id,
+            name=pathlib.PurePath(hit.path).name,
+            score=round(float(hit.score), 6),
+            above=None if hit.above is None else round(float(hit.above), 3),
+            copies=len(hit.copies),
+            folder=below(hit.path.rpartition("/")[0], root),
+            path=hit.path if paths else None,
+            thumbnail=f"/api/thumbnail/{hit.id}",
+            photo=f"/api/photo/{hit.id}",
+        )
+        for hit in hits
+    ]
+    seconds = round(time.monotonic() - start, 4)
+    return Found(hits=photos, seconds=seconds, prepared=prepared)
+
+
+def below(folder: str, root: str) -> str:
+    """The name of a folder as visitors see it: from the folder of all photos on."""
+    return folder.removeprefix(root).lstrip("/")
+
+
+def folder_of(name: str, found: Mapping[str, int]) -> str:
+    """The folder that `below` gave a name to. Raises: Refusal for any other.
+
+    Args:
+      found: `Index.folders`.
+    """
+    if not name:
+        return ""
+    root = next(iter(found), "")
+    path = f"{root.rstrip('/')}/{name}"
+    if path not in found:
+        rule, remedy = "a folder of photos", "see /api/folders"
+        raise Refusal(404, f"folder is {name!r}", rule, remedy)
+    return path
+
+
+def explained(found: Explanation) -> Explained:
+    """The two pictures with their heat."""
+    return Explained(
+        score=found.score,
+        sketch=_data_url(overlay(found.sketch, found.sketch_heat)),
+        photo=_data_url(overlay(found.photo, found.photo_heat)),
+        matches=[Pair(**match._asdict()) for match in found.matches],
+    )
+
+
+def _data_url(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def listed(found: Mapping[str, int]) -> list[Folder]:
+    """The folders that photos lie in, by name."""
+    root = next(iter(found), "")
+    some = itertools.islice(found.items(), FOLDERS)
+    return [Folder(name=below(path, root), photos=count) for path, count in some]

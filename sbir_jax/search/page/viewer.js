@@ -1,0 +1,110 @@
+// One photo, large: what made its score, where it lies.
+
+import { copy, placeOf } from "/chosen.js";
+import { ask, form, problem, say } from "/server.js";
+import * as sheet from "/sheet.js";
+
+const $ = (id) => document.getElementById(id);
+let hits = [], current = -1, explaining = null, matched = [];
+let state = () => ({}); // what is asked for now: {like, raw}
+
+// Args: asked: tells the state; like, inside: called for more like a photo, or for a folder.
+export function start(asked, like, inside) {
+  state = asked;
+  $("similar").addEventListener("click", () => { $("view").close(); like(hits[current]); });
+  $("inside").addEventListener("click", () => { $("view").close(); inside(hits[current].folder); });
+}
+
+export function standing(hit) {
+  if (hit.above === null) return hit.score.toFixed(3);
+  return (hit.above < 0 ? "−" : "+") + Math.abs(hit.above).toFixed(1);
+}
+
+export function enlarge(found, i) {
+  if (!found[i]) return;
+  [hits, current] = [found, i];
+  const hit = hits[i];
+  explaining?.abort();
+  $("view-name").textContent = hit.name;
+  const parts = [`photo ${i + 1} of ${hits.length}`, `cosine ${hit.score.toFixed(3)}`];
+  if (hit.above !== null) parts.unshift(`stands out by ${standing(hit)}`);
+  if (hit.copies) parts.push(hit.copies === 1 ? "1 copy not shown" : `${hit.copies} copies not shown`);
+  $("view-score").textContent = parts.join(", ");
+  $("view-place").textContent = placeOf(hit);
+  $("big").src = hit.photo;
+  $("big").alt = hit.name;
+  $("original").href = hit.photo;
+  $("previous").disabled = i === 0;
+  $("next").disabled = i === hits.length - 1;
+  $("copy-path").hidden = !hit.path;
+  $("inside").hidden = !hit.folder;
+  $("explain").hidden = Boolean(state().like) || sheet.isBlank();
+  showWhy(false);
+  if (!$("view").open) $("view").showModal();
+}
+
+export function step(by) {
+  enlarge(hits, current + by);
+}
+
+function showWhy(on) {
+  $("why").hidden = !on;
+  $("big").hidden = on;
+  $("explain").setAttribute("aria-pressed", on);
+  $("lines").replaceChildren();
+  say($("view-status"), "");
+}
+
+async function explain() {
+  if (!$("why").hidden) return showWhy(false);
+  const mine = explaining = new AbortController();
+  const fields = { id: hits[current].id, prepare: !state().raw };
+  say($("view-status"), "Looking at both ...", "busy");
+  try {
+    const drawing = await sheet.picture();
+    const found = await ask("/api/explain", () => form(fields, drawing, "drawing.png"), mine.signal);
+    if (mine.signal.aborted) return;
+    $("why-sketch").src = found.sketch;
+    $("why-photo").src = found.photo;
+    await Promise.all([$("why-sketch").decode(), $("why-photo").decode()]);
+    showWhy(true);
+    matched = found.matches;
+    join();
+    say($("view-status"), "Warm places made the drawing's score. Lines join places that look alike to the model.");
+  } catch (error) {
+    if (mine.signal.aborted) return;
+    say($("view-status"), problem(error), "bad");
+  }
+}
+
+function join() {
+  const lines = $("lines"), frame = $("why").getBoundingClientRect();
+  lines.replaceChildren();
+  if ($("why").hidden) return;
+  lines.setAttribute("viewBox", `0 0 ${frame.width} ${frame.height}`);
+  const at = (image, [x, y]) => {
+    const box = image.getBoundingClientRect();
+    return [box.x - frame.x + x * box.width, box.y - frame.y + y * box.height];
+  };
+  const add = (name, values) => {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(values)) node.setAttribute(key, value);
+    lines.append(node);
+  };
+  for (const match of matched) {
+    const [x1, y1] = at($("why-sketch"), match.sketch), [x2, y2] = at($("why-photo"), match.photo);
+    for (const name of ["under", "over"]) add("line", { class: name, x1, y1, x2, y2 });
+    add("circle", { cx: x1, cy: y1, r: 5 });
+    add("circle", { cx: x2, cy: y2, r: 5 });
+  }
+}
+
+$("previous").addEventListener("click", () => step(-1));
+$("next").addEventListener("click", () => step(1));
+$("explain").addEventListener("click", explain);
+$("copy-path").addEventListener("click", () => copy(hits[current].path, $("view-status"), "The path is copied."));
+$("view").addEventListener("close", () => {
+  explaining?.abort();
+  $("grid").children[current]?.querySelector("button").focus();
+});
+new ResizeObserver(join).observe($("why"));

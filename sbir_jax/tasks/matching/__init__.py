@@ -1,0 +1,1 @@
+"""Which text belongs to which image, read from a frozen backbone's cross-attention."""

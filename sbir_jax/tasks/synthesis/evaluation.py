@@ -1,0 +1,154 @@
+"""How well pictures follow drawings, beside words alone and the simplest rival."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from sbir_jax.backbones.diffusers_files import TOYBOX
+from sbir_jax.data.dataset import Dataset
+from sbir_jax.metrics import generation
+from sbir_jax.models import judge as judges
+from sbir_jax.report.sections import Grid, Section, Table
+from sbir_jax.tasks.base import Evaluation, Result
+from sbir_jax.tasks.synthesis.imaginer import Imaginer
+from sbir_jax.tasks.synthesis.pairs import Pairs
+from sbir_jax.types import Metric
+
+METRICS = (
+    Metric("edge F", "mean F of edges and strokes, within 1/32 of a side"),
+    Metric("class accuracy", "share of pictures in which the judge sees the class"),
+    Metric(
+        "diversity", "mean distance of the judge's features of one drawing's pictures"
+    ),
+    Metric(
+        "Fréchet distance",
+        "of the judge's features of pictures and of the photos drawn; no FID of the "
+        "literature, which is in Inception's features",
+        "lower",
+    ),
+    Metric("precision", "share of pictures among the photos, k = 3, judge's features"),
+    Metric("recall", "share of photos among the pictures, k = 3, judge's features"),
+)
+# The simplest rival: begin with the noised drawing itself (Meng et al., SDEdit, 2022).
+STRENGTH = 0.8
+ROWS = {
+    "frozen": "words alone",
+    "sdedit": "words, begun with the noised drawing",
+    "drawing": "drawing alone",
+    "learned": "drawing and words",
+    "shuffled": "words and another thing's drawing",
+}
+SHOWN = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Pictures of one group of pairs, by row, [seeds n h w 3]."""
+
+    sketches: np.ndarray
+    photos: np.ndarray
+    classes: list[str]
+    pictures: dict[str, np.ndarray]
+
+
+def evaluate(task: Any, trained: Any) -> Evaluation:
+    """Rows of `ROWS` on things of seen classes and on unseen classes, which count."""
+    imaginer = Imaginer(task.loaded, trained, task.setup.sampling)
+    score, found, kept = task.setup.score, {}, {}
+    for name in ("seen", "unseen"):
+        pairs = getattr(task.groups, name).some(score.sketches)
+        kept[name] = draw_group(imaginer, task.dataset, pairs, score.seeds)
+        found[name] = {row: figures(kept[name], row) for row in ROWS}
+    results = [Result(row, found["unseen"][row]) for row in ROWS]
+    there = [m for m in METRICS if m.name in found["unseen"]["learned"]]
+    facts = {
+        "benchmark": task.dataset.name,
+        "seen": found["seen"],
+        "rows": ROWS,
+        "sampling": dataclasses.asdict(task.setup.sampling),
+        "queries": len(kept["unseen"].sketches),
+        "seeds": score.seeds,
+    }
+    return Evaluation(results, there, "edge F", facts=facts, kept=(kept, found))
+
+
+def draw_group(imaginer: Imaginer, dataset: Dataset, pairs: Pairs, seeds: int) -> Group:
+    """Every row's pictures of these pairs."""
+    sketches = dataset.sketches.pixels(pairs.sketches, imaginer.size)
+    photos = dataset.photos.pixels(pairs.photos, imaginer.size)
+    texts = [dataset.photos.captions[row] for row in pairs.photos]
+    if not any(texts):  # a data set without captions still knows its classes
+        labels = dataset.photos.labels[pairs.photos]
+        texts = [f"a photo of a {dataset.classes[label]}" for label in labels]
+    others = np.roll(sketches, len(sketches) // 2, axis=0)
+    pictures = {row: [] for row in ROWS}
+    for seed in range(seeds):
+        pictures["frozen"].append(imaginer.imagine(None, texts, seed))
+        pictures["sdedit"].append(imaginer.redraw(sketches, texts, STRENGTH, seed))
+        pictures["drawing"].append(imaginer.imagine(sketches, None, seed))
+        pictures["learned"].append(imaginer.imagine(sketches, texts, seed))
+        pictures["shuffled"].append(imaginer.imagine(others, texts, seed))
+    classes = [dataset.classes[label] for label in dataset.photos.labels[pairs.photos]]
+    made = {row: np.stack(some) for row, some in pictures.items()}
+    return Group(sketches, photos, classes, made)
+
+
+def figures(group: Group, row: str) -> dict[str, float]:
+    """Means over all pictures of a row. Those of the judge only where it knows every
+    class."""
+    pictures = group.pictures[row]
+    seeds, n = pictures.shape[:2]
+    flat = pictures.reshape(-1, *pictures.shape[2:])
+    strokes = np.tile(generation.strokes(group.sketches), (seeds, 1, 1))
+    agreed = generation.edge_agreement(generation.edges(flat), strokes)
+    found = {"edge F": float(agreed["F"].mean())}
+    folder = TOYBOX.with_name("toybox_judge")
+    if not folder.is_dir():
+        return found
+    config, params = judges.load_judge(folder)
+    if not set(group.classes) <= set(config.categories):
+        return found
+    things, _ = judges.judge(config, params, flat)
+    right = np.array(things) == np.array(group.classes * seeds)
+    made = judges.features(config, params, flat)
+    real = judges.features(config, params, group.photos)
+    found |= {
+        "class accuracy": float(right.mean()),
+        "diversity": generation.diversity(made.reshape(seeds, n, -1).swapaxes(0, 1)),
+        "Fréchet distance": generation.frechet(made, real),
+    }
+    if n > 3:
+        found |= {
+            "precision": generation.coverage(real, made),
+            "recall": generation.coverage(made, real),
+        }
+    return found
+
+
+def sections(found: Evaluation) -> list[Section]:
+    """A table for each group, and some drawings with what was made of them."""
+    kept, figures = found.kept
+    names = [metric.name for metric in found.metrics]
+    tables = [
+        Table(
+            f"{title}, {len(kept[name].sketches)} drawings",
+            ["made from", *names],
+            [[ROWS[row], *(figures[name][row][m] for m in names)] for row in ROWS],
+        )
+        for name, title in (
+            ("unseen", "Unseen classes"),
+            ("seen", "Unseen things of seen classes"),
+        )
+    ]
+    group = kept["unseen"]
+    count = min(SHOWN, len(group.sketches))
+    pictures, captions = [], []
+    for i in range(count):
+        pictures += [group.sketches[i], group.photos[i]]
+        captions += ["drawing", f"its photo: {group.classes[i]}"]
+        for row in ROWS:
+            pictures.append(group.pictures[row][0, i])
+            captions.append(ROWS[row])
+    grid = Grid("What is made of a drawing", pictures, captions, len(ROWS) + 2)
+    return [*tables, grid]

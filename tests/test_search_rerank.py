@@ -1,0 +1,116 @@
+"""Search results put in order by words."""
+
+import json
+
+import numpy as np
+import pytest
+from fake_embedder import FakeEmbedder
+from PIL import Image, ImageColor
+
+from sbir_jax.data import images as images_lib
+from sbir_jax.search import build, cli
+from sbir_jax.search.index import Hit, Index
+from sbir_jax.search.rerank import rerank, standardised
+
+COLOURS = ("red", "green", "blue", "black", "white", "orange")
+
+
+class Likes:
+    """A matcher that knows colours."""
+
+    def __init__(self):
+        self.asked = []
+
+    def score(self, images, texts):
+        self.asked.append((len(images), tuple(texts)))
+        wanted = np.array(ImageColor.getrgb(texts[0]))
+        seen = [images_lib.decode(image, 8).mean((0, 1)) for image in images]
+        return -np.abs(np.array(seen) - wanted).sum(1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for name in COLOURS:
+        Image.new("RGB", (32, 32), name).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture
+def index(photos, tmp_path):
+    build.build([str(photos)], tmp_path / "index", FakeEmbedder(), progress=False)
+    with Index.open(tmp_path / "index", FakeEmbedder()) as opened:
+        opened.__dict__["matcher"] = Likes()
+        yield opened
+
+
+def names(hits):
+    return [hit.path.rpartition("/")[2].removesuffix(".png") for hit in hits]
+
+
+def test_the_first_ones_go_by_words_and_the_others_stay(photos):
+    hits = [
+        Hit(str(i), str(photos / f"{n}.png"), 1 - i / 9) for i, n in enumerate(COLOURS)
+    ]
+    found = rerank(hits, "blue", Likes(), 4)
+    assert names(found)[0] == "blue" and set(names(found)[:4]) == set(COLOURS[:4])
+    assert found[4:] == hits[4:]
+    scores = [hit.score for hit in found[:4]]
+    assert scores == sorted(scores, reverse=True) and abs(sum(scores)) < 1e-6
+    # Without a share of the words the order stays.
+    assert names(rerank(hits, "blue", Likes(), 4, 0.0)) == list(COLOURS)
+    assert names(rerank(hits, "white", Likes(), 6))[0] == "white"
+    assert rerank([], "blue", Likes(), 4) == []
+    with pytest.raises(ValueError, match="rerank_text is 201; give 1 to 200"):
+        rerank(hits, "blue", Likes(), 201)
+    assert standardised(np.ones(3)).tolist() == [0, 0, 0]
+
+
+def test_an_index_searches_further_than_it_shows(index):
+    """The right photo may be below the first k of the search."""
+    by_search = names(index.search(text="grey", k=6))
+    last = by_search[-1]
+    index._words = lambda text: FakeEmbedder().embed_words(["grey"])
+    assert names(index.search(text=last, k=1)) != [last]
+    assert names(index.search(text=last, k=1, rerank_text=6)) == [last]
+    assert index.matcher.asked == [(6, (last,))]
+    with pytest.raises(ValueError, match="orders photos by words; give text"):
+        index.search("white.png", rerank_text=3)
+
+
+def test_beside_a_drawing_the_words_have_their_share(index, photos):
+    drawn = str(photos / "red.png")
+    given = {"text": "blue", "rerank_text": 6, "k": 1, "prepare": False}
+    assert names(index.search(drawn, text_share=0.0, **given)) == ["red"]
+    assert names(index.search(drawn, text_share=1.0, **given)) == ["blue"]
+
+
+def test_commands_refuse_what_means_nothing(index, capsys):
+    for flags, words in (
+        (["x.png", "--rerank-text"], "give --text"),
+        (["--text", "red", "--matcher", "runs/x"], "--matcher is for --rerank-text"),
+    ):
+        assert cli.main(["search", str(index.folder), *flags]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_match_prints_the_best_text_first(photos, monkeypatch, capsys, tmp_path):
+    from sbir_jax.tasks.matching import matcher
+
+    class Each(Likes):
+        def score(self, images, texts):
+            return np.concatenate(
+                [super(Each, self).score(images, [t]) for t in texts], 1
+            )
+
+    monkeypatch.setattr(matcher.Matcher, "open", classmethod(lambda *_: Each()))
+    photo = str(photos / "green.png")
+    assert cli.main(["match", photo, "red", "green", "blue", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found[0] == {"text": "green", "score": 0.0} and len(found) == 3
+    assert cli.main(["match", photo, "red", "green"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.index("green") < printed.index("red") and "of 2 texts" in printed
+    assert cli.main(["match", str(tmp_path / "no.png"), "red"]) == 2
+    assert cli.main(["match", photo, "red", "--save", "words.txt"]) == 2
+    assert "ends in .png" in capsys.readouterr().err

@@ -1,0 +1,232 @@
+"""Drawings as people hand them over, and what becomes of them."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from sbir_jax.data import BadImage, images, vector
+from sbir_jax.data.sketch_preparation import NoInk, line_width, prepare
+from tools.bench_drawings import photographed, variants
+
+SIZE = 64  # what a small network sees
+
+
+def chair(side=256, width=6):
+    sheet = Image.new("L", (side, side), 255)
+    pen = ImageDraw.Draw(sheet)
+    line = [(70, 30), (75, 225), (75, 140), (180, 140), (185, 228)]
+    scaled = [(x * side / 256, y * side / 256) for x, y in line]
+    pen.line(scaled, fill=0, width=width, joint="curve")
+    return np.repeat(np.asarray(sheet)[..., None], 3, -1)
+
+
+def seen(picture):
+    return images.decode(picture, SIZE, "pad").astype(float).mean(-1)
+
+
+def shift_free(picture):
+    """The ink's box of a prepared drawing, as it would look alone."""
+    ink = 255 - picture[..., 0].astype(int)
+    rows, columns = (np.flatnonzero((ink > 100).any(axis)) for axis in (1, 0))
+    inside = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return np.asarray(Image.fromarray(inside).resize((SIZE, SIZE), 1)).astype(float)
+
+
+NAMES = list(variants(chair(), np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_a_drawing_is_the_same_however_it_is_handed_over(name):
+    made = variants(chair(), np.random.default_rng(0))
+    plain, other = prepare(made["as drawn"]), prepare(made[name])
+    gap = np.abs(shift_free(plain) - shift_free(other)).mean()
+    untouched = made[name]
+    if not isinstance(untouched, bytes):
+        untouched = images.decode(untouched, 512, "pad")
+        assert gap < 0.5 * np.abs(shift_free(plain) - seen(untouched)[..., None]).mean()
+    assert gap < 16
+    assert other.shape == (512, 512, 3) and other[:8].min() > 200
+
+
+def test_a_clean_large_drawing_stays_where_it_is():
+    plain = chair()
+    gap = np.abs(seen(prepare(plain)) - seen(plain))
+    assert gap.mean() < 3
+
+
+def test_a_small_drawing_is_enlarged_and_centred():
+    sheet = np.full((400, 700, 3), 255, np.uint8)
+    sheet[300:340, 600:660] = 0
+    ink = prepare(sheet)[..., 0] < 128
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    assert np.ptp(columns) + 1 == pytest.approx(0.8 * 512, abs=12)
+    assert columns.mean() == pytest.approx(255.5, abs=4)
+    assert rows.mean() == pytest.approx(255.5, abs=4)
+
+
+def test_thin_lines_become_heavier():
+    thin = prepare(chair(1024, width=1))[..., 0] < 128
+    assert line_width(thin) >= 4
+    thick = chair(512, width=20)
+    assert line_width(prepare(thick)[..., 0] < 128) == pytest.approx(20, abs=3)
+
+
+def blank_paper():
+    return photographed(np.zeros((300, 300)), np.random.default_rng(1))
+
+
+@pytest.mark.parametrize(
+    "sheet",
+    [
+        np.full((64, 64, 3), 255, np.uint8),
+        np.zeros((64, 64, 3), np.uint8),
+        np.zeros((64, 64, 4), np.uint8),
+        np.full((64, 64), 251, np.uint8),
+        blank_paper(),
+    ],
+    ids=["white", "black", "transparent", "grey", "paper"],
+)
+def test_no_ink_is_said(sheet):
+    with pytest.raises(NoInk, match="no ink found"):
+        prepare(sheet)
+
+
+def test_a_dot_is_ink():
+    sheet = np.full((512, 512, 3), 255, np.uint8)
+    sheet[250:256, 250:256] = 0
+    assert (prepare(sheet) < 100).any()
+
+
+def test_chalk_on_a_board():
+    x = np.indices((300, 400))[1]
+    board = 0.2 + 0.1 * x / 400 + np.random.default_rng(0).normal(0, 0.015, x.shape)
+    board[60:240, 100:108] = board[60:68, 100:300] = 0.8
+    found = prepare((255 * np.clip(board, 0, 1)).astype(np.uint8))[..., 0]
+    # A corner of two lines, enlarged; the board between them is white.
+    ink = found < 128
+    assert np.flatnonzero(ink.any(0))[0] == pytest.approx(51, abs=8)
+    assert ink[80:430, 50:75].mean() > 0.3 and not ink[120:, 120:].any()
+
+
+def test_a_photo_stays_a_photo():
+    pixels = np.random.default_rng(0).integers(0, 255, (9, 9, 3), np.uint8)
+    photo = Image.fromarray(pixels).resize((300, 300), Image.Resampling.BICUBIC)
+    wanted = images.decode(photo, 512, "pad").astype(float)
+    assert np.abs(prepare(photo) - wanted).mean() < 3
+
+
+CUP = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100">'
+    '<path d="M20 20V80H80V20" fill="none" stroke="black" stroke-width="4"/></svg>'
+)
+THIN = CUP.replace('stroke-width="4"', 'stroke-width="0.9"')
+SCENE = {
+    "type": "excalidraw",
+    "elements": [
+        {"type": "line", "x": 500, "y": -20, "width": 60, "height": 60}
+        | {"points": [[0, 0], [0, 60], [60, 60], [60, 0]]},
+        {"type": "text", "x": 0, "y": 0, "width": 9, "height": 9, "text": "a"},
+        {"type": "ellipse", "x": 0, "y": 0, "width": 9, "height": 9}
+        | {"isDeleted": True},
+    ],
+}
+STROKE = {"word": "cup", "drawing": [[[20, 20, 80, 80], [20, 80, 80, 20]]]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.svg", THIN),
+        ("a.excalidraw", json.dumps(SCENE)),
+        ("a.ndjson", json.dumps(STROKE) + "\n"),
+    ],
+)
+def test_drawings_without_pixels(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    wanted = shift_free(prepare(THIN.encode()))
+    for source in (tmp_path / name, str(tmp_path / name), text.encode()):
+        assert np.abs(shift_free(prepare(source)) - wanted).mean() < 22
+    # A photo's place takes no drawing, whatever is in it.
+    (tmp_path / "photo.png").write_text(text)
+    with pytest.raises(BadImage, match="not an image file"):
+        images.decode(tmp_path / "photo.png")
+
+
+def test_an_svg_reads_no_other_file(tmp_path):
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "secret.png")
+    svg = CUP.replace(
+        "<path",
+        f'<image href="{tmp_path}/secret.png" width="100" height="100"/>'
+        f'<rect width="9" height="9" fill="url({tmp_path}/secret.png)"/><path',
+    )
+    colours = images.decode(svg.encode()).reshape(-1, 3)
+    assert not ((colours[:, 0] > 200) & (colours[:, 1] < 50)).any()
+
+
+NESTED = "".join(
+    f'<g id="a{i}">{f"""<use href="#a{i - 1}"/>""" * 10}</g>' for i in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CUP.replace("0 0 100 100", "0 0 1 100000000"),
+        CUP.replace("<path", '<g id="a0"><rect width="1" height="1"/></g>' + NESTED),
+    ],
+    ids=["a long canvas", "uses of uses"],
+)
+def test_an_svg_takes_no_more_than_its_share(text):
+    # Rendered as it stands, the first ends the process, the second takes all memory.
+    picture = vector.picture(text.replace("<path", "<path").encode())
+    assert picture is not None and picture.size == (1024, 1024)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("<svg/>", "without a viewBox"),
+        (CUP[:-8], "not well-formed"),
+        (CUP.replace("<path", "<g>" * 300 + "<path"), "not well-formed"),
+        (CUP.replace("<path", "<g>" * 300 + "</g>" * 300 + "<path"), "200 deep"),
+        ('<!DOCTYPE x [<!ENTITY a "b">]>' + CUP, "entities"),
+        ('{"drawing": []}', "without a single stroke"),
+        ('{"drawing": [[[1, 2], [1]]]}', "argument"),
+        ('{"drawing": [[[1e999, 2], [1, 2]]]}', "no numbers"),
+        ('{"drawing": [3]}', "strokes are not as they should be"),
+        ('{"name": "x"}', "JSON that is no drawing"),
+        (json.dumps(STROKE) + "\n" + json.dumps(STROKE), "more than one drawing"),
+        ("{" * 99, "cannot be read"),
+    ],
+)
+def test_bad_drawings_say_why(text, reason):
+    with pytest.raises(BadImage, match=reason):
+        prepare(text.encode())
+
+
+def test_a_folder_of_sketches_holds_drawings(tmp_path):
+    from sbir_jax.data.tree import read_tree
+
+    for kind, name in (("sketch", "a.svg"), ("photo", "a.svg"), ("photo", "a.png")):
+        path = tmp_path / kind / "cup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(CUP)
+    tree = read_tree(tmp_path, [tmp_path / "sketch"], [tmp_path / "photo"])
+    assert [pathlib.Path(f.path).name for f in tree.sketches] == ["a.svg"]
+    assert [pathlib.Path(f.path).name for f in tree.photos] == ["a.png"]
+    content = images.checked_bytes(tree.sketches[0].path)
+    assert images.decode(content).min() < 50
+
+
+def test_every_case_comes_out_like_its_plain_drawing(sbir_data):
+    folder = sbir_data.parent / "cases" / "drawings"
+    if not folder.is_dir():
+        pytest.skip("no cases here")
+    for drawing in sorted(folder.iterdir()):
+        plain = shift_free(prepare(drawing / "plain.png"))
+        for path in drawing.iterdir():
+            gap = np.abs(shift_free(prepare(path)) - plain).mean()
+            assert gap < 16, path

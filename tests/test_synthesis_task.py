@@ -1,0 +1,93 @@
+"""The synthesis task: which pairs it trains on, its loss, and a whole run."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from sbir_jax import data, experiment
+from sbir_jax.config import Experiment, base
+from sbir_jax.tasks.synthesis import evaluation
+from sbir_jax.tasks.synthesis.imaginer import Imaginer
+from sbir_jax.tasks.synthesis.pairs import groups
+
+
+@pytest.fixture(scope="module")
+def setup(tiny_folder, shapes_root, tmp_path_factory):
+    config = base("synthesis")
+    config.backbone = str(tiny_folder)
+    config.data = {
+        "name": "folder",
+        "root": str(shapes_root),
+        "unseen": "gem,ring",
+        "cache_dir": str(tmp_path_factory.mktemp("prepared")),
+    }
+    config.held_out = 3
+    config.sampling.steps = "2"
+    config.score.update({"sketches": 4, "seeds": 2})
+    config.train.update({"steps": 4, "batch_size": 8, "score_every": 2})
+    config.train.update({"save_every": 2, "log_every": 1, "learning_rate": 0.02})
+    return Experiment.from_config(config)
+
+
+def test_pairs_are_of_one_thing_and_no_group_shares_a_photo(setup):
+    dataset = data.load(**setup.data)
+    found = groups(dataset, 3)
+    for pairs in (found.train, found.seen, found.unseen):
+        np.testing.assert_array_equal(
+            dataset.sketches.instances[pairs.sketches],
+            dataset.photos.instances[pairs.photos],
+        )
+    photos = [set(x.photos.tolist()) for x in (found.train, found.seen, found.unseen)]
+    assert not photos[0] & photos[1] and not photos[0] & photos[2]
+    assert sum(map(len, photos)) == len(dataset.photos)
+    unseen = [dataset.classes.index(name) for name in ("gem", "ring")]
+    assert set(dataset.photos.labels[found.unseen.photos]) == set(unseen)
+    assert len(found.seen.some(2)) == 2 and len(found.seen.some(99)) == len(found.seen)
+    with pytest.raises(ValueError, match="no pairs for 'train'"):
+        groups(dataset, 1)
+
+
+def test_the_loss_falls_as_the_adapter_learns(setup):
+    run = experiment.open(setup)
+    task, trained = run.task, run.task.init(jax.random.key(0))
+    batch = next(iter(task.batches(0)))
+    assert batch["photo"].shape == batch["sketch"].shape == (8, 32, 32, 3)
+    again = next(iter(task.batches(0)))
+    jax.tree.map(np.testing.assert_array_equal, batch, again)
+    key, frozen = jax.random.key(1), task.loaded.frozen
+
+    @jax.jit
+    def loss(trained, batch):
+        return jax.value_and_grad(lambda x: task.loss(x, frozen, batch, key)[0])(
+            trained
+        )
+
+    first, slope = loss(trained, batch)
+    for _ in range(12):
+        trained = jax.tree.map(lambda a, b: a - 0.3 * b, trained, slope)
+        last, slope = loss(trained, batch)
+    assert last < first
+
+
+def test_a_run_from_config_to_report_and_to_pictures(setup, tmp_path):
+    report = experiment.open(setup, tmp_path).go()
+    found = {result["name"]: result["metrics"] for result in report["results"]}
+    assert list(found) == list(evaluation.ROWS)
+    assert all(0 <= row["edge F"] <= 1 for row in found.values())
+    page = (tmp_path / "report.html").read_text()
+    assert "What is made of a drawing" in page and "Unseen classes" in page
+    assert json.loads((tmp_path / "report.json").read_text())["queries"] == 4
+    imaginer = Imaginer.from_run(tmp_path)
+    sketch = np.full((1, 32, 32, 3), 255, np.uint8)
+    sketch[0, 8:24, 8:10] = 0
+    assert imaginer.imagine(sketch, ["a box"]).shape == (1, 32, 32, 3)
+
+
+def test_runs_that_are_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match="task=synthesis"):
+        Imaginer.from_run(tmp_path)
+    (tmp_path / "config.json").write_text('{"task": "category"}')
+    with pytest.raises(ValueError, match="a run of task=category"):
+        Imaginer.from_run(tmp_path)

@@ -1,0 +1,112 @@
+"""The red one among its like: search by words, and the same re-ranked by a matcher.
+
+python -m tools.rerank_table [--matcher runs/matching/test/trained-64-0]
+
+Of each unseen Toybox category there are twelve photos of different things. A query is
+the caption of one of them, alone or beside its drawing; the gallery is the photos of
+its category. Acc@1 is the share of queries whose own photo comes first.
+"""
+
+import argparse
+from typing import Any
+
+import numpy as np
+
+from sbir_jax import data, text_queries
+from sbir_jax.embedder import Embedder
+from sbir_jax.metrics.matching import standard_error
+from sbir_jax.runtime import hardware
+from sbir_jax.search import rerank
+from sbir_jax.search.index import Hit
+from sbir_jax.tasks.matching.matcher import Matcher
+
+SHARES = (0.3, 0.5, 1.0)  # of the words; docs/benchmarks.md has search alone at these
+
+
+class Known:
+    """A matcher's scores by photo and text, computed before."""
+
+    def __init__(self, scores: dict[tuple[str, str], float]):
+        self.scores = scores
+
+    def score(self, images: Any, texts: Any) -> np.ndarray:
+        return np.array(
+            [[self.scores[image, text] for text in texts] for image in images]
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backbone", default="toybox")
+    parser.add_argument("--matcher", default="", help="a run; training-free without it")
+    parser.add_argument("--queries", type=int, default=0, help="the first; 0 for all")
+    args = parser.parse_args()
+    hardware.keep_programs()
+    toybox = data.load("toybox", size=64, instances=12, sketches=3, world=0)
+    photos = np.flatnonzero(np.isin(toybox.photos.labels, _unseen(toybox)))
+    embedder = Embedder.from_pretrained(args.backbone)
+    if args.matcher:
+        matcher = Matcher.from_run(args.matcher)
+    else:
+        matcher = Matcher.from_pretrained(args.backbone, rerank.RECIPE)
+    queries = photos[: args.queries or None]
+    captions = [toybox.photos.captions[i] for i in queries]
+    drawn = embedder.embed_items(toybox.sketches, _drawings(toybox, queries), "sketch")
+    shown = embedder.embed_items(toybox.photos, photos, "photo")
+    told = embedder.embed_words(captions)
+    known = Known(_scores(toybox, matcher, photos, queries, captions))
+    labels = toybox.photos.labels
+    rows: dict[str, list[float]] = {}
+    for q, (photo, caption) in enumerate(zip(queries, captions, strict=True)):
+        like = np.flatnonzero(labels[photos] == labels[photo])
+        for share in SHARES:
+            asked = text_queries.mix(drawn[q], told[q], share)
+            order = like[np.argsort(-(shown[like] @ asked), kind="stable")]
+            hits = [Hit("", str(photos[i]), float(shown[i] @ asked)) for i in order]
+            again = rerank.rerank(hits, caption, known, len(hits), share)
+            for name, found in (("search", hits), ("re-ranked", again)):
+                right = float(int(found[0].path) == photo)
+                rows.setdefault(f"{name}, words' share {share:g}", []).append(right)
+    groups = labels[queries]
+    print(f"{len(queries)} queries, {args.matcher or 'training-free'}")
+    for name, values in rows.items():
+        error = standard_error(np.array(values), groups)
+        print(f"| {name} | {np.mean(values):.3f} ± {error:.3f} |")
+
+
+def _unseen(toybox: data.Dataset) -> list[int]:
+    return [toybox.classes.index(name) for name in toybox.unseen]
+
+
+def _drawings(toybox: data.Dataset, photos: np.ndarray) -> np.ndarray:
+    """The first drawing of each photo's thing."""
+    first: dict[int, int] = {}
+    for row, thing in enumerate(toybox.sketches.instances.tolist()):
+        first.setdefault(thing, row)
+    return np.array(
+        [first[thing] for thing in toybox.photos.instances[photos].tolist()]
+    )
+
+
+def _scores(
+    toybox: data.Dataset, matcher: Matcher, photos, queries, captions
+) -> dict[tuple[str, str], float]:
+    """Of each caption with every photo of its category, by the photo's number."""
+    pixels = toybox.photos.pixels(photos, matcher.size)
+    latents = matcher.encode(list(pixels))
+    labels = toybox.photos.labels
+    pairs = [
+        (i, q)
+        for q, photo in enumerate(queries)
+        for i in np.flatnonzero(labels[photos] == labels[photo]).tolist()
+    ]
+    images, texts = np.array(pairs).T
+    found = matcher.pair_scores(latents, images, captions, texts, quiet=False).mean(1)
+    return {
+        (str(photos[i]), captions[q]): float(score)
+        for (i, q), score in zip(pairs, found, strict=True)
+    }
+
+
+if __name__ == "__main__":
+    main()
