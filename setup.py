@@ -11,6 +11,7 @@ TEST += ["nbclient", "ipykernel"]  # the notebooks
 PARITY = ["torch", "diffusers", "accelerate"]
 FAISS = ["faiss-cpu"]
 MILVUS = ["pymilvus", "milvus-lite"]
+COCO = ["pycocotools"]  # the masks of RefCOCO
 HEIC = ["pillow-heif"]
 JXL = ["pillow-jxl-plugin"]
 SCALE = ["ray[data]"]
@@ -58,6 +59,7 @@ setup(
         "pyarrow",
         "grain",
         "clu",
+        "scipy",
         "tensorboardX",
         "matplotlib",
         "scikit-image",
@@ -70,6 +72,7 @@ setup(
         "serve": SERVE,
         "faiss": FAISS,
         "milvus": MILVUS,
+        "coco": COCO,
         "heic": HEIC,
         "jxl": JXL,
         "scale": SCALE,

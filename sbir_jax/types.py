@@ -74,6 +74,8 @@ class Readout:
       taps: activations, [b h w channels], in the type that the networks compute in.
       maps: attention probabilities, float32 [b heads h w keys], 1 in all over keys.
       logits: what the maps are the softmax of, float32, scaled by 1 / sqrt(width).
+      queries: of attention layers, [b heads h w width], before any scaling.
+      outputs: what attention layers add to the running state, [b h w channels].
       mask: of the text, as in `TextStates`: which of the first keys of cross-attention
         are real tokens.
     """
@@ -82,3 +84,5 @@ class Readout:
     maps: dict[str, Any]
     logits: dict[str, Any]
     mask: Any = None  # bool [s n]
+    queries: dict[str, Any] = dataclasses.field(default_factory=dict)
+    outputs: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -14,6 +14,7 @@ from sbir_jax.adapters.prompts import PromptConfig, init_prompts
 from sbir_jax.backbones.frozen import text_states
 from sbir_jax.data import triplets
 from sbir_jax.features import Recipe
+from sbir_jax.runtime import row_cache
 from sbir_jax.tasks.retrieval import latent_cache
 from sbir_jax.tasks.retrieval.objective import objective
 from sbir_jax.tasks.retrieval.setup import TripletConfig
@@ -89,7 +90,7 @@ def test_frames_in_pixels_are_in_the_latents(tiny, dataset, tmp_path):
 
 def rows_made(monkeypatch, limit=10**9):
     """A list of the batches that `keep` asks for; after `limit` it is interrupted."""
-    made, keep = [], latent_cache.keep
+    made, keep = [], row_cache.keep
 
     def counted(path, whose, shape, make, desc):
         def one(rows):
@@ -100,14 +101,14 @@ def rows_made(monkeypatch, limit=10**9):
 
         return keep(path, whose, shape, one, desc)
 
-    monkeypatch.setattr(latent_cache, "keep", counted)
+    monkeypatch.setattr(row_cache, "keep", counted)
     return made
 
 
 def test_each_image_is_encoded_once_and_a_stopped_run_goes_on(
     tiny, dataset, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(latent_cache, "BATCH", 8)
+    monkeypatch.setattr(row_cache, "BATCH", 8)
     read = reader(tiny, dataset, tmp_path / "whole")
     wanted = {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()}
     shape = json.loads(wanted["photo-0.json"])

@@ -33,6 +33,10 @@ BELOW = {
     "tasks.retrieval": LOW
     | {"config", "data", "backbones", "report", "metrics", "adapters"}
     | {"features", "embedder", "text_queries", "tasks", "tasks.base"},
+    "dense": LOW | {"adapters", "backbones", "data", "diffusion", "report"},
+    "tasks.dense": LOW
+    | {"config", "data", "backbones", "report", "metrics", "adapters"}
+    | {"dense", "tasks", "tasks.base"},
     "tasks.matching": LOW
     | {"config", "data", "backbones", "report", "metrics", "adapters"}
     | {"diffusion", "features", "tasks", "tasks.base"},
@@ -42,7 +46,7 @@ BELOW = {
     "main": {"config", "experiment", "runtime"},
     "search": LOW
     | {"adapters", "backbones", "data", "embedder", "features", "report"}
-    | {"text_queries", "tasks.matching"},
+    | {"text_queries", "tasks.matching", "dense"},
 }
 LONG_FUNCTIONS = {
     "backbones/loading.py:load_backbone",

@@ -58,6 +58,8 @@ class Toy(Backbone):
         kv=None,
         residuals=None,
         kv_shift=None,
+        queries=(),
+        outputs=(),
     ):
         states = jnp.repeat(text.states, len(latents) // len(text.states), 0)
         keys = values = states
@@ -75,7 +77,12 @@ class Toy(Backbone):
             dict.fromkeys(maps, weights),
             dict.fromkeys(logits, scores),
             text.mask,
+            dict.fromkeys(queries, latents[:, None]),
+            dict.fromkeys(outputs, mixed - latents),
         )
+
+    def keys(self, frozen, text, names):
+        return dict.fromkeys(names, text.states[:, None])
 
     def decode(self, frozen, latents):
         return jnp.repeat(jnp.repeat(latents[..., :3], PIXELS, 1), PIXELS, 2)

@@ -68,6 +68,11 @@ class Backbone(abc.ABC):
         """Image height and width must be multiples of this many pixels."""
 
     @property
+    def scaling_factor(self) -> float:
+        """What `encode_image` multiplied the autoencoder's own latents by."""
+        return 1.0
+
+    @property
     @abc.abstractmethod
     def context_dim(self) -> int:
         """Width of the text states."""
@@ -134,6 +139,8 @@ class Backbone(abc.ABC):
         kv: KV | None = None,
         residuals: Residuals | None = None,
         kv_shift: Shifts | None = None,
+        queries: tuple[str, ...] = (),
+        outputs: tuple[str, ...] = (),
     ) -> Readout:
         """One pass of the denoising network, up to the last thing asked for.
 
@@ -142,7 +149,7 @@ class Backbone(abc.ABC):
           t: one for all images or one each (shape [] or [b]).
           text: states of s texts; each serves b / s images in a row.
           taps: activations, by `tap_names`.
-          maps, logits: of attention layers, by `attention_names`.
+          maps, logits, queries, outputs: of attention layers, by `attention_names`.
           kv: by `attention_names`, keys and values [e c] or [s e c] that the layer
             attends to beside its own.
           residuals: by `residual_names`, what is added to the running state.
@@ -150,6 +157,18 @@ class Backbone(abc.ABC):
             its own values, the same at every position: [1 c], or [s c] for each text.
         Raises: ValueError for an unknown name, for nothing asked for, and for shapes
           that do not fit.
+        """
+
+    @abc.abstractmethod
+    def keys(
+        self, frozen: Frozen, text: TextStates, names: tuple[str, ...]
+    ) -> dict[str, Float[Array, "s _ n _"]]:
+        """Keys [s heads n width] that cross-attention layers make of texts.
+
+        With `queries` of a pass they give the logits of words that it was not run with.
+
+        Args:
+          names: of cross-attention layers, by `attention_names`.
         """
 
     def predict(

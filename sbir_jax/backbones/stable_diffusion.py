@@ -135,6 +135,8 @@ class StableDiffusion(Backbone):
         kv: KV | None = None,
         residuals: Residuals | None = None,
         kv_shift: Shifts | None = None,
+        queries: tuple[str, ...] = (),
+        outputs: tuple[str, ...] = (),
     ) -> Readout:
         context = text.states.astype(latents.dtype)
         found: Any = self.unet.apply(
@@ -148,8 +150,28 @@ class StableDiffusion(Backbone):
             kv,
             residuals,
             kv_shift,
+            queries,
+            outputs,
         )
         return dataclasses.replace(found, mask=text.mask)
+
+    def keys(
+        self, frozen: Frozen, text: TextStates, names: tuple[str, ...]
+    ) -> dict[str, Float[Array, "s _ n _"]]:
+        c, found = self.unet.config, {}
+        last = len(c.heads) - 1
+        for name in names:
+            side, *block, _, number, _ = name.split(".")
+            i = int(block[0]) if block else 0
+            level = {"down": i, "mid": last, "up": last - i}[side]
+            weights = frozen["unet"][f"{side}_blocks_{i}" if block else "mid_block"]
+            for part in (f"attentions_{number}", "transformer_blocks_0", "attn2"):
+                weights = weights[part]
+            kernel = weights["to_k"]["kernel"]
+            keys = text.states.astype(kernel.dtype) @ kernel
+            heads = keys.reshape(*keys.shape[:2], c.heads[level], -1)
+            found[name] = heads.swapaxes(1, 2)
+        return found
 
     def decode(
         self, frozen: Frozen, latents: Float[Array, "b y x c"]

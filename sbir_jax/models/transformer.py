@@ -20,7 +20,8 @@ KeyValues = tuple[Float[Array, "..."], Float[Array, "..."]]
 # What is added to an attention layer's own keys and values: [1 c] for all texts, or
 # [s c], one for each.
 Shift = tuple[Float[Array, "_ c"], Float[Array, "_ c"]]
-# Of an attention layer's maps and logits, those that were asked for.
+# Of what an attention layer computes, by the names of `ATTENTION_PARTS`, what was asked
+# for.
 Found = dict[str, Float[Array, "..."]]
 
 
@@ -43,7 +44,8 @@ class Attention(nn.Module):
         """Attention to the context, which serves b / s images in a row, or to x itself.
 
         Args:
-          asked: of "maps" (probabilities) and "logits", what to hand out, float32.
+          asked: of "maps" (probabilities), "logits", both float32, "queries" and
+            "outputs" (the layer's own result, before it is added), what to hand out.
           extra: keys and values to attend to as well; they come last in the maps.
           shift: is added to the own keys and values, the same at every position.
         """
@@ -71,12 +73,13 @@ class Attention(nn.Module):
                 jnp.concatenate([own, for_each(rows.astype(own.dtype))], axis=1)
                 for own, rows in zip((k, v), more, strict=True)
             )
-        if asked:
-            y, maps, logits = attend_with_map(q, k, v, self.heads)
-            found = {"maps": maps, "logits": logits}
+        found = {"queries": q.reshape(*q.shape[:2], self.heads, -1).swapaxes(1, 2)}
+        if {"maps", "logits"} & set(asked):
+            y, found["maps"], found["logits"] = attend_with_map(q, k, v, self.heads)
         else:
-            y, found = attend(q, k, v, self.heads), {}
-        return project("to_out_0", True)(y), {name: found[name] for name in asked}
+            y = attend(q, k, v, self.heads)
+        y = found["outputs"] = project("to_out_0", True)(y)
+        return y, {name: found[name] for name in asked}
 
 
 class FeedForward(nn.Module):
@@ -181,7 +184,7 @@ class Transformer(nn.Module):
         kv: Mapping[str, KeyValues | None] = MappingProxyType({}),
         shift: Mapping[str, Shift | None] = MappingProxyType({}),
     ) -> tuple[Float[Array, "b h w c"], dict[str, Found]]:
-        """As `TransformerBlock`, with the rows and columns of queries in the maps."""
+        """As `TransformerBlock`, with rows and columns of pixels in what is found."""
         b, h, w, c = x.shape
 
         def project(name, y):
@@ -197,7 +200,7 @@ class Transformer(nn.Module):
         y = project("proj_out", y.reshape(b, h, w, c))
         found = {
             kind: {
-                name: rows.reshape(b, self.heads, h, w, -1)
+                name: rows.reshape(*rows.shape[:-2], h, w, rows.shape[-1])
                 for name, rows in maps.items()
             }
             for kind, maps in found.items()

@@ -17,6 +17,7 @@ from sbir_jax.models.kernels.norms import GroupNorm
 from sbir_jax.models.layers import Downsample, Resnet, Upsample
 from sbir_jax.models.transformer import KeyValues, Shift, Transformer
 from sbir_jax.models.unet_names import (
+    ATTENTION_PARTS,
     ATTENTIONS,
     attention_names,
     residual_names,
@@ -127,6 +128,8 @@ class UNet(nn.Module):
         kv: Mapping[str, KeyValues] | None = None,
         residuals: Mapping[str, Float[Array, "_ _ _ _"]] | None = None,
         kv_shift: Mapping[str, Shift] | None = None,
+        queries: tuple[str, ...] = (),
+        outputs: tuple[str, ...] = (),
     ) -> Readout:
         """Run up to the last thing asked for.
 
@@ -138,7 +141,7 @@ class UNet(nn.Module):
             images in a row: its keys and values are computed once for all of them.
           taps: names out of `tap_names(config)`. `<block>.out` is taken after the
             block's down- or upsampler; `out` is the prediction.
-          maps, logits: names out of `attention_names(config)`.
+          maps, logits, queries, outputs: names out of `attention_names(config)`.
           kv: by the names of attention layers, keys and values that they attend to as
             well: both [e c] for all images, or [s e c], each for b / s images in a
             row; c is the layer's number of channels.
@@ -156,6 +159,7 @@ class UNet(nn.Module):
         kv, residuals = dict(kv or {}), dict(residuals or {})
         kv_shift = dict(kv_shift or {})
         asked = {"taps": taps, "maps": maps, "logits": logits}
+        asked |= {"queries": queries, "outputs": outputs}
         self._check_names(asked, kv, residuals, kv_shift)
         self._check(latents, jnp.shape(t), context)
         found: dict[str, dict] = {kind: {} for kind in asked}
@@ -173,8 +177,7 @@ class UNet(nn.Module):
         attentions = attention_names(self.config)
         for what, names, known in (
             ("taps", asked["taps"], tap_names(self.config)),
-            ("maps", asked["maps"], attentions),
-            ("logits", asked["logits"], attentions),
+            *((part, asked[part], attentions) for part in ATTENTION_PARTS),
             ("kv", kv, attentions),
             ("kv_shift", kv_shift, attentions),
             ("residuals", residuals, residual_names(self.config)),
@@ -183,7 +186,7 @@ class UNet(nn.Module):
             if unknown:
                 raise ValueError(f"unknown {what} {unknown}; known are {list(known)}")
         if not any(asked.values()):
-            raise ValueError("no taps, no maps and no logits were asked for")
+            raise ValueError("no taps, no maps and nothing else was asked for")
 
     def _check(self, latents, t_shape, context):
         c = self.config
@@ -330,7 +333,7 @@ def _layer(run, side, block, j, x):
     name = f"{side}.attn.{j}"
     parts = {kind: f"{name}.{kind}" for kind in ATTENTIONS}
     asked = {
-        kind: [what for what in ("maps", "logits") if part in run.asked[what]]
+        kind: [what for what in ATTENTION_PARTS if part in run.asked[what]]
         for kind, part in parts.items()
     }
     extra = {kind: run.extra(part, x) for kind, part in parts.items()}

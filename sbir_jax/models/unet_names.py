@@ -8,6 +8,8 @@ from sbir_jax.models.configs import DOWN_BLOCKS, UP_BLOCKS, UNetConfig
 
 # In the order in which a transformer runs them.
 ATTENTIONS = ("self", "cross")
+# What an attention layer hands out; the names of `Readout`'s fields.
+ATTENTION_PARTS = ("maps", "logits", "queries", "outputs")
 
 
 def tap_names(config: UNetConfig) -> tuple[str, ...]:

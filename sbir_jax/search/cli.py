@@ -250,6 +250,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("index", metavar="INDEX")
     export.add_argument("out", metavar="FOLDER", help="a new folder")
 
+    _dense(
+        command("segment", "Find the places of words in photos."),
+        command("depth", "Estimate how far everything in photos is."),
+    )
+
     serve = command("serve", "Open a page to draw on, in your browser.")
     serve.add_argument("index", metavar="INDEX")
     serve.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1)")
@@ -259,6 +264,38 @@ def _parser() -> argparse.ArgumentParser:
     _backend(serve)
     _model(serve)
     return parser
+
+
+def _dense(segment: argparse.ArgumentParser, depth: argparse.ArgumentParser) -> None:
+    for parser, out in ((segment, "masks"), (depth, "depth")):
+        parser.add_argument("photos", nargs="+", metavar="PHOTOS", help=PHOTOS)
+        parser.add_argument(
+            "--out", default=out, metavar="FOLDER", help=f"(default: {out})"
+        )
+    segment.add_argument(
+        "--words", required=True, help="what to look for, with commas: mug,chair"
+    )
+    kind = segment.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--run",
+        default="",
+        help="a run folder of task=segmentation, whose classes the words are, or of "
+        "task=referring; without one any words will do, and nothing is trained",
+    )
+    kind.add_argument(
+        "--model",
+        default="toybox",
+        help="without --run: a Stable Diffusion folder or hub id, or toybox (default)",
+    )
+    segment.add_argument(
+        "--encoder", default="", help="without --run: a distilled one, such as tiny"
+    )
+    depth.add_argument(
+        "--run", required=True, help="a run folder of task=depth; see docs/dense.md"
+    )
+    depth.add_argument(
+        "--place", default="", help="the kind of scene, where the run knows some"
+    )
 
 
 def _building(parser: argparse.ArgumentParser) -> None:

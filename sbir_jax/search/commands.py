@@ -14,6 +14,7 @@ from sbir_jax.search.terminal import clean, plural, standing
 if TYPE_CHECKING:
     from sbir_jax.data.tree import Skipped
     from sbir_jax.search.build import Embeds
+    from sbir_jax.search.dense_photos import Summary
     from sbir_jax.search.hits import Hit
     from sbir_jax.search.index import Index
 
@@ -76,7 +77,9 @@ def _build(args: argparse.Namespace, out: str, embedder: "Embeds") -> int:
     return int(not done.photos)
 
 
-def _print_skipped(skipped: Sequence["Skipped"], where: pathlib.Path) -> None:
+def _print_skipped(
+    skipped: Sequence["Skipped | tuple[str, str]"], where: pathlib.Path
+) -> None:
     for path, reason in skipped[:REASONS]:
         print(clean(f"  not used: {path}: {reason}"))
     more = len(skipped) - REASONS
@@ -243,6 +246,42 @@ def export(args: argparse.Namespace) -> None:
 
     count = export(args.index, args.out)
     print(f"{clean(args.out)}: {plural(count, 'photo')} written")
+
+
+def segment(args: argparse.Namespace) -> int:
+    from sbir_jax.dense.segmenter import Segmenter
+    from sbir_jax.search import dense_photos
+
+    _keep_programs()
+    if args.run:
+        segmenter = Segmenter.from_run(args.run)
+    else:
+        segmenter = Segmenter(args.model, args.encoder)
+    words, out = args.words.split(","), pathlib.Path(args.out)
+    done = dense_photos.segment_photos(args.photos, out, segmenter, words)
+    return _say_made(done, out, "masks")
+
+
+def depth(args: argparse.Namespace) -> int:
+    from sbir_jax.dense.depth_estimator import DepthEstimator
+    from sbir_jax.search import dense_photos
+
+    _keep_programs()
+    estimator, out = DepthEstimator.from_run(args.run), pathlib.Path(args.out)
+    done = dense_photos.depth_photos(args.photos, out, estimator, args.place)
+    return _say_made(done, out, "depth")
+
+
+def _say_made(done: "Summary", out: pathlib.Path, kind: str) -> int:
+    """Returns: 1 where no photo at all could be used."""
+    if done.skipped:
+        skipped = [(path, reason) for path, reason in done.skipped]
+        _print_skipped(skipped, out / "skipped.csv")
+    line = f"{plural(done.made, 'photo')} done"
+    line += f", {done.before:,} before" if done.before else ""
+    line += f", {len(done.skipped):,} could not be used" if done.skipped else ""
+    print(clean(f"{line}; pictures in {out}, {kind} in {out / kind}"))
+    return int(not done.made and not done.before)
 
 
 def serve(args: argparse.Namespace) -> None:

@@ -8,6 +8,9 @@ RETRIEVAL = "sbir_jax.tasks.retrieval.task:Retrieval"
 TASKS = {
     "category": RETRIEVAL,
     "fine_grained": RETRIEVAL,
+    "segmentation": "sbir_jax.tasks.dense.segmentation:Segmentation",
+    "referring": "sbir_jax.tasks.dense.referring:Referring",
+    "depth": "sbir_jax.tasks.dense.depth:Depth",
     "matching": "sbir_jax.tasks.matching.task:Matching",
     "synthesis": "sbir_jax.tasks.synthesis.task:Synthesis",
 }

@@ -20,18 +20,14 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
-from tqdm.auto import tqdm
 
 from sbir_jax import features
 from sbir_jax.adapters.prompts import Prompts
 from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.data import Dataset, triplets
 from sbir_jax.data.triplets import Reader, Task
-from sbir_jax.runtime import checkpoint, hardware, multiprocess, schema, sharding
+from sbir_jax.runtime import hardware, row_cache, sharding
 from sbir_jax.types import MODALITIES, Modality
-
-DTYPE = np.dtype(np.float16)
-BATCH = 32  # images at a time
 
 
 def reader(
@@ -58,7 +54,7 @@ def reader(
     """
     codes = drawn(dataset, host=host, **drawing)
     backbone = loaded.backbone
-    encode = encoder(loaded, prompts, visual_scale, model_shards, BATCH)
+    encode = encoder(loaded, prompts, visual_scale, model_shards, row_cache.BATCH)
     pixels = triplets.pixel_reader(dataset, size, cache_bytes=0)
     frames = hashlib.sha256()
     for leaf in jax.tree.leaves(prompts.visual):
@@ -82,7 +78,7 @@ def reader(
             return encode(pixels(modality, part // 2, part % 2 == 1), modality)
 
         path = folder / f"{modality}-{host}.bin"
-        kept[modality] = keep(path, whose, shape, some, f"encode {modality}")
+        kept[modality] = row_cache.keep(path, whose, shape, some, f"encode {modality}")
 
     def read(
         modality: Modality, indices: np.ndarray, mirrored: np.ndarray
@@ -150,50 +146,3 @@ def encoder(
         return np.asarray(found)[: len(images)]
 
     return encode
-
-
-def keep(
-    path: pathlib.Path,
-    whose: dict[str, Any],
-    shape: tuple[int, ...],
-    make: Callable[[slice], np.ndarray],
-    desc: str,
-) -> np.ndarray:
-    """An array on disk, row by row from `make`; rows that are there already are not.
-
-    Args:
-      whose: all that the rows depend on, as JSON values.
-      make: gives these rows, at most `BATCH` of them.
-      desc: beside the progress bar.
-    Returns: `shape` of `DTYPE`, mapped from the file, not read.
-    """
-    stamp, row = path.with_suffix(".json"), DTYPE.itemsize * int(np.prod(shape[1:]))
-    if _read(stamp) != whose:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stamp.unlink(missing_ok=True)
-        path.write_bytes(b"")
-        checkpoint.write_own_json(stamp, whose)
-    with path.open("ab") as file:
-        done = file.tell() // row
-        file.truncate(done * row)  # a row may have been cut short by a kill
-        bar = tqdm(
-            desc=desc,
-            unit="image",
-            initial=done,
-            total=shape[0],
-            disable=not multiprocess.is_first(),
-        )
-        with bar:
-            for start in range(done, shape[0], BATCH):
-                rows = slice(start, min(start + BATCH, shape[0]))
-                file.write(make(rows).astype(DTYPE).tobytes())
-                bar.update(rows.stop - rows.start)
-    return np.memmap(path, DTYPE, "r", shape=shape)
-
-
-def _read(stamp: pathlib.Path) -> dict[str, Any]:
-    """Whose rows are kept; nothing where there is no stamp, or a damaged one."""
-    try:
-        return schema.read_json(stamp)
-    except (FileNotFoundError, ValueError):
-        return {}

@@ -1,0 +1,1 @@
+"""Masks and depth from a frozen diffusion model, learned and training-free."""

@@ -1,0 +1,1 @@
+"""Light heads on the decoder's activations: segmentation, referring, depth."""

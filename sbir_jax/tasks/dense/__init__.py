@@ -1,0 +1,1 @@
+"""Segmentation, referring segmentation and depth by light heads (VPD)."""
