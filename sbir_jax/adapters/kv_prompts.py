@@ -59,7 +59,7 @@ def init(
 
 def shifts(
     prompts: KVPrompts, text: TextStates
-) -> dict[str, tuple[Float[Array, "_ c"], Float[Array, "_ c"]]]:
+) -> dict[str, tuple[Float[Array, "_ _"], Float[Array, "_ _"]]]:
     """What is added to keys and to values, as `Backbone.read` takes it."""
     if prompts.down is None:
         return {name: (b[:1], b[1:]) for name, b in prompts.bias.items()}

@@ -23,7 +23,7 @@ Frozen = dict[str, Any]
 # own keys and values, by name.
 KV = Mapping[str, tuple[Float[Array, "..."], Float[Array, "..."]]]
 Residuals = Mapping[str, Float[Array, "_ _ _ _"]]
-Shifts = Mapping[str, tuple[Float[Array, "_ c"], Float[Array, "_ c"]]]
+Shifts = Mapping[str, tuple[Float[Array, "_ _"], Float[Array, "_ _"]]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

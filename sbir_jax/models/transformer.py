@@ -19,7 +19,7 @@ from sbir_jax.models.kernels.products import dense
 KeyValues = tuple[Float[Array, "..."], Float[Array, "..."]]
 # What is added to an attention layer's own keys and values: [1 c] for all texts, or
 # [s c], one for each.
-Shift = tuple[Float[Array, "_ c"], Float[Array, "_ c"]]
+Shift = tuple[Float[Array, "_ _"], Float[Array, "_ _"]]
 # Of what an attention layer computes, by the names of `ATTENTION_PARTS`, what was asked
 # for.
 Found = dict[str, Float[Array, "..."]]
