@@ -1,0 +1,265 @@
+"""What can be typed after `sbir`: commands and their flags."""
+
+import argparse
+
+PHOTOS = (
+    "folders, image files, globs in quotes, or tables (.csv, .parquet) with a column "
+    "'path'"
+)
+
+
+class _Version(argparse.Action):
+    """Looked up when it is asked for."""
+
+    def __call__(self, parser, *_) -> None:
+        from importlib import metadata
+
+        try:
+            version = metadata.version("sbir_jax")
+        except metadata.PackageNotFoundError:
+            version = "(not installed: run from its source)"
+        print(f"sbir {version}")
+        parser.exit()
+
+
+def parser() -> argparse.ArgumentParser:
+    """Reads the command line of `sbir`."""
+    parser = argparse.ArgumentParser(
+        prog="sbir", description="Find your photos by drawing."
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print it and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text)
+
+    index = command(
+        "index",
+        "Make an index of photos, go on with one, or bring it up to date.",
+    )
+    index.add_argument("photos", nargs="+", metavar="PHOTOS", help=PHOTOS)
+    index.add_argument("--out", required=True, metavar="INDEX", help="its folder")
+    index.add_argument(
+        "--model",
+        help="a run folder, shared prompts, a Stable Diffusion folder or hub id, or "
+        "toybox; by default the index's own, toybox for a new one",
+    )
+    index.add_argument(
+        "--task",
+        choices=("category", "fine_grained"),
+        help="which layers to read where --model is a backbone (default: category)",
+    )
+    index.add_argument(
+        "--encoder",
+        default="",
+        help="a distilled encoder, several times faster, where --model is a backbone: "
+        "tiny for toybox; a folder or hub id (madebyollin/taesd) for others",
+    )
+    _building(index)
+
+    add = command("add", "Add photos to an index, or bring some up to date.")
+    add.add_argument("index", metavar="INDEX")
+    add.add_argument("photos", nargs="+", metavar="PHOTOS", help=PHOTOS)
+    _building(add)
+    _model(add)
+
+    remove = command("remove", "Take photos out of an index; no file is lost.")
+    remove.add_argument("index", metavar="INDEX")
+    remove.add_argument(
+        "paths", nargs="+", metavar="PATH", help="a photo, or a folder with all in it"
+    )
+
+    search = command(
+        "search", "Find the photos nearest to a drawing, to words, or to both."
+    )
+    search.add_argument("index", metavar="INDEX")
+    search.add_argument(
+        "sketch",
+        nargs="?",
+        metavar="SKETCH",
+        help="a drawing: an image file, or .svg, .excalidraw, QuickDraw's .ndjson",
+    )
+    search.add_argument("--text", help="what they show: 'a red cup'")
+    search.add_argument(
+        "--text-share",
+        type=float,
+        default=argparse.SUPPRESS,
+        metavar="SHARE",
+        help="of the words beside the drawing, 0 to 1 (default: 0.5)",
+    )
+    search.add_argument(
+        "--rerank-text",
+        type=int,
+        nargs="?",
+        const=20,
+        default=0,
+        metavar="N",
+        help="put the first N photos in order by the words once more, looking at each "
+        "with them: slower, and finds the red one among its like (default: 20)",
+    )
+    search.add_argument("-k", type=int, default=20, help="how many (default: 20)")
+    search.add_argument(
+        "--min-score", type=float, help="only photos with this cosine or more"
+    )
+    search.add_argument(
+        "--folder", default="", help="only photos below this folder of the index"
+    )
+    search.add_argument(
+        "--all-copies",
+        action="store_true",
+        help="show every copy of a photo; by default they stand behind the first",
+    )
+    _drawing(search)
+    search.add_argument(
+        "--show-prepared",
+        metavar="PICTURE",
+        help="save what the network sees of the drawing: seen.png or .jpg",
+    )
+    search.add_argument("--save", metavar="SHEET", help="a picture: sheet.png or .jpg")
+    form = search.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument(
+        "--paths", action="store_true", help="print paths alone, one a line, for pipes"
+    )
+    _matcher(search)
+    _backend(search)
+    _model(search)
+
+    explain = command(
+        "explain", "Show which places of a drawing and a photo are alike."
+    )
+    explain.add_argument("index", metavar="INDEX", help="whose model looks at both")
+    explain.add_argument("sketch", metavar="SKETCH", help="an image file")
+    explain.add_argument("photo", metavar="PHOTO", help="an image file, or a hit's id")
+    _drawing(explain)
+    explain.add_argument(
+        "--save", metavar="SHEET", default="explain.png", help="(default: explain.png)"
+    )
+    _model(explain)
+
+    match = command("match", "Tell which of some texts fits a photo best.")
+    match.add_argument("photo", metavar="PHOTO", help="an image file")
+    match.add_argument("texts", nargs="+", metavar="TEXT", help="'a red cup'")
+    match.add_argument(
+        "--model",
+        default="toybox",
+        help="a run of the task matching, a Stable Diffusion folder or hub id, or "
+        "toybox (default)",
+    )
+    match.add_argument(
+        "--save", metavar="SHEET", help="where the best text's words are: words.png"
+    )
+    match.add_argument("--json", action="store_true", help="print JSON")
+
+    info = command("info", "Show what an index holds.")
+    info.add_argument("index", metavar="INDEX")
+    info.add_argument("--json", action="store_true", help="print JSON")
+
+    export = command("export", "Write descriptors and paths for other programs.")
+    export.add_argument("index", metavar="INDEX")
+    export.add_argument("out", metavar="FOLDER", help="a new folder")
+
+    _dense(
+        command("segment", "Find the places of words in photos."),
+        command("depth", "Estimate how far everything in photos is."),
+    )
+
+    serve = command("serve", "Open a page to draw on, in your browser.")
+    serve.add_argument("index", metavar="INDEX")
+    serve.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8000, help="(default: 8000)")
+    serve.add_argument("--token", help="a word that visitors must give")
+    _matcher(serve)
+    _backend(serve)
+    _model(serve)
+    return parser
+
+
+def _dense(segment: argparse.ArgumentParser, depth: argparse.ArgumentParser) -> None:
+    for parser, out in ((segment, "masks"), (depth, "depth")):
+        parser.add_argument("photos", nargs="+", metavar="PHOTOS", help=PHOTOS)
+        parser.add_argument(
+            "--out", default=out, metavar="FOLDER", help=f"(default: {out})"
+        )
+    segment.add_argument(
+        "--words", required=True, help="what to look for, with commas: mug,chair"
+    )
+    kind = segment.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--run",
+        default="",
+        help="a run folder of task=segmentation, whose classes the words are, or of "
+        "task=referring; without one any words will do, and nothing is trained",
+    )
+    kind.add_argument(
+        "--model",
+        default="toybox",
+        help="without --run: a Stable Diffusion folder or hub id, or toybox (default)",
+    )
+    segment.add_argument(
+        "--encoder", default="", help="without --run: a distilled one, such as tiny"
+    )
+    depth.add_argument(
+        "--run", required=True, help="a run folder of task=depth; see docs/dense.md"
+    )
+    depth.add_argument(
+        "--place", default="", help="the kind of scene, where the run knows some"
+    )
+
+
+def _building(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="names to pass over, e.g. thumbs or '*.gif'; may be given again, and is "
+        "remembered (INDEX/exclude.txt)",
+    )
+    parser.add_argument(
+        "--prune",
+        action="store_true",
+        help="also take out photos of folders that are gone as a whole",
+    )
+    parser.add_argument(
+        "--reread",
+        action="store_true",
+        help="open every file, also those with the size and time they had",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=0,
+        help="photos at a time (default: what fits the memory)",
+    )
+
+
+def _drawing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--as-drawn",
+        action="store_true",
+        help="take the drawing as it is; by default it is first made dark on white, "
+        "centred and large",
+    )
+
+
+def _backend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backend", default="exact", help="exact (default), faiss, or milvus:URI"
+    )
+
+
+def _matcher(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--matcher",
+        default="",
+        metavar="RUN",
+        help="a run of the task matching, or a backbone, that puts photos in order by "
+        "words (default: the index's own model, training-free)",
+    )
+
+
+def _model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default="", help="where the index's model is now, if it was moved"
+    )
