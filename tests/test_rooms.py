@@ -40,6 +40,9 @@ BELOW = {
     "tasks.matching": LOW
     | {"config", "data", "backbones", "report", "metrics", "adapters"}
     | {"diffusion", "features", "tasks", "tasks.base"},
+    "tasks.synthesis": LOW
+    | {"config", "data", "backbones", "report", "metrics", "adapters"}
+    | {"diffusion", "tasks", "tasks.base"},
     "train": {"adapters", "runtime", "tasks.base", "train_step"},
     "experiment": LOW
     | {"backbones", "config", "report", "tasks", "tasks.base", "train"},
@@ -53,7 +56,7 @@ LONG_FUNCTIONS = {
     "data/__init__.py:load",  # half of it is its documentation
     "search/api.py:add_errors",  # a line or two for each kind of error
     "search/build.py:build",  # half of it is its documentation
-    "search/cli.py:_parser",  # a line or two for each flag
+    "search/arguments.py:parser",  # a line or two for each flag
     "search/distribute.py:distribute",
     "search/server.py:make_app",
 }

@@ -131,7 +131,8 @@ def check_shapes(
       states: width of the backbone's text states.
     Raises: ValueError saying which leaf has which shape.
     """
-    wanted = {"text": (prompts.text, (len(prompts.text), states))}
+    wanted: dict[str, tuple[Any, tuple[int, ...]]] = {}
+    wanted["text"] = (prompts.text, (len(prompts.text), states))
     for place, (rows, columns, channels) in {
         "visual": (size, size, 3),
         "latent": latent,

@@ -113,7 +113,7 @@ def _photographed_ink(colours: Float[np.ndarray, "h w 3"]) -> Ink | None:
     paper = _paper(grey, window)
     depth = np.clip(1 - grey / np.maximum(paper, 0.05), 0, 1)
     mask = (grey < filters.threshold_sauvola(grey, window, k=0.1)) & (depth > 0.05)
-    clear = ~ndimage.binary_dilation(mask, iterations=3)
+    clear = ~np.asarray(ndimage.binary_dilation(mask, iterations=3), bool)
     if mask.mean() > COVERED or _uneven(smooth, depth, clear):
         return None
     mask = morphology.remove_small_objects(mask, max_size=window)
@@ -186,5 +186,5 @@ def _heavier(ink: Ink) -> Ink:
 def line_width(mask: Bool[np.ndarray, "h w"]) -> float:
     """The usual width of lines, in pixels: twice the depth of their middle."""
     middle = morphology.skeletonize(mask)
-    depth = ndimage.distance_transform_edt(mask)
+    depth = np.asarray(ndimage.distance_transform_edt(mask))
     return 2 * float(np.median(depth[middle])) - 1 if middle.any() else float(SIDE)

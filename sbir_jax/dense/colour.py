@@ -24,7 +24,8 @@ def colour_levels(
       shapes: [rows, columns, channels] of each level.
     """
     grey = images.mean(-1)
-    down, across = jnp.gradient(grey, axis=1), jnp.gradient(grey, axis=2)
+    down = jnp.asarray(jnp.gradient(grey, axis=1))
+    across = jnp.asarray(jnp.gradient(grey, axis=2))
     edges = jnp.stack([down, across, jnp.hypot(down, across)], axis=-1)
     pixels = jnp.concatenate([images, 4 * edges], axis=-1)
     b, h, w, c = pixels.shape

@@ -99,7 +99,8 @@ def segments(
     maps: Mapping[str, Float[Array, "_ _ _"]], near: float = NEAR
 ) -> Int[np.ndarray, "h w"]:
     """A number for each pixel, of the segment it is of, at 8 times the finest layer."""
-    size = max(each.shape[:2] for each in maps.values())
+    rows, columns = max(each.shape[:2] for each in maps.values())
+    size = rows, columns
     places = np.asarray(aggregate(maps), np.float64)
     found = merge(places, size, near).reshape(-1, *size, 1).astype(np.float32)
     wide = resize(jnp.asarray(found), (ENLARGE * size[0], ENLARGE * size[1]))

@@ -44,8 +44,8 @@ def heat(queries: Queries, keys: Keys) -> Float[Array, "b y x t"]:
 
     Returns: t = s * n tokens, text after text.
     """
-    size = max(q.shape[2:4] for q in queries.values())
-    found = []
+    rows, columns = max(q.shape[2:4] for q in queries.values())
+    size, found = (rows, columns), []
     for name, q in queries.items():
         scores = jnp.einsum(
             "bhyxd,shnd->byxsn", q, keys[name], preferred_element_type=jnp.float32
@@ -88,7 +88,8 @@ def optimise_tokens(
       masks: one for each token, of the picture in any size.
       start: where the tokens start, for example pooled states of words.
     """
-    size = max(q.shape[2:4] for q in queries.values())
+    rows, columns = max(q.shape[2:4] for q in queries.values())
+    size = rows, columns
     wanted = np.stack(masks, -1)[None].astype(np.float32)
     target = resize(jnp.asarray(wanted), size)
 

@@ -29,7 +29,8 @@ def enlarged(picture: Picture, side: int = SMALL) -> Picture:
     factor = side / max(picture.shape[:2])
     if factor <= 1:
         return picture
-    size = tuple(max(1, round(n * factor)) for n in picture.shape[1::-1])
+    height, width = (max(1, round(n * factor)) for n in picture.shape[:2])
+    size = width, height
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 

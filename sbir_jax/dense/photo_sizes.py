@@ -24,4 +24,5 @@ def network_size(height: int, width: int, side: int, stride: int) -> tuple[int, 
 def enlarge(values: Float[np.ndarray, "y x"], size: tuple[int, int]) -> np.ndarray:
     """One map at a photo's size, linear between pixel centres."""
     image = Image.fromarray(np.ascontiguousarray(values, np.float32))
-    return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
+    height, width = size
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))

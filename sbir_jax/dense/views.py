@@ -41,7 +41,8 @@ def resized(image: Picture, size: Size) -> Picture:
     if image.shape[:2] == size:
         return image
     linear = Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(image).resize(size[::-1], linear))
+    height, width = size
+    return np.asarray(Image.fromarray(image).resize((width, height), linear))
 
 
 def stretched(image: Picture, side: int, text: Any = 0) -> list[View]:

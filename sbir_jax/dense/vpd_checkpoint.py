@@ -48,7 +48,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
     if path.suffix not in (".pth", ".pt", ".ckpt"):
         raise ValueError(f"{path} is no checkpoint; give a .safetensors or .pth file")
     try:
-        import torch
+        import torch  # pyright: ignore
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"{path} is a PyTorch file: pip install torch, or save it as safetensors"

@@ -139,7 +139,9 @@ def make_app(
         if asked.rerank_text and text is None:
             what, rule = "rerank_text without text", "words re-order photos"
             raise Refusal(400, what, rule, "send text, or leave rerank_text out")
-        drawing = picture and await drawings.read(picture, asked.prepare)
+        drawing = None
+        if picture:
+            drawing = await drawings.read(picture, asked.prepare)
         asks = drawing, text, asked.k, asked.min_score, asked.text_share, False
         inside = answers.folder_of(asked.folder, index.folders())
         with words.asked() if text else contextlib.nullcontext():

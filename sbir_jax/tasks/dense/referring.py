@@ -85,10 +85,11 @@ class Referring(DenseTask):
             some = split.part(np.unique(rows))
             columns = [list(models[name](some)) for name in shown]
             pictures, captions = [], []
+            side = self.given.size
             for row in zip(*columns, strict=True):
                 example = row[0][0]
                 large = enlarged(example.image)
-                truth = resized_target(example.target, (self.given.size,) * 2)
+                truth = resized_target(example.target, (side, side))
                 pictures.append(paint_labels(large, truth.astype(int), bare=(0,)))
                 captions.append(f"“{example.text}”")
                 for name, (_, logits) in zip(shown, row, strict=True):

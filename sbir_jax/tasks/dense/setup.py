@@ -1,7 +1,7 @@
 """The config of dense tasks: what they add to an `Experiment`."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, ClassVar
 
 import jax
@@ -46,7 +46,10 @@ class DenseTrainConfig(TrainConfig):
 
         if not self.unet_rate:
             return adamw(1.0)
-        rates = {"unet": adamw(self.unet_rate), "light": adamw(1.0)}
+        rates: dict[Hashable, Any] = {
+            "unet": adamw(self.unet_rate),
+            "light": adamw(1.0),
+        }
         return optax.multi_transform(rates, _which)
 
 

@@ -38,7 +38,7 @@ def named_rivals(
         if name == "ovam":
             heat = free.ovam(picture, texts)[..., there]
             return _enlarged(heat, size).argmax(-1)
-        heat = free.daam(picture, [classes[i] for i in there])
+        heat = free.daam(picture, [str(classes[i]) for i in there])
         if name == "daam":
             return _enlarged(heat, size).argmax(-1)
         found = resized_target(cut(picture.tobytes())[name], size)

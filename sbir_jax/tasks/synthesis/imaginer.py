@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Float, UInt8
 from scipy import ndimage
 
@@ -52,7 +52,7 @@ class Imaginer:
         self.loaded = loaded
         # Where the weights are: a program runs on arrays of the same devices.
         where = getattr(jax.tree.leaves(loaded.frozen)[0], "sharding", None)
-        if isinstance(where, NamedSharding):
+        if isinstance(where, NamedSharding) and isinstance(where.mesh, Mesh):
             adapter = sharding.place_whole(jax.device_get(adapter), where.mesh)
         self.adapter = adapter
         self.size = loaded.backbone.image_size
@@ -125,14 +125,16 @@ class Imaginer:
         self._count(after, texts, pictures, before)
         if masks is None:
             pairs = zip(before, after, strict=True)
-            masks = np.array([changed(*pair) for pair in pairs])
+            masks = np.stack([changed(*pair) for pair in pairs])
         known = self._latents(pictures)
         side, cell = known.shape[1:3], self.size // known.shape[1]
         # A cell of the latents is free where any of its pixels is.
         free = masks.reshape(len(masks), side[0], cell, side[1], cell).any((2, 4))
         noise = self._noise(seed, len(pictures))
-        made = self._draw(after, texts, noise, seed, known, 1.0, free[..., None])
-        return np.where(masks[..., None], made, pictures)
+        made = self._draw(
+            after, texts, noise, seed, known, 1.0, np.expand_dims(free, -1)
+        )
+        return np.where(np.expand_dims(masks, -1), made, pictures)
 
     def between(
         self,

@@ -58,6 +58,7 @@ def pretraining_scenes(
     side = size // world.PLACE
     pictures = render_scenes(scenes, size, range(LOOKS), range(HANDS), side)
     found = truths(scenes, pictures)
+    assert pictures.geometry is not None
     photo_captions, sketch_captions = [], []
     for scene, truth in zip(scenes, found, strict=True):
         for k in range(LOOKS):
