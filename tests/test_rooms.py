@@ -36,6 +36,9 @@ BELOW = {
     "tasks.matching": LOW
     | {"config", "data", "backbones", "report", "metrics", "adapters"}
     | {"diffusion", "features", "tasks", "tasks.base"},
+    "tasks.synthesis": LOW
+    | {"config", "data", "backbones", "report", "metrics", "adapters", "diffusion"}
+    | {"tasks", "tasks.base"},
     "train": {"adapters", "runtime", "tasks.base", "train_step"},
     "experiment": LOW
     | {"backbones", "config", "report", "tasks", "tasks.base", "train"},
