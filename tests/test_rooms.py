@@ -49,7 +49,7 @@ BELOW = {
     "main": {"config", "experiment", "runtime"},
     "search": LOW
     | {"adapters", "backbones", "data", "embedder", "features", "report"}
-    | {"text_queries", "tasks.matching", "dense"},
+    | {"text_queries", "tasks.matching", "tasks.synthesis", "dense"},
 }
 LONG_FUNCTIONS = {
     "backbones/loading.py:load_backbone",

@@ -5,9 +5,11 @@ import json
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from sbir_jax import data, experiment
 from sbir_jax.config import Experiment, base
+from sbir_jax.search import cli
 from sbir_jax.tasks.synthesis import evaluation
 from sbir_jax.tasks.synthesis.imaginer import Imaginer
 from sbir_jax.tasks.synthesis.pairs import groups
@@ -79,10 +81,33 @@ def test_a_run_from_config_to_report_and_to_pictures(setup, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "What is made of a drawing" in page and "Unseen classes" in page
     assert json.loads((tmp_path / "report.json").read_text())["queries"] == 4
-    imaginer = Imaginer.from_run(tmp_path)
-    sketch = np.full((1, 32, 32, 3), 255, np.uint8)
-    sketch[0, 8:24, 8:10] = 0
-    assert imaginer.imagine(sketch, ["a box"]).shape == (1, 32, 32, 3)
+    shell_draws(tmp_path, tmp_path / "drawn")
+
+
+def shell_draws(run, folder):
+    """What `sbir imagine` makes of a run: pictures, edited ones, a strip."""
+    folder.mkdir()
+    sketch = np.full((64, 64, 3), 255, np.uint8)
+    sketch[8:56, 8:12] = sketch[8:12, 8:56] = 0
+    Image.fromarray(sketch).save(folder / "box.png")
+    sketch[52:56, 8:56] = 0
+    Image.fromarray(sketch).save(folder / "tray.png")
+    given = ["imagine", str(folder / "box.png"), "--run", str(run), "-n", "2"]
+    given += ["--steps", "2", "--as-drawn", "--text", "a box", "--out"]
+    assert (
+        cli.main([*given, str(folder / "a"), "--edit", str(folder / "tray.png")]) == 0
+    )
+    names = ["box-1.png", "box-2.png", "box-edited-1.png", "box-edited-2.png"]
+    assert sorted(path.name for path in (folder / "a").iterdir()) == names
+    with Image.open(folder / "a" / "box-1.png") as picture:
+        assert picture.size == (32, 32)
+        told = json.loads(picture.text["sbir_jax"])
+    assert told["text"] == "a box" and told["sampling"]["steps"] == "2"
+    given += [str(folder / "b"), "--between", str(folder / "tray.png")]
+    assert cli.main(given) == 0
+    with Image.open(folder / "b" / "box-between.png") as strip:
+        assert strip.size == (64, 32)
+    assert cli.main([*given, "-n", "1"]) == 2
 
 
 def test_runs_that_are_none(tmp_path):

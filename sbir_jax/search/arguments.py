@@ -151,6 +151,8 @@ def parser() -> argparse.ArgumentParser:
     )
     match.add_argument("--json", action="store_true", help="print JSON")
 
+    _imagining(command("imagine", "Make photos of what a drawing means."))
+
     info = command("info", "Show what an index holds.")
     info.add_argument("index", metavar="INDEX")
     info.add_argument("--json", action="store_true", help="print JSON")
@@ -262,4 +264,37 @@ def _matcher(parser: argparse.ArgumentParser) -> None:
 def _model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="", help="where the index's model is now, if it was moved"
+    )
+
+
+def _imagining(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sketch", metavar="SKETCH", help="a drawing")
+    parser.add_argument(
+        "--run", required=True, help="a run folder of the task synthesis"
+    )
+    parser.add_argument("--text", default="", help="'a photo of a red mug'")
+    parser.add_argument("-n", type=int, default=4, help="pictures (default: 4)")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    parser.add_argument(
+        "--out", default="imagined", metavar="FOLDER", help="(default: imagined)"
+    )
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument(
+        "--edit",
+        metavar="REDRAWN",
+        help="the drawing with strokes changed: the rest stays",
+    )
+    other.add_argument(
+        "--between", metavar="OTHER", help="the way from SKETCH to this drawing"
+    )
+    parser.add_argument(
+        "--as-drawn", action="store_true", help="take drawings as they are"
+    )
+    parser.add_argument("--sampler", default="ddim", help="or euler, dpm-solver")
+    parser.add_argument(
+        "--steps", default="25", help="a number, or ddim25 (default: 25)"
+    )
+    parser.add_argument("--guidance", type=float, default=3.0, help="(default: 3)")
+    parser.add_argument(
+        "--hold", type=float, default=1.0, help="of the drawing, 0 to 1 (default: 1)"
     )

@@ -78,6 +78,10 @@ def _check(args: argparse.Namespace) -> None:
                     f"--{flag} is {given[flag]!r}, and {args.out} has its model "
                     "already, which says so itself: leave it out, or give a new --out"
                 )
+    if args.command == "imagine" and args.n < (2 if args.between else 1):
+        raise ValueError(
+            f"-n is {args.n}; give 1 or more pictures, 2 or more with --between"
+        )
     if args.command == "search":
         if args.show_prepared and not args.sketch:
             raise ValueError("--show-prepared shows a drawing: give a SKETCH")

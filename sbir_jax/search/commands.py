@@ -180,6 +180,16 @@ def match(args: argparse.Namespace) -> None:
     print(f"best first, of {plural(len(found), 'text')}{sheet}")
 
 
+def imagine(args: argparse.Namespace) -> None:
+    from sbir_jax.search import imagining
+
+    _keep_programs()
+    files = imagining.run(args)
+    for path in files:
+        print(clean(str(path)))
+    print(f"{plural(len(files), 'picture')}, seed {args.seed}, in {clean(args.out)}")
+
+
 def _print_paths(paths: Sequence[str]) -> None:
     """As they are for programs, harmless for a terminal."""
     for path in paths:
