@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> list[pathlib.Path]:
     folder = pathlib.Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
     if args.between:
-        strip = imaginer.between(*drawn, args.n, args.text, args.seed)
+        first, last = drawn
+        strip = imaginer.between(first, last, args.n, args.text, args.seed)
         return _save_strip(strip, folder, name, settings)
     made = imaginer.imagine(np.stack([drawn[0]] * args.n), texts, args.seed)
     files = _save(made, folder, name, settings)
