@@ -142,7 +142,7 @@ def test_unet_rate_trains_the_denoiser_slowly(opened):
     start = run.task.init(jax.random.key(0))
     grads = jax.tree.map(jnp.ones_like, start)
     optimiser = DenseTrainConfig(
-        learning_rate=0.5, warmup=0, unet_rate=rate
+        learning_rate=0.5, warmup=0.0, unet_rate=rate
     ).optimiser()
     state = optimiser.init(start)
     updates, state = optimiser.update(grads, state, start)

@@ -4,6 +4,7 @@ estimator = DepthEstimator.from_run("runs/depth")
 estimator.estimate("kitchen.jpg")  # float32 [h, w], in `estimator.unit`
 """
 
+import pathlib
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +38,7 @@ class DepthEstimator:
         self._states = class_states(learned.loaded, learned.places)
 
     @classmethod
-    def from_run(cls, workdir: str) -> "DepthEstimator":
+    def from_run(cls, workdir: str | pathlib.Path) -> "DepthEstimator":
         """Raises: as `Learned.from_run`."""
         return cls(Learned.from_run(workdir, "depth"))
 

@@ -7,7 +7,7 @@ import flax.struct
 import jax
 from jaxtyping import Array, Float
 
-from sbir_jax.adapters.text_adapter import TextAdapter, adapt, init_adapter
+from sbir_jax.adapters.text_adapter import adapt, init_adapter
 from sbir_jax.backbones.base import Backbone, Frozen
 from sbir_jax.dense.reading import Reading, read_levels
 from sbir_jax.models.heads.depth import DepthHead
@@ -28,7 +28,7 @@ class DenseModel:
       unet: the denoiser's weights, where it is trained too; None where it is frozen.
     """
 
-    adapter: TextAdapter | None = None
+    adapter: Any = None  # TextAdapter
     head: Any = None
     unet: Any = None
 

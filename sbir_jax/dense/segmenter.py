@@ -7,6 +7,7 @@ found.mask("mug")  # bool [h, w], of the photo's own size
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable, Sequence
 
 import jax
@@ -76,7 +77,7 @@ class Segmenter:
         self._loaded, self.size = loaded, loaded.backbone.image_size
 
     @classmethod
-    def from_run(cls, workdir: str) -> "Segmenter":
+    def from_run(cls, workdir: str | pathlib.Path) -> "Segmenter":
         """Raises: as `Learned.from_run`."""
         self = cls.__new__(cls)
         self._learned = Learned.from_run(workdir, "segmentation", "referring")

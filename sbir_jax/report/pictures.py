@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
-Picture = UInt8[np.ndarray, "h w 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
 
 # Longest side in pixels and JPEG quality, best first: the first that fits is taken.
 LADDER = ((192, 86), (160, 84), (128, 82), (112, 78), (96, 74), (80, 68), (64, 60))
