@@ -199,7 +199,7 @@ def _embedded(
     # One block a shard: a worker that dies costs the shards it was at. Ray Data starts
     # it again, as often as need be, and hands them out once more.
     done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        Worker,
+        Worker,  # pyright: ignore[reportArgumentType]
         fn_constructor_args=(make,),
         compute=ray.data.ActorPoolStrategy(size=min(workers, len(rows))),
         **{name: value for name, value in reserved.items() if value is not None},
