@@ -49,9 +49,8 @@ def main(argv: list[str]) -> None:
         sys.exit(f"\nstopped; {KEPT} in {workdir}, and the same command goes on")
     except stops.DiskFull as error:
         print(f"\n{error}", file=sys.stderr, flush=True)
-        os._exit(
-            1
-        )  # at exit libraries write once more, and tell at length that they fail
+        # At exit libraries would write once more, and tell at length that they fail.
+        os._exit(1)
     except (ValueError, OSError, FloatingPointError, TypeError) as error:
         logging.debug("", exc_info=True)
         if FLAGS.verbosity > 0:
