@@ -4,6 +4,7 @@ python -m sbir_jax.main --config configs/toybox.py --workdir runs/toybox
 """
 
 import logging as python_logging
+import os
 import pathlib
 import shlex
 import sys
@@ -46,6 +47,10 @@ def main(argv: list[str]) -> None:
             summary = run.go(command)
     except KeyboardInterrupt:
         sys.exit(f"\nstopped; {KEPT} in {workdir}, and the same command goes on")
+    except stops.DiskFull as error:
+        print(f"\n{error}", file=sys.stderr, flush=True)
+        # At exit libraries would write once more, and tell at length that they fail.
+        os._exit(1)
     except (ValueError, OSError, FloatingPointError, TypeError) as error:
         logging.debug("", exc_info=True)
         if FLAGS.verbosity > 0:

@@ -1,7 +1,9 @@
 """One training step on its own, and how the loop ends."""
 
+import errno
 import functools
 import json
+import logging
 import os
 import signal
 
@@ -202,6 +204,23 @@ def test_a_full_disk_is_one_line(told_apart, monkeypatch):
     with pytest.raises(OSError, match=r"no room .* disk of .*cut") as error:
         told_apart("cut")
     assert "\n" not in str(error.value) and "then the same command" in str(error.value)
+
+
+def test_libraries_say_nothing_more_of_a_full_disk():
+    said, log = [], logging.getLogger("absl")
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    log.addHandler(handler)
+    full, other = OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "broken")
+    try:
+        with stops.told_where_full("folder", "all is whole"):
+            log.error("pages of text", exc_info=full)
+            log.error("something else", exc_info=other)
+            log.error("no exception")
+        log.error("afterwards", exc_info=full)
+    finally:
+        log.removeHandler(handler)
+    assert said == ["something else", "no exception", "afterwards"]
 
 
 def test_other_errors_stay_as_they_are():

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import os
 import signal
 import threading
@@ -85,12 +86,14 @@ def full_disk(error: BaseException | None) -> bool:
 
 @contextlib.contextmanager
 def told_where_full(folder: str | os.PathLike, kept: str) -> Iterator[None]:
-    """Turns what libraries say of a full disk into one line.
+    """Turns what libraries say of a full disk, at length, into one line.
 
     Args:
       kept: what is whole, for the line.
     Raises: DiskFull naming `folder`; other errors as they are.
     """
+    log = logging.getLogger("absl")  # where Orbax tells of its threads' errors
+    log.addFilter(_tells_more)
     try:
         yield
     except Exception as error:
@@ -101,3 +104,9 @@ def told_where_full(folder: str | os.PathLike, kept: str) -> Iterator[None]:
             "then the same command goes on"
         )
         raise DiskFull(errno.ENOSPC, message) from error
+    finally:
+        log.removeFilter(_tells_more)
+
+
+def _tells_more(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and full_disk(record.exc_info[1]))
