@@ -429,7 +429,8 @@ def test_many_threads_search_while_it_reloads(photos, folder, index):
 
     def search():
         for _ in range(20):
-            if index.search(photos / "7.png", k=5)[0] != wanted[0]:
+            # How far it stands out changes with the gallery.
+            if index.search(photos / "7.png", k=5)[0].path != wanted[0].path:
                 wrong.append(1)
 
     threads = [threading.Thread(target=search) for _ in range(4)]
@@ -462,7 +463,8 @@ def test_another_embedder_is_refused_with_both_fingerprints(folder):
 
 def test_an_embedder_put_together_by_hand_has_to_be_given(folder, photos):
     with Index.open(folder) as index:
-        (hit,) = index.similar(photo_of(folder, photos / "3.png"), k=1)
+        asked = photo_of(folder, photos / "3.png")
+        (hit,) = index.similar(asked, k=1, fold=False)
         assert hit.path == str(photos / "twin.png")
         with pytest.raises(ValueError, match=r"put together by hand.*Index\.open"):
             index.search(photos / "3.png")
@@ -546,13 +548,14 @@ def test_a_model_is_found_after_it_moved_with_its_index(tiny_folder, tmp_path):
     (tmp_path / "away" / "model").rename(tmp_path / "model")
     with Index.open(tmp_path / "away" / "index") as index:
         with pytest.raises(FileNotFoundError, match=r"home/model.*--model"):
-            index.search(photos / "red.png")
+            index.search(photos / "red.png", prepare=False)
     model = str(tmp_path / "model")
     with Index.open(tmp_path / "away" / "index", model=model) as index:
-        assert index.search(photos / "red.png")[0].path == str(photos / "red.png")
+        (hit,) = index.search(photos / "red.png", k=1, prepare=False)
+        assert hit.path == str(photos / "red.png")
     with Index.open(tmp_path / "away" / "index", model="toybox") as index:
         with pytest.raises(ValueError, match="fingerprint"):
-            index.search(photos / "red.png")
+            index.search(photos / "red.png", prepare=False)
 
 
 def test_no_such_backend(folder):

@@ -622,7 +622,7 @@ def test_openapi_describes_json_and_form(client):
     form = kinds["multipart/form-data"]["schema"]["properties"]["image"]
     assert form["format"] == "binary"
     fields = {"image", "text", "text_share", "k", "min_score", "folder", "fold"}
-    assert fields | {"prepare", "show_prepared"} == set(
+    assert fields | {"prepare", "show_prepared", "rerank_text"} == set(
         kinds["application/json"]["schema"]["properties"]
     )
     for page in ("/", "/docs", "/page.js", "/page.css", "/docs.js", "/sheet.js"):

@@ -100,7 +100,10 @@ def test_changed_drawing_code_changes_the_key_and_that_of_scenes_does_not(
         ({"size": 40}, "multiple of 16"),
         ({"instances": 0}, "instances=0"),
         ({"categories": ("mugg",)}, r"mugg \(near: mug\)"),
-        ({"count": 3}, "known are categories, instances, size, sketches, world"),
+        (
+            {"count": 3},
+            "known are aligned, categories, instances, size, sketches, world",
+        ),
         ({"root": "data"}, "takes no root"),
     ],
 )
