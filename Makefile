@@ -5,16 +5,20 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.extras
 
-.PHONY: demo test clean
+.PHONY: demo test test-all clean
 
 demo: $(READY)
 	$(BIN)/python -m sbir_jax.main --config configs/toybox.py --workdir runs/toybox
 
-test: $(EXTRAS)
+test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -rs --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+# With the extras, slow tests too.
+test-all: $(EXTRAS)
+	$(BIN)/python -m pytest -rs -m 'not gpu' --numprocesses auto --dist loadfile
 
 $(READY): setup.py
 	$(PYTHON) -m venv $(VENV)

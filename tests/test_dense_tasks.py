@@ -18,6 +18,9 @@ from sbir_jax.dense.segmenter import Segmenter
 from sbir_jax.tasks.dense.depth import silog
 from sbir_jax.tasks.dense.setup import DenseTrainConfig
 
+# Minutes of compiling: `make test-all` runs it.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def opened(monkeypatch, tiny_folder, tmp_path):

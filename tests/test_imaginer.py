@@ -12,6 +12,9 @@ from sbir_jax.diffusion.sampling import generate
 from sbir_jax.tasks.synthesis.drawing import Sampling
 from sbir_jax.tasks.synthesis.imaginer import Imaginer, changed
 
+# Minutes of compiling: `make test-all` runs it.
+pytestmark = pytest.mark.slow
+
 FAST = Sampling(steps="3")
 
 

@@ -18,6 +18,9 @@ from sbir_jax.tasks.matching.matcher import Matcher, initial
 from sbir_jax.tasks.matching.scores import MatchRecipe
 from sbir_jax.types import TextStates
 
+# Minutes of compiling: `make test-all` runs it.
+pytestmark = pytest.mark.slow
+
 RECIPE = MatchRecipe(timesteps=2, layers=("down.0",))
 TEXTS = ["a red mug", "a blue hat"]
 

@@ -16,6 +16,9 @@ from sbir_jax.tasks.matching import evaluation
 from sbir_jax.tasks.matching.matcher import Matcher
 from sbir_jax.tasks.matching.setup import ShotsConfig
 
+# Minutes of compiling: `make test-all` runs it.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def config(monkeypatch, tmp_path):

@@ -14,6 +14,9 @@ from sbir_jax.tasks.synthesis import evaluation
 from sbir_jax.tasks.synthesis.imaginer import Imaginer
 from sbir_jax.tasks.synthesis.pairs import groups
 
+# Minutes of compiling: `make test-all` runs it.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def setup(tiny_folder, shapes_root, tmp_path_factory):
