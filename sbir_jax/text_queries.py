@@ -106,7 +106,7 @@ def beside(
     rows = 0
     for rows, image in enumerate(images, start=1):
         if rows > len(text):
-            raise ValueError(told.format("more"))
+            raise ValueError(told.format(f"{rows} or more"))
         yield image, text[rows - 1]
     if rows < len(text):
         raise ValueError(told.format(rows))

@@ -159,6 +159,8 @@ class Loop:
             if save or stop:
                 checkpoint.save(manager, step, self.saved(state))
             if last or stop:
+                bar.update()  # it counts a step when the next one is asked for
+                bar.close()
                 return state, last
         return state, True
 

@@ -73,9 +73,8 @@ def check_tensors(what: str, tensors: TensorFolder, expected: dict[str, Any]) ->
     if lines:
         raise ValueError(
             f"{tensors.path} does not hold the {what} that the config.json beside it "
-            "describes:\n  "
-            + "\n  ".join(lines)
-            + "\nTake config and weights from the same checkpoint; adapters and other "
+            f"describes: {'; '.join(lines)}. "
+            "Take config and weights from the same checkpoint; adapters and other "
             "kinds of networks cannot be loaded."
         )
 
