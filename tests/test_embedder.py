@@ -131,7 +131,7 @@ def test_an_iterator_with_a_text_each(embedder, images):
         found, embedder.embed(pixels, "sketch", text=texts), atol=1e-6
     )
     for count in (9, 12):
-        with pytest.raises(ValueError, match=f"{count} texts for (more|11)"):
+        with pytest.raises(ValueError, match=f"{count} texts for 1"):
             embedder.embed(iter(pixels), "sketch", text=(texts * 2)[:count])
 
 
