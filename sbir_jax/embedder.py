@@ -23,7 +23,6 @@ from sbir_jax.adapters.prompts import PromptConfig, Prompts, init_prompts
 from sbir_jax.backbones.base import Backbone, LoadedBackbone
 from sbir_jax.backbones.frozen import lasting_name, load_frozen, load_whole, text_states
 from sbir_jax.data import images as images_lib
-from sbir_jax.data import sketch_preparation
 from sbir_jax.features import Recipe, Task
 from sbir_jax.runtime import hardware, multiprocess, sharding
 from sbir_jax.runtime.prefetch import Waiting, one_in_flight, read_ahead
@@ -234,6 +233,9 @@ class Embedder:
         def decode(pairs: list) -> tuple[Float[np.ndarray, "n s s 3"], list]:
             sources = [image for image, _ in pairs]
             if prepare and modality == "sketch":
+                # Half a second of scikit-image, for those who ask.
+                from sbir_jax.data import sketch_preparation
+
                 sources = [sketch_preparation.prepare(source) for source in sources]
             files = [images_lib.as_file(source) for source in sources]
             pixels = images_lib.decode_batch(files, self.size, fit)

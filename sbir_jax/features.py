@@ -19,6 +19,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from sbir_jax.adapters.prompts import Prompts, add_frame
 from sbir_jax.backbones.base import Backbone, Frozen
+from sbir_jax.diffusion import noise_bank as noise_bank_lib
 from sbir_jax.diffusion import noise_schedule
 from sbir_jax.types import Modality, TextStates
 
@@ -31,7 +32,6 @@ TAPS: dict[str, tuple[str, ...]] = {
     "fine_grained": ("up.2.out", "up.3.out"),
 }
 
-NOISE_GENERATOR = "threefry2x32"
 # Far above what is of use, and below what a hostile file could fill the memory with.
 MOST_COPIES, MOST_CELLS = 1000, 64
 
@@ -98,17 +98,8 @@ def fingerprint(
 
 
 def noise_bank(recipe: Recipe, shape: tuple[int, int, int]) -> Float[Array, "k y x c"]:
-    """The K noises every image shares: standard normal, the same for K and K + 1.
-
-    They are the same under every setting of JAX's random numbers, since descriptors
-    made with other noise do not compare, and fingerprints name the seed only.
-    """
-    with jax.threefry_partitionable(True):
-        key = jax.random.key(recipe.noise_seed, impl=NOISE_GENERATOR)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(
-            key, jnp.arange(recipe.copies, dtype=jnp.int32)
-        )
-        return jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
+    """The K noises every image shares: standard normal, the same for K and K + 1."""
+    return noise_bank_lib.noise_bank(shape, recipe.copies, recipe.noise_seed)
 
 
 def cells(height: int, width: int, grid: int) -> list[tuple[slice, slice]]:

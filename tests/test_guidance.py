@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sbir_jax.diffusion import guidance, samplers
+from sbir_jax.diffusion import guidance, noise_schedule, samplers
 from sbir_jax.diffusion.noise_schedule import NoiseSchedule
 from tests.test_diffusion import SCHEDULES, near, normal
 
@@ -48,7 +48,7 @@ def test_the_gradient_is_that_of_finite_differences(name):
     near(prediction, predict(x, t), 1e-6)
 
     def value(x):
-        clean, _ = samplers.split(schedule, x, predict(x, t), alpha)
+        clean, _ = noise_schedule.split(schedule, x, predict(x, t), alpha)
         return float(probability(x, clean, t).sum())
 
     for place in ((0, 0, 1, 2), (1, 1, 0, 0)):
@@ -64,8 +64,8 @@ def test_guided_noise_is_corrected_by_sigma_times_the_gradient(name):
     guided = guidance.by_gradient(predict, schedule, probability, scale)
     alpha = guidance.level(schedule, t)
     _, slope = guidance.gradient(predict, schedule, probability)(x, t)
-    _, before = samplers.split(schedule, x, predict(x, t), alpha)
-    _, after = samplers.split(schedule, x, guided(x, t), alpha)
+    _, before = noise_schedule.split(schedule, x, predict(x, t), alpha)
+    _, after = noise_schedule.split(schedule, x, guided(x, t), alpha)
     near(after, before - scale * jnp.sqrt(1 - alpha) * slope, 1e-4)
 
 

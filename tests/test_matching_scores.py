@@ -13,6 +13,7 @@ from sbir_jax.adapters import head_weights
 from sbir_jax.adapters.match_adapter import AdapterConfig
 from sbir_jax.backbones import loading
 from sbir_jax.backbones.frozen import encode_texts
+from sbir_jax.diffusion.noise_bank import noise_bank
 from sbir_jax.tasks.matching import heat, objective, rivals, scores
 from sbir_jax.tasks.matching.matcher import Matcher, initial
 from sbir_jax.tasks.matching.scores import MatchRecipe
@@ -83,7 +84,7 @@ def test_learned_weights_start_as_the_plain_mean(toy, matcher, images):
     """As do prompts and a gain that were not trained yet."""
     layers = scores.layer_names(toy.backbone, RECIPE)
     text = encode_texts(toy, TEXTS[:1])
-    bank = scores.noise_bank(toy.backbone.latent_shape(16), 4, 0)[None]
+    bank = noise_bank(toy.backbone.latent_shape(16), 4, 0)[None]
     adapter = initial(toy, RECIPE, AdapterConfig(gain=True), 16)
     latents = jnp.asarray(matcher.encode(images[:1]))
     steps = jnp.asarray(RECIPE.steps[None])
@@ -187,7 +188,7 @@ def test_denoising_rivals_are_what_their_papers_say(toy, matcher, images):
         seen = backbone.predict(frozen, noisy, int(t), encode_texts(toy, [text]))
         return np.asarray(seen - noise[None])
 
-    bank = scores.noise_bank(backbone.latent_shape(16), 4, 0)
+    bank = noise_bank(backbone.latent_shape(16), 4, 0)
     itm = rivals.DenoisingRival("diffusion_itm", matcher, 4, True)
     found = itm.pair_scores(latents, *rows)
     size = np.sqrt(bank[0].size)

@@ -181,7 +181,7 @@ def test_depth_is_where_the_surface_is(some):
     for scene, depth, instances in zip(
         scenes, pictures.depth, pictures.instances, strict=True
     ):
-        geometry = jax.tree.map(jnp.asarray, scene_render._geometry(scene))
+        geometry = jax.tree.map(jnp.asarray, scene_render._placed(scene))
         geometry = jax.tree.map(lambda x: x.astype(jnp.float32), geometry)
         rays = np.asarray(single.view(geometry["camera"], instances.shape))
         eye = np.asarray(geometry["camera"]["eye"])[:, None, None]
@@ -202,14 +202,14 @@ def test_another_thing_only_darkens_the_floor():
     base = Scene((standing("bottle", 1, (0, 0)), standing("mug", 1, (1.2, 0))), 0)
     both = render_scenes([base], SIZE, looks=(0, 1), hands=(0, 1))
     # The same camera and room, with the mug's parts gone.
-    geometry = scene_render._geometry(base)
+    geometry = scene_render._placed(base)
     geometry["things"]["count"][1] = 0
     looks = world.stack(scene_render._styles([base, base.dressed(1)]))
     hands = world.stack([scene_render._hand(base, k) for k in (0, 1)])
     batch = [
         world.stack([item] * scene_render.BATCH) for item in (geometry, looks, hands)
     ]
-    alone = scene_render._render(*batch, (SIZE, SIZE))[0]
+    alone = scene_render._render(*batch, (SIZE, SIZE), None)[0]
     floor = both.instances[0] == FLOOR
     change = both.photos[0, 0].astype(int) - np.asarray(alone)[0, 0].astype(int)
     near = np.zeros_like(floor)

@@ -56,7 +56,8 @@ def test_the_page_gets_what_the_model_says(tmp_path):
         refused = client.post("/api/search", files=broken)
 
     wanted = embedder.embed(paths, "photo")
-    scores = (embedder.embed([drawing], "sketch") @ wanted.T)[0]
+    query = embedder.embed([drawing], "sketch", prepare=True)  # as the page does
+    scores = (query @ wanted.T)[0]
     best = np.argsort(-scores)
     assert [hit["name"] for hit in hits] == [paths[i].name for i in best]
     found = [hit["score"] for hit in hits]

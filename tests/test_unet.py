@@ -10,7 +10,12 @@ import pytest
 from sbir_jax.backbones.stable_diffusion_files import init_params
 from sbir_jax.models.configs import UNetConfig
 from sbir_jax.models.unet import UNet
-from sbir_jax.models.unet_names import attention_names, residual_names, tap_names
+from sbir_jax.models.unet_names import (
+    ATTENTION_PARTS,
+    attention_names,
+    residual_names,
+    tap_names,
+)
 
 # The config.json of Stable Diffusion 1.5 as published, and of 2.1 at 768 pixels.
 SD1 = {
@@ -184,20 +189,18 @@ def test_full_size_features_and_maps(config, h, w):
 
 def test_names_come_in_execution_order(small):
     unet, variables, inputs = small
+    attentions = attention_names(unet.config)
 
     def order(variables, latents, t, context):
-        bound = unet.bind(variables)
-        asked = dict.fromkeys(("taps", "maps", "logits"), attention_names(unet.config))
-        return list(bound._run(latents, t, context, asked, {}, {}))
+        asked = {"taps": (), **dict.fromkeys(ATTENTION_PARTS, attentions)}
+        run = unet.bind(variables)._run(latents, t, context, asked, {}, {}, {})
+        return list(run)
 
     names = []
     jax.eval_shape(lambda *args: names.extend(order(*args)), variables, *inputs)
-    for what, known in (
-        ("taps", tap_names(unet.config)),
-        ("maps", attention_names(unet.config)),
-        ("logits", attention_names(unet.config)),
-    ):
-        assert tuple(name for kind, name, _ in names if kind == what) == known
+    known = {"taps": tap_names(unet.config)}
+    for what, of_kind in (known | dict.fromkeys(ATTENTION_PARTS, attentions)).items():
+        assert tuple(name for kind, name, _ in names if kind == what) == of_kind, what
 
 
 @pytest.mark.parametrize(
@@ -428,7 +431,7 @@ def _scaled(tree, path, factor):
         ({"taps": ("up.9.out",)}, r"unknown taps \['up.9.out'\].*'mid.attn.0'"),
         ({"maps": ("mid.res.0",)}, r"unknown maps \['mid.res.0'\].*'mid.attn.0.self'"),
         ({"logits": ("mid.attn.0",)}, r"unknown logits .*'mid.attn.0.cross'"),
-        ({"taps": ()}, "no taps, no maps and no logits"),
+        ({"taps": ()}, "no taps, no maps and nothing else"),
         ({"kv": {"mid": extra(3, 8)}}, r"unknown kv \['mid'\].*'mid.attn.0.cross'"),
         (
             {"residuals": {"out": normal(1, 4, 8, 4)}},

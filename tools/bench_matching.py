@@ -15,9 +15,9 @@ import jax
 import numpy as np
 
 from sbir_jax.backbones.frozen import encode_texts
+from sbir_jax.diffusion.noise_bank import noise_bank
 from sbir_jax.runtime import hardware
 from sbir_jax.search.rerank import RECIPE
-from sbir_jax.tasks.matching import scores
 from sbir_jax.tasks.matching.matcher import Matcher
 
 TEXTS = ["a photo of a red mug", "a photo of a blue hat"]
@@ -40,7 +40,7 @@ def main() -> None:
         ),
         hardware.device_of(frozen),
     )
-    bank = scores.noise_bank(backbone.latent_shape(size), RECIPE.timesteps, 0)
+    bank = noise_bank(backbone.latent_shape(size), RECIPE.timesteps, 0)
     text = encode_texts(matcher.loaded, TEXTS)
 
     def passes() -> None:

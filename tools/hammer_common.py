@@ -15,7 +15,7 @@ from sbir_jax.data import images
 from sbir_jax.search import shards
 from sbir_jax.search.build import build
 
-SECONDS, BYTES = 20.0, 1_000_000_000
+SECONDS, BYTES = 60.0, 1_000_000_000
 Counts = collections.Counter[str]
 
 

@@ -13,7 +13,7 @@ Writes judge.json and judge.jpg, a sheet of the first picture of some prompts.
 import argparse
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -59,7 +59,7 @@ class Photos(NamedTuple):
     colours: Int[np.ndarray, " n"]
 
 
-def photos(number: int, loaded: LoadedBackbone) -> Photos:
+def photos(number: int, there_and_back: Callable) -> Photos:
     """Chunk `number`: photos, and then the same through the model's autoencoder."""
     drawn = world.pretraining_chunk(SEED, number, SIZE, world.CATEGORIES)
     names = [CONFIG.categories[i] for i in drawn.categories]
@@ -71,24 +71,26 @@ def photos(number: int, loaded: LoadedBackbone) -> Photos:
         for k in range(world.LOOKS)
     ]
     kinds = drawn.categories.repeat(world.LOOKS)
-    again = through_autoencoder(loaded, drawn.photos)
+    again = there_and_back(drawn.photos)
     images = np.concatenate([drawn.photos, again])
     return Photos(images, np.tile(kinds, 2), np.tile(np.array(colours), 2))
 
 
-def through_autoencoder(loaded: LoadedBackbone, images: np.ndarray) -> np.ndarray:
-    """Pictures as the model would give them back, uint8 [n, h, w, 3]."""
+def autoencoder(loaded: LoadedBackbone) -> Callable[[np.ndarray], np.ndarray]:
+    """From pictures to what the model would give back, uint8 [n, h, w, 3]."""
 
     def there_and_back(frozen, images):
         latents = loaded.backbone.encode_image(frozen, images / 127.5 - 1.0)
         return loaded.backbone.decode(frozen, latents)
 
-    run = _compiled(there_and_back)
-    found = [
-        run(loaded.frozen, jnp.asarray(some, jnp.float32))
-        for some in np.split(images, len(images) // 64)
-    ]
-    return to_uint8(np.concatenate(found))
+    run = hardware.jit(there_and_back)
+
+    def through(images: np.ndarray) -> np.ndarray:
+        parts = np.split(images, len(images) // 64)
+        found = [run(loaded.frozen, jnp.asarray(some, jnp.float32)) for some in parts]
+        return to_uint8(np.concatenate(found))
+
+    return through
 
 
 class Judging(Task):
@@ -149,9 +151,9 @@ def _shifted(images: np.ndarray, rng: np.random.Generator, by: int = 4) -> np.nd
 
 def accuracy(params: dict, given: Photos) -> dict[str, float]:
     """Shares of photos whose thing and whose colour the judge names rightly."""
-    things, colours = judges.judge(CONFIG, params, given.images)
-    right_thing = np.array(things) == np.array(CONFIG.categories)[given.things]
-    right_colour = np.array(colours) == np.array(CONFIG.colours)[given.colours]
+    found = judges.judge(CONFIG, params, given.images)
+    right_thing = np.array(found.things) == np.array(CONFIG.categories)[given.things]
+    right_colour = np.array(found.colours) == np.array(CONFIG.colours)[given.colours]
     return {
         "things": float(right_thing.mean()), "colours": float(right_colour.mean()),
     }  # fmt: skip
@@ -159,14 +161,14 @@ def accuracy(params: dict, given: Photos) -> dict[str, float]:
 
 def make_judge(workdir: pathlib.Path, chunks: int, steps: int, out: pathlib.Path):
     """Renders, trains and writes the judge with its accuracy."""
-    loaded, folder = load_backbone("toybox"), workdir / "photos"
+    through, folder = autoencoder(load_backbone("toybox")), workdir / "photos"
     folder.mkdir(parents=True, exist_ok=True)
     found = []
     for number in tqdm(range(chunks), "render", unit="chunk"):
         path = folder / f"{number:04d}.npz"
         if not path.exists():
             partial = path.with_suffix(".part.npz")
-            np.savez(partial, **photos(number, loaded)._asdict())
+            np.savez(partial, **photos(number, through)._asdict())
             partial.rename(path)
         with np.load(path) as data:
             found.append(Photos(**data))
@@ -221,9 +223,9 @@ def judged(params: dict, pictures: Sequence[np.ndarray]) -> dict[str, Any]:
     colour too."""
     right = []
     for some in pictures:
-        things, colours = judges.judge(CONFIG, params, some)
+        found = judges.judge(CONFIG, params, some)
         for (_, thing, colour), saw, hue in zip(
-            prompts(), things, colours, strict=True
+            prompts(), found.things, found.colours, strict=True
         ):
             right.append((thing, colour, saw == thing, hue == colour))
     things = np.array([row[2] for row in right])
@@ -248,7 +250,9 @@ def sheet(pictures: np.ndarray, params: dict, path: pathlib.Path) -> None:
     figure, axes = plt.subplots(-(-len(rows) // columns), columns, figsize=(15, 7))
     for axis in axes.flat:
         axis.axis("off")
-    for axis, row, thing, colour in zip(axes.flat, rows, *saw, strict=False):
+    for axis, row, thing, colour in zip(
+        axes.flat, rows, saw.things, saw.colours, strict=False
+    ):
         _, wanted, hue = prompts()[row]
         good = (thing, colour) == (wanted, hue)
         axis.imshow(pictures[row], interpolation="lanczos")
@@ -257,10 +261,6 @@ def sheet(pictures: np.ndarray, params: dict, path: pathlib.Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     plt.close(figure)
-
-
-def _compiled(function):
-    return hardware.jit(function)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from sbir_jax.adapters.match_adapter import AdapterConfig
 from sbir_jax.data.matching.scenes import scenes
+from sbir_jax.diffusion.noise_bank import noise_bank
 from sbir_jax.runtime import hardware
 from sbir_jax.tasks.matching import evaluation, scores
 from sbir_jax.tasks.matching.matcher import Matcher, initial
@@ -40,7 +41,7 @@ def main() -> None:
     matcher = Matcher.from_pretrained(args.backbone, RECIPE)
     backbone, layers = matcher.backbone, matcher.layers
     shape = backbone.latent_shape(matcher.size)
-    bank = np.asarray(scores.noise_bank(shape, RECIPE.timesteps, RECIPE.noise_seed))
+    bank = np.asarray(noise_bank(shape, RECIPE.timesteps, RECIPE.noise_seed))
 
     heads = [name for name in layers for _ in range(_heads(matcher, name))]
 

@@ -109,37 +109,32 @@ class Stream:
 
     def _make(self, number: int) -> dict[str, np.ndarray]:
         scenes = number % SCENES_EVERY == SCENES_EVERY - 1
-        drawn = (_scenes if scenes else _things)(number, self.size)
-        latents = self.encode(drawn.pop("images")).astype(np.float16)
-        return {"latents": latents, **drawn}
+        drawn, places, subject = (_scenes if scenes else _things)(number, self.size)
+        images = np.concatenate([drawn.photos, drawn.sketches])
+        return {
+            "latents": self.encode(images).astype(np.float16),
+            "captions": np.array([*drawn.photo_captions, *drawn.sketch_captions]),
+            "geometry": drawn.geometry.astype(np.float16),
+            "categories": places.astype(np.int8),
+            "subject": subject,
+        }
 
 
-def _things(number: int, size: int) -> dict[str, np.ndarray]:
+def _things(number: int, size: int) -> tuple[world.Chunk, np.ndarray, np.ndarray]:
+    """A chunk, what category its places show, and which thing each picture does."""
     drawn = world.pretraining_chunk(0, number, size)
     things = np.arange(len(drawn.categories))
-    places = drawn.geometry.shape[1:3]
-    return {
-        "images": np.concatenate([drawn.photos, drawn.sketches]),
-        "captions": np.array([*drawn.photo_captions, *drawn.sketch_captions]),
-        "geometry": drawn.geometry.astype(np.float16),
-        "categories": np.broadcast_to(
-            drawn.categories[:, None, None].astype(np.int8), (len(things), *places)
-        ),
-        "subject": np.concatenate(
-            [things.repeat(world.LOOKS), things.repeat(world.HANDS)]
-        ),
-    }
+    shape = drawn.geometry.shape[:3]
+    subject = np.concatenate([things.repeat(world.LOOKS), things.repeat(world.HANDS)])
+    return drawn, np.broadcast_to(drawn.categories[:, None, None], shape), subject
 
 
-def _scenes(number: int, size: int) -> dict[str, np.ndarray]:
+def _scenes(
+    number: int, size: int
+) -> tuple[pretraining.SceneChunk, np.ndarray, np.ndarray]:
     drawn = pretraining.pretraining_scenes(0, number, size)
-    return {
-        "images": np.concatenate([drawn.photos, drawn.sketches]),
-        "captions": np.array([*drawn.photo_captions, *drawn.sketch_captions]),
-        "geometry": drawn.geometry.astype(np.float16),
-        "categories": most_frequent(drawn.categories, world.PLACE),
-        "subject": np.concatenate([drawn.photo_scene, drawn.sketch_scene]),
-    }
+    places = most_frequent(drawn.categories, world.PLACE)
+    return drawn, places, np.concatenate([drawn.photo_scene, drawn.sketch_scene])
 
 
 def most_frequent(

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float, Int, UInt8
 
-from sbir_jax.data import images, prepare, sketch_preparation
+from sbir_jax.data import images, prepare
 from sbir_jax.data.tree import DataError, Skipped, find_names, normal_name
 
 Indices = Iterable[int] | Int[np.ndarray, " _"]
@@ -67,6 +67,9 @@ class Items:
         fit = fit or images.FIT[self.modality]
         sources = [r["image"] for r in chosen]
         if self.prepared:
+            # Half a second of scikit-image, for those who ask.
+            from sbir_jax.data import sketch_preparation
+
             sources = [sketch_preparation.prepared_or_same(s) for s in sources]
         return images.decode_batch(sources, size, fit)
 

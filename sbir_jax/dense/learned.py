@@ -68,20 +68,14 @@ class Learned:
           kind, or whose backbone is no longer the one that was trained with.
         """
         workdir, kinds = pathlib.Path(workdir), kinds or KINDS
-        path = workdir / "config.json"
         command = (
             "python -m sbir_jax.main --config configs/toybox_scenes.py:"
             f"task={kinds[0]} --workdir {workdir}"
         )
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{path} is not there, so {workdir} is no run folder; train one with: "
-                f"{command}"
-            )
-        config = json.loads(path.read_text())
-        if config["task"] not in kinds or config.get("features") != "backbone":
+        config = checkpoint.run_config(workdir, command)
+        if config.get("task") not in kinds or config.get("features") != "backbone":
             raise ValueError(
-                f"{workdir} is a run of task={config['task']}; give one of "
+                f"{workdir} is a run of task={config.get('task')}; give one of "
                 f"{' or '.join(kinds)} on a backbone, or train one with: {command}"
             )
         mesh = sharding.make_mesh(devices=jax.local_devices()[:1])

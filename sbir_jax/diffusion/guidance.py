@@ -5,10 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from sbir_jax.diffusion import samplers
+from sbir_jax.diffusion import noise_schedule, samplers
 from sbir_jax.diffusion.noise_schedule import NoiseSchedule
+from sbir_jax.types import TextStates
 
 Predict = Callable[[Any, Any], Float[Array, "b h w c"]]
 # From noisy latents, the clean ones they imply and the timestep to a logarithm of
@@ -37,6 +39,13 @@ def classifier_free(
     return f
 
 
+def without_and_with(text: TextStates, count: int) -> TextStates:
+    """States for both halves of `classifier_free`: the last text for each of `count`
+    pictures, which stands for no text, and then each picture's own."""
+    rows = np.concatenate([np.full(count, count), np.arange(count)])
+    return jax.tree.map(lambda states: states[rows], text)
+
+
 def gradient(
     predict: Predict,
     schedule: NoiseSchedule,
@@ -50,7 +59,7 @@ def gradient(
 
         def probability(latents):
             prediction = predict(latents, t)
-            clean, _ = samplers.split(schedule, latents, prediction, alpha)
+            clean, _ = noise_schedule.split(schedule, latents, prediction, alpha)
             return log_probability(latents, clean, t).sum(), prediction
 
         slope, prediction = jax.grad(probability, has_aux=True)(latents)

@@ -138,17 +138,24 @@ def _betas(file: SchedulerFile) -> np.ndarray:
     )
 
 
-def _levels(
+def _alphas(
     schedule: NoiseSchedule, t: ArrayLike, like: Float[Array, "b h w c"]
-) -> tuple[Float[Array, "_ 1 1 1"], Float[Array, "_ 1 1 1"]]:
-    """The weights of image and noise at `t`, ready to multiply images."""
+) -> Float[Array, "_ 1 1 1"]:
+    """`alphas_cumprod` at `t`, ready to multiply images."""
     if not isinstance(t, Tracer):
         steps = np.asarray(t)
         if steps.size and (steps.min() < 0 or steps.max() >= schedule.timesteps):
             raise ValueError(f"t={t} is outside of 0..{schedule.timesteps - 1}")
     if jnp.shape(t) not in ((), (like.shape[0],)):
         raise ValueError(f"t has shape {jnp.shape(t)}, want () or {like.shape[:1]}")
-    alphas = schedule.alphas_cumprod[jnp.asarray(t)].reshape(-1, 1, 1, 1)
+    return schedule.alphas_cumprod[jnp.asarray(t)].reshape(-1, 1, 1, 1)
+
+
+def _levels(
+    schedule: NoiseSchedule, t: ArrayLike, like: Float[Array, "b h w c"]
+) -> tuple[Float[Array, "_ 1 1 1"], Float[Array, "_ 1 1 1"]]:
+    """The weights of image and noise at `t`."""
+    alphas = _alphas(schedule, t, like)
     return jnp.sqrt(alphas), jnp.sqrt(1.0 - alphas)
 
 
@@ -177,6 +184,23 @@ def velocity(
     return (signal * noise - sigma * latents).astype(latents.dtype)
 
 
+def split(
+    schedule: NoiseSchedule,
+    latents: Float[Array, "b h w c"],
+    prediction: Float[Array, "b h w c"],
+    alpha: ArrayLike,
+) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
+    """The clean latents and the noise that a prediction says noisy latents are of.
+
+    Args:
+      alpha: `alphas_cumprod` of the latents, a scalar or [_ 1 1 1].
+    """
+    signal, sigma = jnp.sqrt(alpha), jnp.sqrt(1 - jnp.asarray(alpha))
+    if schedule.prediction_type == "epsilon":
+        return (latents - sigma * prediction) / signal, prediction
+    return signal * latents - sigma * prediction, signal * prediction + sigma * latents
+
+
 def predict_clean(
     schedule: NoiseSchedule,
     latents: Float[Array, "b h w c"],
@@ -184,12 +208,8 @@ def predict_clean(
     t: ArrayLike,
 ) -> Float[Array, "b h w c"]:
     """The clean latents that the UNet's prediction on noisy `latents` implies."""
-    signal, sigma = _levels(schedule, t, latents)
-    if schedule.prediction_type == "epsilon":
-        clean = (latents - sigma * prediction) / signal
-    else:
-        clean = signal * latents - sigma * prediction
-    return clean.astype(latents.dtype)
+    alphas = _alphas(schedule, t, latents)
+    return split(schedule, latents, prediction, alphas)[0].astype(latents.dtype)
 
 
 def predict_noise(
@@ -201,5 +221,5 @@ def predict_noise(
     """The noise that the UNet's prediction on noisy `latents` implies."""
     if schedule.prediction_type == "epsilon":
         return prediction
-    signal, sigma = _levels(schedule, t, latents)
-    return (signal * prediction + sigma * latents).astype(latents.dtype)
+    alphas = _alphas(schedule, t, latents)
+    return split(schedule, latents, prediction, alphas)[1].astype(latents.dtype)

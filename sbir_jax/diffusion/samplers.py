@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from sbir_jax.diffusion import noise_schedule
 from sbir_jax.diffusion.noise_schedule import NoiseSchedule, SchedulerFile
 
 Predict = Callable[[Any, Any], Float[Array, "b h w c"]]
@@ -137,7 +138,7 @@ def ddim(
     def step(latents, given):
         t, alpha, following, noise = given
         prediction = predict(latents, t)
-        clean, rest = split(schedule, latents, prediction, alpha)
+        clean, rest = noise_schedule.split(schedule, latents, prediction, alpha)
         clean = _bounded(schedule.file, clean)
         variance = (1 - following) / (1 - alpha) * (1 - alpha / following)
         variance = eta**2 * jnp.maximum(variance, 0.0)
@@ -193,7 +194,7 @@ def dpm_solver(
     def step(state, given):
         latents, before = state
         t, alpha, following, ahead, behind, second = given
-        clean, _ = split(schedule, latents, predict(latents, t), alpha)
+        clean, _ = noise_schedule.split(schedule, latents, predict(latents, t), alpha)
         slope = second * (clean - before) * ahead / (2 * behind)
         slope = jnp.where(second > 0, slope, 0.0)
         less = jnp.sqrt(1 - following) / jnp.sqrt(1 - alpha)
@@ -225,7 +226,9 @@ def invert(
 
     def step(latents, given):
         t, alpha, noisier = given
-        clean, rest = split(schedule, latents, predict(latents, t), alpha)
+        clean, rest = noise_schedule.split(
+            schedule, latents, predict(latents, t), alpha
+        )
         moved = jnp.sqrt(noisier) * clean + jnp.sqrt(1 - noisier) * rest
         return moved.astype(latents.dtype), None
 
@@ -245,7 +248,7 @@ def keep_outside(
     """
 
     def keep(latents, alpha):
-        there = jnp.sqrt(alpha) * known + jnp.sqrt(1 - alpha) * noise
+        there = _mixed(known, noise, alpha)
         return mask * latents + (1 - mask) * there
 
     return keep
@@ -255,7 +258,10 @@ def noised(
     latents: Float[Array, "b h w c"], noise: Float[Array, "b h w c"], steps: Steps
 ) -> Float[Array, "b h w c"]:
     """Clean latents at the level of the first step."""
-    alpha = steps.alphas[0]
+    return _mixed(latents, noise, steps.alphas[0])
+
+
+def _mixed(latents, noise, alpha) -> Float[Array, "b h w c"]:
     return jnp.sqrt(alpha) * latents + jnp.sqrt(1 - alpha) * noise
 
 
@@ -263,23 +269,6 @@ def ratio(alphas: Float[ArrayLike, "*n"]) -> Float[Array, "*n"]:
     """Of noise to signal, at these levels."""
     alphas = jnp.asarray(alphas)
     return jnp.sqrt((1 - alphas) / jnp.where(alphas > NOTHING, alphas, SMALLEST))
-
-
-def split(
-    schedule: NoiseSchedule,
-    latents: Float[Array, "b h w c"],
-    prediction: Float[Array, "b h w c"],
-    alpha: ArrayLike,
-) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
-    """The clean latents and the noise that a prediction says noisy latents are of.
-
-    Args:
-      alpha: `alphas_cumprod` of the latents, a scalar.
-    """
-    signal, sigma = jnp.sqrt(alpha), jnp.sqrt(1 - jnp.asarray(alpha))
-    if schedule.prediction_type == "epsilon":
-        return (latents - sigma * prediction) / signal, prediction
-    return signal * latents - sigma * prediction, signal * prediction + sigma * latents
 
 
 def _bounded(

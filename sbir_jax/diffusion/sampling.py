@@ -65,10 +65,7 @@ def _generate(
     stops: samplers.Steps,
 ) -> Float[Array, "n h w 3"]:
     """Pictures of all texts but the last, which stands for no text."""
-    n = len(noise)
-    # The unguided half comes first: the last text for each, then each its own.
-    rows = np.concatenate([np.full(n, n), np.arange(n)])
-    both = jax.tree.map(lambda x: x[rows], text)
+    both = guidance_lib.without_and_with(text, len(noise))
 
     def predict(latents, t):
         return backbone.predict(frozen, latents, t, both)

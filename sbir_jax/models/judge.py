@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 from safetensors.flax import load_file, save_file
+
+from sbir_jax.runtime import checkpoint, sharding
 
 CHANNELS = (32, 64, 128, 192)
 AT_ONCE = 64  # images
@@ -62,8 +64,8 @@ def init_judge(config: JudgeConfig, key: Array) -> dict:
 def save_judge(folder: pathlib.Path, config: JudgeConfig, params: dict) -> None:
     """Writes `config.json` and `judge.safetensors`, in float16."""
     folder.mkdir(parents=True, exist_ok=True)
-    flat = jax.tree.leaves_with_path(params)
-    tensors = {_name(path): jnp.asarray(leaf, jnp.float16) for path, leaf in flat}
+    named = checkpoint.named(params)
+    tensors = {name: jnp.asarray(leaf, jnp.float16) for name, leaf in named.items()}
     save_file(tensors, folder / "judge.safetensors")
     (folder / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
 
@@ -78,8 +80,7 @@ def load_judge(folder: pathlib.Path) -> tuple[JudgeConfig, dict]:
     shapes = jax.eval_shape(lambda: init_judge(config, jax.random.key(0)))
     tensors = load_file(folder / "judge.safetensors")
 
-    def leaf(path, shape):
-        name = _name(path)
+    def leaf(name, shape):
         if name not in tensors or tensors[name].shape != shape.shape:
             raise ValueError(
                 f"{folder / 'judge.safetensors'}: {name} is not of shape "
@@ -87,40 +88,35 @@ def load_judge(folder: pathlib.Path) -> tuple[JudgeConfig, dict]:
             )
         return jnp.asarray(tensors[name], jnp.float32)
 
-    return config, jax.tree.map_with_path(leaf, shapes)
+    leaves = [leaf(*pair) for pair in checkpoint.named(shapes).items()]
+    return config, jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 
-def _name(path) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")
+class Judged(NamedTuple):
+    """What the judge says of n photos, and what it decides by: distances of
+    distributions are taken there."""
+
+    things: list[str]
+    colours: list[str]
+    features: Float[np.ndarray, "n d"]
 
 
 def judge(
     config: JudgeConfig, params: dict, images: UInt8[np.ndarray, "n h w 3"]
-) -> tuple[list[str], list[str]]:
+) -> Judged:
     """The category and the colour of each photo."""
-    things, colours, _ = _asked(config, params, images)
-    return (
-        [config.categories[i] for i in things.argmax(1)],
-        [config.colours[i] for i in colours.argmax(1)],
-    )
-
-
-def features(
-    config: JudgeConfig, params: dict, images: UInt8[np.ndarray, "n h w 3"]
-) -> Float[np.ndarray, "n d"]:
-    """What the judge decides by: distances of distributions are taken there."""
-    return _asked(config, params, images)[2]
-
-
-def _asked(config, params, images) -> list[np.ndarray]:
     found = []
     for start in range(0, len(images), AT_ONCE):
         some = images[start : start + AT_ONCE]
-        rest = AT_ONCE - len(some)
-        padded = np.concatenate([some, some[:1].repeat(rest, 0)])
+        padded = sharding.pad_batch(some, AT_ONCE)
         outputs = jax.device_get(_outputs(config, params, padded))
         found.append([output[: len(some)] for output in outputs])
-    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+    things, colours, features = map(np.concatenate, zip(*found, strict=True))
+    return Judged(
+        [config.categories[i] for i in things.argmax(1)],
+        [config.colours[i] for i in colours.argmax(1)],
+        features,
+    )
 
 
 @functools.partial(jax.jit, static_argnums=0)

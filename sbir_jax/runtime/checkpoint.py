@@ -213,6 +213,17 @@ def _name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
+def run_config(workdir: pathlib.Path, command: str) -> dict[str, Any]:
+    """The config of a run, as JSON values.
+
+    Args:
+      command: what would make such a run.
+    Raises: FileNotFoundError without a run there; ValueError for a damaged config.
+    """
+    remedy = f"{workdir} is not a run folder; train one with: {command}"
+    return schema.read_json(workdir / "config.json", remedy)
+
+
 def load_trained(
     workdir: pathlib.Path, backbone: str, name: str = "prompts"
 ) -> dict[str, Any]:

@@ -118,11 +118,15 @@ def _folded(state: Opened, rows: Int[np.ndarray, " n"]) -> list[list[int]]:
 def _ranked_inside(
     state: Opened, query: Float[np.ndarray, " d"], folder: str
 ) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """All photos below a folder, scored one by one: no graph can be asked for them."""
+    """All photos below a folder, which has some: no graph can be asked for them."""
     rows = np.flatnonzero(below(state, folder) & state.snapshot.alive)
-    scores = np.array(
-        [state.snapshot.descriptor(row).astype(np.float32) @ query for row in rows],
-        np.float32,
+    size, found = state.snapshot.head.shard_rows, state.snapshot.descriptors
+    parts = np.split(rows, np.flatnonzero(np.diff(rows // size)) + 1)
+    scores = np.concatenate(
+        [
+            found[part[0] // size][part % size].astype(np.float32) @ query
+            for part in parts
+        ]
     )
     order = np.argsort(-scores, kind="stable")
     return scores[order], rows[order]

@@ -5,7 +5,6 @@ import json
 import pathlib
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -24,10 +23,10 @@ def run(args: argparse.Namespace) -> list[pathlib.Path]:
     """
     paths = [path for path in (args.sketch, args.edit, args.between) if path]
     sampling = Sampling(args.sampler, args.steps, args.guidance, args.hold)
-    for path in paths:  # what cannot be read is told before a model loads
-        sketch_preparation.prepare(path)
+    # What cannot be read is told before a model loads.
+    ready = [_checked(path) if args.as_drawn else _prepared(path) for path in paths]
     imaginer = Imaginer.from_run(args.run, sampling)
-    drawn = [_read(path, imaginer.size, args.as_drawn) for path in paths]
+    drawn = [images.decode(source, imaginer.size, "pad") for source in ready]
     texts = [args.text] * args.n if args.text else None
     settings = {key: value for key, value in vars(args).items() if value is not None}
     settings |= {"sampling": vars(sampling)}
@@ -47,9 +46,13 @@ def run(args: argparse.Namespace) -> list[pathlib.Path]:
     return files
 
 
-def _read(path: str, size: int, as_drawn: bool) -> UInt8[np.ndarray, "s s 3"]:
-    source = path if as_drawn else images.as_file(sketch_preparation.prepare(path))
-    return images.decode(source, size, "pad")
+def _checked(path: str) -> images.Source:
+    images.decode(path, 64, "pad")
+    return path
+
+
+def _prepared(path: str) -> images.Source:
+    return images.as_file(sketch_preparation.prepare(path))
 
 
 def _save(pictures, folder, name, settings) -> list[pathlib.Path]:

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from sbir_jax.adapters import head_weights, kv_prompts
 from sbir_jax.backbones.base import Backbone
 from sbir_jax.backbones.frozen import encode_texts
+from sbir_jax.diffusion.noise_bank import noise_bank
 from sbir_jax.runtime import hardware
 from sbir_jax.tasks.matching import scores
 from sbir_jax.tasks.matching.matcher import Matcher, check_texts
@@ -42,7 +43,7 @@ def word_maps(matcher: Matcher, image: Any, text: str) -> WordMaps:
     words = text.split()
     ends = _ends(matcher, words)
     latent = jnp.asarray(matcher.encode([image]))
-    bank = scores.noise_bank(
+    bank = noise_bank(
         backbone.latent_shape(matcher.size),
         matcher.recipe.timesteps,
         matcher.recipe.noise_seed,

@@ -26,6 +26,7 @@ from sbir_jax.backbones.frozen import load_frozen
 from sbir_jax.backbones.loading import random_backbone
 from sbir_jax.config import build
 from sbir_jax.data import images as images_lib
+from sbir_jax.diffusion.noise_bank import noise_bank
 from sbir_jax.runtime import checkpoint, hardware, sharding
 from sbir_jax.runtime.prefetch import one_in_flight, read_ahead
 from sbir_jax.tasks.matching import scores
@@ -77,7 +78,7 @@ class Matcher:
         self.adapter = adapter or initial(loaded, recipe, AdapterConfig(), size)
         self._adapter = sharding.place_whole(self.adapter, self.mesh)
         self._encode = hardware.jit(backbone.encode_image, on=self.mesh)
-        bank = scores.noise_bank(
+        bank = noise_bank(
             backbone.latent_shape(size), recipe.timesteps, recipe.noise_seed
         )
 
@@ -140,18 +141,12 @@ class Matcher:
           task, and where its backbone is no longer the one it was trained with.
         """
         workdir = pathlib.Path(workdir)
-        path = workdir / "config.json"
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{path} is not there, so {workdir} is no run folder; make one with: "
-                "python -m sbir_jax.main --config configs/toybox.py:task=matching "
-                f"--workdir {workdir}"
-            )
-        config = json.loads(path.read_text())
-        if config["task"] != "matching":
+        command = "python -m sbir_jax.main --config configs/toybox.py:task=matching"
+        config = checkpoint.run_config(workdir, f"{command} --workdir {workdir}")
+        if config.get("task") != "matching":
             raise ValueError(
-                f"{workdir} is a run of the task {config['task']}; a matcher needs one "
-                "of the task matching"
+                f"{workdir} is a run of the task {config.get('task')}; a matcher needs "
+                "one of the task matching"
             )
         recipe = build(MatchRecipe, config["recipe"])
         kind = AdapterConfig(**config["adapter"])

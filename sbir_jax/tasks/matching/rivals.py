@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from sbir_jax.diffusion.noise_bank import noise_bank
 from sbir_jax.tasks.matching import scores
 from sbir_jax.tasks.matching.matcher import Matcher
 from sbir_jax.tasks.matching.pairs import PairScorer
@@ -43,7 +44,7 @@ class DenoisingRival:
             )
         shape = backbone.latent_shape(matcher.size)
         count = 1 if self._squared else passes
-        bank = scores.noise_bank(shape, count, matcher.recipe.noise_seed)
+        bank = noise_bank(shape, count, matcher.recipe.noise_seed)
         noise = np.broadcast_to(np.asarray(bank), (passes, *shape))
 
         def error(frozen, trained, latents, tokens, noise, t, without):

@@ -22,7 +22,6 @@ from sbir_jax.adapters import head_weights, kv_prompts, lora
 from sbir_jax.adapters.match_adapter import MatchAdapter
 from sbir_jax.backbones.base import Backbone, Frozen
 from sbir_jax.diffusion import noise_schedule
-from sbir_jax.features import NOISE_GENERATOR
 from sbir_jax.types import TextStates
 
 NETWORK = "unet"  # the frozen weights that LoRA changes
@@ -89,16 +88,6 @@ def layer_names(backbone: Backbone, recipe: MatchRecipe) -> tuple[str, ...]:
     return tuple(
         name for name in cross if not recipe.layers or name.startswith(recipe.layers)
     )
-
-
-def noise_bank(
-    shape: tuple[int, int, int], count: int, seed: int
-) -> Float[Array, "k y x c"]:
-    """Noise k of step k: standard normal, the same under every setting of JAX."""
-    with jax.threefry_partitionable(True):
-        key = jax.random.key(seed, impl=NOISE_GENERATOR)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
-        return jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
 
 
 def noised(

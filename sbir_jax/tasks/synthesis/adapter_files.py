@@ -1,6 +1,5 @@
 """Reads what a synthesis run has learned."""
 
-import json
 import pathlib
 
 import jax
@@ -19,17 +18,12 @@ def from_run(folder: pathlib.Path) -> tuple[LoadedBackbone, SketchAdapter]:
     Raises: FileNotFoundError without a run there; ValueError for a run of another task,
       or where the backbone is no longer the one that was trained with.
     """
-    path = folder / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} is not there, so {folder} is not a run folder; train one with: "
-            "python -m sbir_jax.main --config configs/toybox.py:task=synthesis "
-            f"--workdir {folder}"
-        )
-    config = json.loads(path.read_text())
-    if config["task"] != "synthesis":
+    command = "python -m sbir_jax.main --config configs/toybox.py:task=synthesis"
+    config = checkpoint.run_config(folder, f"{command} --workdir {folder}")
+    if config.get("task") != "synthesis":
         raise ValueError(
-            f"{folder} is a run of task={config['task']}; give one of task=synthesis"
+            f"{folder} is a run of task={config.get('task')}; give one of "
+            "task=synthesis"
         )
     mesh = sharding.make_mesh(devices=jax.local_devices())
     loaded = load_backbone(

@@ -126,9 +126,7 @@ def predictor(backbone, encoder, sampling, frozen, adapter, request):
             return backbone.predict(frozen, latents, t, text, residuals=held)
 
         return alone
-    # The unguided half comes first: the last text for each, then each its own.
-    rows = jnp.concatenate([jnp.full(n, n), jnp.arange(n)])
-    both = jax.tree.map(lambda x: x[rows], request.text)
+    both = guidance.without_and_with(request.text, n)
     # The drawing holds both halves, as with a T2I adapter: words alone are guided.
     twice = {name: jnp.concatenate([x, x]) for name, x in held.items()}
 

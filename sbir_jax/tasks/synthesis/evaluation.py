@@ -1,6 +1,8 @@
 """How well pictures follow drawings, beside words alone and the simplest rival."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,7 @@ METRICS = (
 )
 # The simplest rival: begin with the noised drawing itself (Meng et al., SDEdit, 2022).
 STRENGTH = 0.8
+Judge = Callable[[np.ndarray], judges.Judged]
 ROWS = {
     "frozen": "words alone",
     "sdedit": "words, begun with the noised drawing",
@@ -55,11 +58,16 @@ class Group:
 def evaluate(task: Any, trained: Any) -> Evaluation:
     """Rows of `ROWS` on things of seen classes and on unseen classes, which count."""
     imaginer = Imaginer(task.loaded, trained, task.setup.sampling)
-    score, found, kept = task.setup.score, {}, {}
+    score, judge, found, kept = task.setup.score, judge_of(task), {}, {}
     for name in ("seen", "unseen"):
         pairs = getattr(task.groups, name).some(score.sketches)
         kept[name] = draw_group(imaginer, task.dataset, pairs, score.seeds)
-        found[name] = {row: figures(kept[name], row) for row in ROWS}
+        group, real = kept[name], judge and judge(kept[name].photos).features
+        strokes = np.tile(generation.strokes(group.sketches), (score.seeds, 1, 1))
+        found[name] = {
+            row: figures(group, row, strokes) | judged(group, row, judge, real)
+            for row in ROWS
+        }
     results = [Result(row, found["unseen"][row]) for row in ROWS]
     there = [m for m in METRICS if m.name in found["unseen"]["learned"]]
     facts = {
@@ -94,35 +102,49 @@ def draw_group(imaginer: Imaginer, dataset: Dataset, pairs: Pairs, seeds: int) -
     return Group(sketches, photos, classes, made)
 
 
-def figures(group: Group, row: str) -> dict[str, float]:
-    """Means over all pictures of a row. Those of the judge only where it knows every
-    class."""
-    pictures = group.pictures[row]
-    seeds, n = pictures.shape[:2]
-    flat = pictures.reshape(-1, *pictures.shape[2:])
-    strokes = np.tile(generation.strokes(group.sketches), (seeds, 1, 1))
-    agreed = generation.edge_agreement(generation.edges(flat), strokes)
-    found = {"edge F": float(agreed["F"].mean())}
+def judge_of(task: Any) -> Judge | None:
+    """The judge, where it knows every class of the data set."""
     folder = TOYBOX.with_name("toybox_judge")
     if not folder.is_dir():
-        return found
+        return None
     config, params = judges.load_judge(folder)
-    if not set(group.classes) <= set(config.categories):
-        return found
-    things, _ = judges.judge(config, params, flat)
-    right = np.array(things) == np.array(group.classes * seeds)
-    made = judges.features(config, params, flat)
-    real = judges.features(config, params, group.photos)
-    found |= {
+    known = set(task.dataset.classes) <= set(config.categories)
+    return functools.partial(judges.judge, config, params) if known else None
+
+
+def figures(group: Group, row: str, strokes: np.ndarray) -> dict[str, float]:
+    """The mean over all pictures of a row; strokes are of each of them."""
+    pictures = group.pictures[row]
+    flat = pictures.reshape(-1, *pictures.shape[2:])
+    agreed = generation.edge_agreement(generation.edges(flat), strokes)
+    return {"edge F": float(agreed["F"].mean())}
+
+
+def judged(
+    group: Group, row: str, judge: Judge | None, real: np.ndarray | None
+) -> dict[str, float]:
+    """What the judge says of a row's pictures; nothing without one.
+
+    Args:
+      real: its features of the group's photos.
+    """
+    if judge is None or real is None:
+        return {}
+    pictures = group.pictures[row]
+    seeds, n = pictures.shape[:2]
+    said = judge(pictures.reshape(-1, *pictures.shape[2:]))
+    right, made = (
+        np.array(said.things) == np.array(group.classes * seeds),
+        said.features,
+    )
+    found = {
         "class accuracy": float(right.mean()),
         "diversity": generation.diversity(made.reshape(seeds, n, -1).swapaxes(0, 1)),
         "Fréchet distance": generation.frechet(made, real),
     }
     if n > 3:
-        found |= {
-            "precision": generation.coverage(real, made),
-            "recall": generation.coverage(made, real),
-        }
+        found["precision"] = generation.coverage(real, made)
+        found["recall"] = generation.coverage(made, real)
     return found
 
 

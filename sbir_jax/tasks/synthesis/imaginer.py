@@ -25,6 +25,7 @@ from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.backbones.frozen import encode_texts
 from sbir_jax.data import images
 from sbir_jax.diffusion import samplers
+from sbir_jax.diffusion.noise_bank import noise_bank
 from sbir_jax.runtime import hardware, sharding
 from sbir_jax.tasks.synthesis.drawing import Request, Sampling, draw
 
@@ -179,12 +180,9 @@ class Imaginer:
         return len(given[0])
 
     def _noise(self, seed: int, count: int) -> Float[np.ndarray, "n y x c"]:
-        """Picture i of every call has the same, under every setting of JAX."""
+        """Picture i of every call has the same."""
         shape = self.loaded.backbone.latent_shape(self.size)
-        with jax.threefry_partitionable(True):
-            key = jax.random.key(seed, impl="threefry2x32")
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
-            return np.asarray(jax.vmap(lambda k: jax.random.normal(k, shape))(keys))
+        return np.asarray(noise_bank(shape, count, seed))
 
     def _latents(self, pictures: Pictures) -> Float[np.ndarray, "n y x c"]:
         run = _encoder_program(hardware.device_of(self.loaded.frozen))

@@ -1,5 +1,6 @@
 """Holding a frozen text-to-image model to drawings: an adapter, trained on pairs."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -132,14 +133,12 @@ class Synthesis(Task):
         batch = self.batch(pairs, np.random.default_rng(0))
         steps = self.backbone.schedule.timesteps
         t = jnp.asarray((np.arange(len(pairs)) + 0.5) / len(pairs) * steps, jnp.int32)
-        run = self._validation()
-        found = run(trained, self.loaded.frozen, batch, t, jax.random.key(0))
+        found = self._compiled(trained, self.loaded.frozen, batch, t, jax.random.key(0))
         return {"loss": float(found)}
 
-    def _validation(self) -> Any:
-        if not hasattr(self, "_compiled"):
-            self._compiled = hardware.jit(self._error)
-        return self._compiled
+    @functools.cached_property
+    def _compiled(self) -> Any:
+        return hardware.jit(self._error)
 
     def evaluate(self, trained: SketchAdapter) -> Evaluation:
         return evaluation.evaluate(self, trained)
