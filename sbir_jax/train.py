@@ -136,6 +136,9 @@ class Loop:
     ) -> tuple[TrainState, bool]:
         """The last state, and whether no signal came before the end."""
         begin, task = int(state.step), self.task
+        if task.validates and not self.scored(state):
+            # Training that helps nothing must not be kept.
+            state = self.validated(state, begin, writer)
         bar = tqdm(
             waiting(task.batches(begin)),
             desc="train",
@@ -262,6 +265,10 @@ class Loop:
         )
         return dataclasses.replace(state, best=best)
 
+    def scored(self, state: TrainState) -> bool:
+        """Whether anything was, and so is held as the best."""
+        return float(state.best.score) != self.task.metric.worst
+
     def saved(self, state: TrainState) -> dict[str, Any]:
         """The state by the names of checkpoints."""
         name, best = self.task.saved_as, state.best
@@ -304,7 +311,7 @@ class Loop:
 
     def kept(self, state: TrainState) -> tuple[Any, int]:
         """The best and its step; the last where nothing was scored."""
-        if int(state.best.step):
+        if self.scored(state):
             found = parts.merge(state.best.trained, self.fixed)
             return jax.device_get(found), int(state.best.step)
         return jax.device_get(self.whole(state)), int(state.step)

@@ -25,8 +25,8 @@ Loss = Callable[[Any, Any, Any, Array], tuple[Array, dict[str, Array]]]
 class Best:
     """What to keep: of the best score on what the task holds out."""
 
-    step: Any  # int32 scalar; 0 until something was scored
-    score: Any  # float32 scalar
+    step: Any  # int32 scalar; 0 is before training
+    score: Any  # float32 scalar; the metric's worst until something was scored
     trained: Any
 
 

@@ -15,7 +15,7 @@ jax.config.update(
         str(pathlib.Path(__file__).resolve().parent.parent / ".jax_cache"),
     ),
 )
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ def test_share_of_the_variance():
     assert explained((theirs + means) / 2, theirs) == pytest.approx(0.75)
 
 
+@pytest.mark.slow
 def test_an_encoder_for_another_backbone(tiny_folder, tmp_path, monkeypatch, capsys):
     """A few steps on noise: a folder that loads, and figures of it."""
     images = np.random.default_rng(0).integers(0, 256, (80, 32, 32, 3), np.uint8)

@@ -75,6 +75,7 @@ def test_takes_paths_bytes_pil_and_arrays(embedder, tmp_path):
     np.testing.assert_allclose(found, np.repeat(found[:1], 5, axis=0), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_any_number_of_images_takes_the_memory_of_a_few(embedder):
     """2,000 of them would be 25 MB."""
     rng, alive, most = np.random.default_rng(4), set(), 0

@@ -149,6 +149,7 @@ def test_running_again_only_scores_again(finished, make_config, monkeypatch):
     assert (workdir / "metrics.jsonl").read_text() == lines
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_type_and_the_space_it_was_begun_with(make_config, tmp_path):
     config = make_config(steps=2, score_every=2)
     config.dtype, config.prompt.space = "bfloat16", "latent"
@@ -213,6 +214,7 @@ def test_other_protocols_are_scored_beside_the_runs_own(finished, make_config):
     assert (workdir / "report.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_words_beside_the_sketches_leave_the_photos_as_they_were(finished, make_config):
     workdir, _, _ = finished
     config = make_config()
@@ -281,16 +283,16 @@ def test_the_prompts_of_the_best_held_out_score_are_kept(
     make_config, tmp_path, monkeypatch
 ):
     """Also where the run was stopped after the best step, and when run again."""
-    scores, seen = {1: 0.2, 2: 0.9, 3: 0.5, 4: 0.9}, []
+    scores, seen = {0: 0.3, 1: 0.2, 2: 0.9, 3: 0.5, 4: 0.9}, []
 
     def validator(model, dataset, task):
         assert dataset.val and not set(dataset.val) & set(dataset.unseen)
 
         def validate(prompts):
             seen.append(jax.tree.map(np.array, prompts))
-            if len(seen) == 3:
+            if len(seen) == 4:
                 raise KeyboardInterrupt
-            step = len(seen) - (len(seen) > 3)  # step 3 is scored twice
+            step = len(seen) - 1 - (len(seen) > 4)  # step 3 is scored twice
             return {"mAP@all": scores[step]}
 
         return validate
@@ -301,13 +303,34 @@ def test_the_prompts_of_the_best_held_out_score_are_kept(
         experiment.open(setup, tmp_path).go()
     for _ in range(2):
         summary = experiment.open(setup, tmp_path).go()
-        assert len(seen) == 5
+        assert len(seen) == 6
         assert summary["kept_step"] == 2 and "step 2 of 4, best" in summary["notes"][-1]
     kept = Embedder.from_run(tmp_path).prompts
-    jax.tree.map(np.testing.assert_array_equal, kept, seen[1])
-    assert np.abs(seen[1].text - seen[4].text).max() > 0
+    jax.tree.map(np.testing.assert_array_equal, kept, seen[2])
+    assert np.abs(seen[2].text - seen[5].text).max() > 0
 
 
+def test_what_training_does_not_improve_is_kept_as_it_was(
+    make_config, tmp_path, monkeypatch
+):
+    """Prompts that change nothing: the learned figures are the frozen ones."""
+    scores, begun = iter((0.5, 0.4, 0.5)), []
+
+    def validate(prompts):
+        begun.append(jax.tree.map(np.array, prompts))
+        return {"mAP@all": next(scores)}
+
+    monkeypatch.setattr(task, "validator", lambda *_: validate)
+    setup = Experiment.from_config(make_config(steps=2, score_every=1))
+    summary = experiment.open(setup, tmp_path).go()
+    assert summary["kept_step"] == 0
+    kept = Embedder.from_run(tmp_path).prompts
+    jax.tree.map(np.testing.assert_array_equal, kept, begun[0])
+    frozen, learned = (r["metrics"] for r in summary["results"][:2])
+    assert frozen == learned
+
+
+@pytest.mark.slow
 def test_without_held_out_classes_the_last_prompts_are_kept(make_config, tmp_path):
     config = make_config(steps=2)
     config.val_classes = 0

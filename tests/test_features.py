@@ -149,6 +149,7 @@ def test_context_replaces_the_text_prompt(tiny, parts):
     assert float(jnp.abs(other[1] - describe(tiny, parts)[1]).max()) > 1e-4
 
 
+@pytest.mark.slow
 def test_timestep_and_pooling_count(tiny, parts):
     for change in ({"timestep": 500}, {"pooling": "mean"}):
         other = describe(tiny, parts, dataclasses.replace(RECIPE, **change))

@@ -194,6 +194,7 @@ def learn(tiny, dataset, workdir, space, parts):
     return learned
 
 
+@pytest.mark.slow
 def test_training_on_latents_is_training_on_images(
     tiny, dataset, encode, tmp_path, monkeypatch
 ):

@@ -21,6 +21,7 @@ from sbir_jax import main
 def test_libraries_are_heard_from_warnings_on(path, level, shown):
     handler = logging.get_absl_handler()
     before = list(handler.filters)
+    handler.filters.clear()  # another test may have run the command
     number = python_logging.getLevelName(level)
     line = python_logging.LogRecord("any", number, str(path), 1, "text", (), None)
     try:

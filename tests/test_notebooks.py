@@ -20,7 +20,6 @@ nbformat = pytest.importorskip("nbformat")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
-SLOW = pytest.mark.slow
 NAMES = ("search_with_a_drawing.ipynb", "train_prompts.ipynb")
 
 
@@ -67,7 +66,8 @@ def early(tiny, tmp_path_factory):
     return str(folder)
 
 
-@pytest.mark.parametrize("model", ["early", pytest.param("toybox", marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["early", "toybox"])
 def test_search_with_a_drawing(run, tmp_path, model, early):
     work = tmp_path / "work"
     cells = run(
@@ -84,6 +84,7 @@ def test_search_with_a_drawing(run, tmp_path, model, early):
     assert (work / "why.png").exists() and (work / "photos.index").is_dir()
 
 
+@pytest.mark.slow
 def test_train_prompts(run, tmp_path, tiny_folder, shapes_root):
     work = tmp_path / "run"
     flags = {

@@ -3,6 +3,7 @@
 import json
 import types
 
+import pytest
 from conftest import EARLY
 
 from configs import toybox
@@ -56,6 +57,7 @@ def test_recipes_that_differ_in_copies_share_a_run_and_a_pass(tmp_path, monkeypa
     assert scored[2:] == [(None, [1, 2, 6]), ("category-latent-1", [1, 2, 6])]
 
 
+@pytest.mark.slow
 def test_costs_of_training_on_images_and_on_latents(tiny_folder, shapes_root, tmp_path):
     config = base("category")
     config.backbone = str(tiny_folder)

@@ -10,6 +10,7 @@ def whole(tiny_folder):
     return load_backbone(tiny_folder)
 
 
+@pytest.mark.slow
 def test_a_picture_for_each_text_that_follows_text_and_seed(whole):
     texts = ["a red mug", "a red mug", "a blue chair"]
     found = generate(whole, texts, steps=3)

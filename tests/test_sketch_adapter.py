@@ -1,5 +1,7 @@
 """The adapter that holds a frozen model to drawings."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,40 +42,44 @@ def test_residuals_are_added_where_the_levels_of_the_encoder_end(encoder):
     assert encoder.fold == 4
 
 
-def predicted(whole, sketches, adapter, encoder):
-    backbone, frozen = whole.backbone, whole.frozen
-    held = {}
-    if adapter is not None:
-        held = sketch_adapter.residuals(encoder, adapter, sketches)
+@pytest.fixture(scope="module")
+def predicted(whole, encoder, sketches):
+    """From an adapter, or none, to what the model predicts of some noise."""
+    backbone = whole.backbone
     text = TextStates(jnp.zeros((1, 3, backbone.context_dim)))
     shape = len(sketches), *backbone.latent_shape(32)
     noised = jax.random.normal(jax.random.key(1), shape)
-    return backbone.predict(frozen, noised, 500, text, residuals=held)
+
+    @jax.jit
+    def run(frozen, adapter):
+        held = {}
+        if adapter is not None:
+            held = sketch_adapter.residuals(encoder, adapter, sketches)
+        return backbone.predict(frozen, noised, 500, text, residuals=held)
+
+    return functools.partial(run, whole.frozen)
 
 
-def test_an_untrained_one_changes_nothing_at_all(whole, encoder, sketches):
-    adapter = sketch_adapter.init_adapter(
-        whole.backbone, whole.frozen, jax.random.key(0)
-    )
-    found = predicted(whole, sketches, adapter, encoder)
-    plain = predicted(whole, sketches, None, encoder)
-    np.testing.assert_array_equal(found, plain)
+@pytest.fixture(scope="module")
+def adapter(whole):
+    return sketch_adapter.init_adapter(whole.backbone, whole.frozen, jax.random.key(0))
 
 
-def test_every_part_learns_once_the_last_layers_have_moved(whole, encoder, sketches):
-    adapter = sketch_adapter.init_adapter(
-        whole.backbone, whole.frozen, jax.random.key(0)
-    )
+def test_an_untrained_one_changes_nothing_at_all(predicted, adapter):
+    np.testing.assert_array_equal(predicted(adapter), predicted(None))
 
+
+def test_every_part_learns_once_the_last_layers_have_moved(predicted, adapter):
     def loss(adapter):
-        return jnp.square(predicted(whole, sketches, adapter, encoder) - 1).mean()
+        return jnp.square(predicted(adapter) - 1).mean()
 
-    slope = jax.grad(loss)(adapter)
+    gradient = jax.jit(jax.grad(loss))
+    slope = gradient(adapter)
     moved = {name for name, x in named(slope).items() if jnp.abs(x).max() > 0}
     assert moved and all("_out" in name for name in moved)
     adapter = jax.tree.map(lambda a, b: a - 0.1 * b, adapter, slope)
     before, after = loss(adapter), None
-    slope = jax.grad(loss)(adapter)
+    slope = gradient(adapter)
     moved = [name for name, x in named(slope).items() if jnp.abs(x).max() > 0]
     assert len(moved) == len(named(slope))
     after = loss(jax.tree.map(lambda a, b: a - 0.1 * b, adapter, slope))
@@ -84,9 +90,8 @@ def named(tree):
     return {jax.tree_util.keystr(p): x for p, x in jax.tree.leaves_with_path(tree)}
 
 
-def test_each_drawing_counts_for_its_own_picture(whole, encoder, sketches):
+def test_each_drawing_counts_for_its_own_picture(encoder, adapter, sketches):
     key = jax.random.key(0)
-    adapter = sketch_adapter.init_adapter(whole.backbone, whole.frozen, key)
     noise = jax.tree.map(lambda x: jax.random.normal(key, x.shape), adapter)
     both = sketch_adapter.residuals(encoder, noise, sketches)
     one = sketch_adapter.residuals(encoder, noise, sketches[1:])

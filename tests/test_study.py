@@ -75,6 +75,7 @@ def no_work(monkeypatch):
     monkeypatch.setattr(study_pca, "Program", never)
 
 
+@pytest.mark.slow
 def test_cells_are_what_an_embedder_with_the_recipe_gets(bench):
     recipe = features.Recipe(
         ("down.0.attn.0", "down.0.out"),
@@ -151,6 +152,7 @@ def test_cells_of_another_setting_have_another_file(bench, change):
     )
 
 
+@pytest.mark.slow
 def test_layers_by_timesteps_as_a_user_starts_it(config, tmp_path, light, monkeypatch):
     options = Options(["0", "273"], ["up.[01].out"], classes="unseen", limit=6)
     drawn = []
@@ -174,6 +176,7 @@ def test_layers_by_timesteps_as_a_user_starts_it(config, tmp_path, light, monkey
     assert f"best {max(expected):.3f}" in says and f"{expected[-1]:.3f}" in says
 
 
+@pytest.mark.slow
 def test_copies_are_scored_under_every_noise_bank(config, tmp_path, light):
     options = Options(["1", "2"], seeds=["0", "3"])
     study.run("copies", config, tmp_path, options)
@@ -185,6 +188,7 @@ def test_copies_are_scored_under_every_noise_bank(config, tmp_path, light):
     assert (tmp_path / "copies-folder-category-val.png").stat().st_size > 5_000
 
 
+@pytest.mark.slow
 def test_types_are_compared_on_the_same_noise(config, tmp_path, light):
     options = Options(seeds=["0", "3"], classes="unseen")
     says = study.run("dtype", config, tmp_path, options)
@@ -202,6 +206,7 @@ def test_types_are_compared_on_the_same_noise(config, tmp_path, light):
         study.run("dtype", config, tmp_path, Options(["half"]))
 
 
+@pytest.mark.slow
 def test_pca_is_drawn_once_and_read_again(config, tmp_path, light, monkeypatch):
     options = Options(["0", "500"], ["up.0.out", "mid.out"], limit=2)
     study.run("pca", config, tmp_path, options)
@@ -282,6 +287,7 @@ def test_prompts_that_saw_the_scored_classes_are_refused(bench, config, tmp_path
             study_sweep._check_run(tmp_path, setup, dataset)
 
 
+@pytest.mark.slow
 def test_trained_cells_are_runs_of_their_own(config, tmp_path, monkeypatch):
     ran = {}
 
@@ -326,6 +332,7 @@ def test_a_cell_changes_one_key_and_the_seed(config):
     assert study_train.widths(64) == [1, 2, 4, 5, 6]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part, other", [("visual", "text"), ("text", "visual")])
 def test_only_the_parts_named_are_trained(bench, tmp_path, monkeypatch, part, other):
     """With weight decay too; the networks are left out."""

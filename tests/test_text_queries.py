@@ -20,6 +20,7 @@ def embedder(tiny):
     return Embedder(tiny, prompts, Recipe(EARLY, copies=2), 32, batch_size=8)
 
 
+@pytest.mark.slow
 def test_words_are_the_mean_of_the_photos_made_up_for_them(embedder, tiny_folder):
     texts = ["a red mug", "a blue chair", "a red mug"]
     found = embedder.embed_words(texts)

@@ -188,6 +188,7 @@ def test_token_optimisation_finds_a_mask_better(pass_of, monkeypatch):
     assert error(found) < error(start)
 
 
+@pytest.mark.slow
 def test_daam_sums_what_is_not_coarse(pass_of):
     loaded, latents, text, found, _ = pass_of
     backbone = loaded.backbone

@@ -330,8 +330,13 @@ def test_residuals_join_the_running_state(small, all_taps, place):
     found = run(variables, *inputs, (place, "out"), residuals=given)
     np.testing.assert_allclose(found.taps[place], all_taps[place] + residual, atol=1e-4)
     assert jnp.abs(found.taps["out"] - all_taps["out"]).max() > 1e-3
-    one = {place: residual[:1]}
-    both = {place: jnp.repeat(residual[:1], 2, 0)}
+
+
+def test_one_residual_is_for_all_images(small, all_taps):
+    unet, variables, inputs = small
+    run, residual = jitted(unet), normal(*all_taps["mid.out"].shape)
+    one = {"mid.out": residual[:1]}
+    both = {"mid.out": jnp.repeat(residual[:1], 2, 0)}
     np.testing.assert_allclose(
         run(variables, *inputs, residuals=one).taps["out"],
         run(variables, *inputs, residuals=both).taps["out"],
@@ -345,9 +350,10 @@ def test_residuals_of_skips_are_seen_by_the_decoder_only(small, all_taps):
     names = [n for n in residual_names(unet.config) if n.startswith("skip.")]
     encoder = ("conv_in", "down.0.attn.0", "down.0.out", "down.1.res.0")
     assert names == [f"skip.{name}" for name in encoder]
+    zeros = {name: 0 * all_taps[name.removeprefix("skip.")] for name in names}
     for name in names:
-        residual = jnp.ones_like(all_taps[name.removeprefix("skip.")])
-        found = run(variables, *inputs, ("mid.out", "out"), residuals={name: residual})
+        given = zeros | {name: zeros[name] + 1}
+        found = run(variables, *inputs, ("mid.out", "out"), residuals=given)
         np.testing.assert_allclose(
             found.taps["mid.out"], all_taps["mid.out"], atol=1e-5
         )

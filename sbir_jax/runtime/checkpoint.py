@@ -9,6 +9,7 @@ in the data.
 
 import hashlib
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -252,4 +253,4 @@ def load_trained(
             )
         state, _ = _newest_whole(kept, lambda step: _read(kept, step, {}, here))
     best = state["best"]
-    return best[name] if best["step"] else state[name]
+    return best[name] if math.isfinite(best["score"]) else state[name]

@@ -26,7 +26,9 @@ class MetricWriter:
         if not multiprocess.is_first():
             return
         self.path = pathlib.Path(workdir) / "metrics.jsonl"
-        rows = [row for row in read(workdir) if row["step"] <= start_step]
+        # Of a run that starts anew nothing is left: its start is scored again.
+        rows = read(workdir) if start_step else []
+        rows = [row for row in rows if row["step"] <= start_step]
         partial = self.path.with_suffix(".part")
         partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
         os.replace(partial, self.path)

@@ -34,7 +34,7 @@ def problems(
     if len(scores) >= SCORES and max(scores[1:]) <= scores[0]:
         found.append(
             f"{metric} on held-out seen classes never rose above its first "
-            f"{scores[0]:.3f} in {len(scores)} validations: the prompts that are kept "
-            "are hardly trained."
+            f"{scores[0]:.3f} in {len(scores)} validations: what is kept is as it was "
+            "before training, or hardly trained."
         )
     return found
