@@ -14,6 +14,7 @@ MILVUS = ["pymilvus", "milvus-lite"]
 COCO = ["pycocotools"]  # the masks of RefCOCO
 HEIC = ["pillow-heif"]
 JXL = ["pillow-jxl-plugin"]
+TEST += [*FAISS, *MILVUS, *COCO, *HEIC, *JXL]  # small; the others are for test-all
 SCALE = ["ray[data]"]
 # The page, in the chromium of the system.
 PAGE = ["playwright", "axe-core-python"]

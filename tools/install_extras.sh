@@ -3,7 +3,7 @@
 # told, and those tests are skipped with that reason.
 install="$BIN/python -m pip install --quiet --disable-pip-version-check"
 
-extras="faiss milvus heic jxl scale page"
+extras="scale page"
 if ! $install --editable ".[$(echo $extras | tr ' ' ',')]" 2>/dev/null; then
   for extra in $extras; do
     $install --editable ".[$extra]" ||
