@@ -31,6 +31,7 @@ setup(
         "sbir_jax": [
             "assets/toybox_sd/**/*",
             "assets/toybox_sd_tiny/*",
+            "assets/toybox_judge/*",
             "assets/report/*",
             "assets/*.csv",
             "data/splits/*",
