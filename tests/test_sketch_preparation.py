@@ -6,10 +6,11 @@ import pathlib
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from scipy import stats
 
 from sbir_jax.data import BadImage, images, svg, vector
 from sbir_jax.data.sketch_preparation import NoInk, line_width, prepare
-from tools.bench_drawings import photographed, variants
+from tools.bench_drawings import cost, photographed, row, scored, variants
 
 SIZE = 64  # what a small network sees
 
@@ -254,6 +255,24 @@ def test_a_folder_of_sketches_holds_drawings(tmp_path):
     assert [pathlib.Path(f.path).name for f in tree.photos] == ["a.png"]
     content = images.checked_bytes(tree.sketches[0].path)
     assert images.decode(content).min() < 50
+
+
+class Turned:
+    """Finds each drawing's own photo, or the next one where drawings are prepared."""
+
+    def embed(self, sketches, modality, *, prepare):
+        return np.roll(np.eye(4)[sketches], prepare, axis=1)
+
+
+def test_what_preparation_costs_clean_drawings():
+    right = np.eye(4, dtype=bool) | np.eye(4, k=1, dtype=bool)  # two photos a drawing
+    found = scored(Turned(), [0, 1, 2], np.eye(4), right[:3], np.arange(3))
+    # As they are: its own first. Prepared: the other of its class first.
+    assert row("as drawn", found) == "| as drawn | 0.861 (1.000) | 0.889 (0.000) |"
+    change = found[1] - found[0]
+    assert f"Acc@1 {-1:+.4f} (standard error 0.0000)" in cost(found)
+    assert f"mAP@all {change[0].mean():+.4f}" in cost(found)
+    assert f"(standard error {stats.sem(change[0]):.4f})" in cost(found)
 
 
 def test_every_case_comes_out_like_its_plain_drawing(sbir_data):
