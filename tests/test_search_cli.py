@@ -1,3 +1,4 @@
+import functools
 import json
 import shlex
 import subprocess
@@ -7,8 +8,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sbir_jax.embedder import Embedder
 from sbir_jax.search import cli
 from sbir_jax.search.shard_writer import Writer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once(tiny_folder):
+    """Commands share the tiny model, which each would load and compile for itself; that
+    they ask for the right one is tested, other models are loaded as ever."""
+    load = Embedder.from_pretrained
+    kept = functools.cache(load)
+
+    def from_pretrained(source, *args, **more):
+        return (kept if source == str(tiny_folder) else load)(source, *args, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Embedder, "from_pretrained", from_pretrained)
+        yield kept
 
 
 @pytest.fixture(scope="module")
@@ -168,8 +185,6 @@ def test_explain(made, photos, sketch, tmp_path, capsys):
 
 
 def test_scores_are_those_of_the_embedder(made, tiny_folder, photos, sketch, capsys):
-    from sbir_jax.embedder import Embedder
-
     embedder = Embedder.from_pretrained(str(tiny_folder), batch_size=8)
     files = sorted(photos.rglob("*.png"))
     gallery = embedder.embed(files, "photo")

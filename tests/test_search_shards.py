@@ -252,7 +252,7 @@ def damage(folder, kind):
         ("parquet cut", r"000001\.parquet is damaged"),
         ("short shard", "has 2 rows and is not the last"),
         ("removed cut", r"removed\.npy is damaged"),
-        ("newer format", r"index\.json has format 2 .* reads 1"),
+        ("newer format", r"format 2 .*newer version.* reads 1"),
         ("not ours", r"index\.json is not an index of sbir"),
         ("no object", r"index\.json is not an index of sbir"),
         ("no rows a shard", r"index\.json is damaged: shard_rows is 0"),

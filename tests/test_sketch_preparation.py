@@ -6,10 +6,11 @@ import pathlib
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from scipy import stats
 
-from sbir_jax.data import BadImage, images, vector
+from sbir_jax.data import BadImage, images, svg, vector
 from sbir_jax.data.sketch_preparation import NoInk, line_width, prepare
-from tools.bench_drawings import photographed, variants
+from tools.bench_drawings import cost, photographed, row, scored, variants
 
 SIZE = 64  # what a small network sees
 
@@ -185,6 +186,39 @@ def test_an_svg_takes_no_more_than_its_share(text):
     assert picture is not None and picture.size == (1024, 1024)
 
 
+FULL = '<rect width="100" height="100"/>'
+DASHES = '<path d="M0 0L100 100L0 100" stroke="black" stroke-dasharray="1e-4"/>'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '<g opacity="0.9">' * 150 + FULL + "</g>" * 150,
+        DASHES * 2000,
+        f'<g opacity="0.5">{FULL}{FULL}</g>' * 3000,
+    ],
+    ids=["deep opacity", "dashes", "many opacities"],
+)
+def test_an_svg_that_takes_for_ever_is_refused(body, monkeypatch):
+    monkeypatch.setattr(svg, "SECONDS", 1)
+    with pytest.raises(BadImage, match="takes more than 1 s or 1,000 MB"):
+        prepare(CUP.replace("<path", body + "<path").encode())
+
+
+def test_an_svg_that_takes_all_memory_is_refused(monkeypatch):
+    monkeypatch.setattr(svg, "BYTES", 60_000_000)
+    blend = '<g style="mix-blend-mode:multiply;isolation:isolate">'
+    with pytest.raises(BadImage, match="more than 5 s or 60 MB"):
+        prepare(CUP.replace("<path", blend * 99 + FULL + "</g>" * 99).encode())
+
+
+def test_no_encoding_hides_entities():
+    tag = b"<svg".decode("utf-16-le")  # two other letters, by which it is taken for one
+    text = f'<!DOCTYPE x [<!ENTITY a "b">]><!--{tag}-->{CUP}'
+    with pytest.raises(BadImage, match="entities"):
+        prepare(text.encode("utf-16-le"))
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -194,8 +228,10 @@ def test_an_svg_takes_no_more_than_its_share(text):
         (CUP.replace("<path", "<g>" * 300 + "</g>" * 300 + "<path"), "200 deep"),
         ('<!DOCTYPE x [<!ENTITY a "b">]>' + CUP, "entities"),
         ('{"drawing": []}', "without a single stroke"),
-        ('{"drawing": [[[1, 2], [1]]]}', "argument"),
+        ('{"drawing": [[[1, 2], [1]]]}', "2 places across and 1 down"),
         ('{"drawing": [[[1e999, 2], [1, 2]]]}', "no numbers"),
+        ('{"drawing": [[[1e300, 2], [1, -1e300]]]}', "no numbers"),
+        (f'{{"drawing": [[[1{"0" * 400}, 2], [1, 2]]]}}', "strokes are not as they"),
         ('{"drawing": [3]}', "strokes are not as they should be"),
         ('{"name": "x"}', "JSON that is no drawing"),
         (json.dumps(STROKE) + "\n" + json.dumps(STROKE), "more than one drawing"),
@@ -219,6 +255,24 @@ def test_a_folder_of_sketches_holds_drawings(tmp_path):
     assert [pathlib.Path(f.path).name for f in tree.photos] == ["a.png"]
     content = images.checked_bytes(tree.sketches[0].path)
     assert images.decode(content).min() < 50
+
+
+class Turned:
+    """Finds each drawing's own photo, or the next one where drawings are prepared."""
+
+    def embed(self, sketches, modality, *, prepare):
+        return np.roll(np.eye(4)[sketches], prepare, axis=1)
+
+
+def test_what_preparation_costs_clean_drawings():
+    right = np.eye(4, dtype=bool) | np.eye(4, k=1, dtype=bool)  # two photos a drawing
+    found = scored(Turned(), [0, 1, 2], np.eye(4), right[:3], np.arange(3))
+    # As they are: its own first. Prepared: the other of its class first.
+    assert row("as drawn", found) == "| as drawn | 0.861 (1.000) | 0.889 (0.000) |"
+    change = found[1] - found[0]
+    assert f"Acc@1 {-1:+.4f} (standard error 0.0000)" in cost(found)
+    assert f"mAP@all {change[0].mean():+.4f}" in cost(found)
+    assert f"(standard error {stats.sem(change[0]):.4f})" in cost(found)
 
 
 def test_every_case_comes_out_like_its_plain_drawing(sbir_data):

@@ -6,7 +6,8 @@
 192 Toybox sketches, four of each class, over its 576 photos: as drawn, and in seven
 ways that change how a drawing is handed over and not what it shows. FOLDER holds
 others of the kind, as FOLDER/<class>_<any>/<variant>.png. Prints mAP@all and, for
-the drawings whose photo is there, Acc@1 within the class.
+the drawings whose photo is there, Acc@1 within the class; and what preparation costs
+clean drawings.
 """
 
 import argparse
@@ -83,27 +84,46 @@ def cases(folder: pathlib.Path) -> dict[str, dict[str, images.Source]]:
     return dict(found)
 
 
-def means(
+def scored(
     embedder: Embedder,
     sketches: list[images.Source],
     gallery: np.ndarray,
     right: np.ndarray,
     own: np.ndarray | None = None,
-) -> list[str]:
-    """mAP@all, and Acc@1 within the class where `own` says which photo is its own.
-
-    Both as they are and prepared.
-    """
-    cells = []
+) -> list[np.ndarray]:
+    """Average precision of each drawing; and, where `own` says which photo is its own,
+    whether that is the first of its class: [1 or 2, n], as they are and prepared."""
+    found = []
     for prepare in (False, True):
-        found = embedder.embed(sketches, "sketch", prepare=prepare)
-        scores = found @ gallery.T
-        ranks = ranking.relevant_ranks(scores, right)
-        cells.append(f"{ranking.average_precision(ranks).mean():.3f}")
+        scores = embedder.embed(sketches, "sketch", prepare=prepare) @ gallery.T
+        values = [ranking.average_precision(ranking.relevant_ranks(scores, right))]
         if own is not None:
             first = ranking.rank(np.where(right, scores, -2.0), 1)[:, 0]
-            cells[-1] += f" ({(first == own).mean():.3f})"
-    return cells
+            values.append((first == own).astype(values[0].dtype))
+        found.append(np.stack(values))
+    return found
+
+
+def row(name: str, found: list[np.ndarray]) -> str:
+    cells = []
+    for values in found:
+        precision, *firsts = values.mean(1)
+        cells.append(
+            f"{precision:.3f}" + "".join(f" ({first:.3f})" for first in firsts)
+        )
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def cost(found: list[np.ndarray]) -> str:
+    """What preparation changes, over pairs of one drawing as it is and prepared."""
+    change = found[1] - found[0]
+    error = change.std(1, ddof=1) / change.shape[1] ** 0.5
+    return ", ".join(
+        f"{name} {mean:+.4f} (standard error {spread:.4f})"
+        for name, mean, spread in zip(
+            ("mAP@all", "Acc@1"), change.mean(1), error, strict=True
+        )
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -117,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
     photos, drawn = toybox.photos, toybox.sketches
     gallery = embedder.embed_items(photos, np.arange(len(photos)), "photo")
     rows = np.arange(0, len(drawn), max(1, len(drawn) // args.sketches))
-    rng = np.random.default_rng(0)
+    rng, clean = np.random.default_rng(0), ""
     each = [variants(plain, rng) for plain in drawn.pixels(rows, SIDE)]
     right = drawn.labels[rows][:, None] == photos.labels
     own = np.argmax(drawn.instances[rows][:, None] == photos.instances, axis=1)
@@ -125,9 +145,11 @@ def main(argv: list[str] | None = None) -> None:
     print("| drawing | as it is | prepared |\n|---|---|---|")
     for name in each[0]:
         sketches = [made[name] for made in each]
-        print(
-            f"| {name} | {' | '.join(means(embedder, sketches, gallery, right, own))} |"
-        )
+        found = scored(embedder, sketches, gallery, right, own)
+        print(row(name, found), flush=True)
+        if name == "as drawn":
+            clean = cost(found)
+    print(f"\nclean drawings, prepared less as drawn: {clean}")
     if not args.cases:
         return
     print(f"\n{args.cases}: mAP@all\n| drawing | as it is | prepared |\n|---|---|---|")
@@ -135,8 +157,8 @@ def main(argv: list[str] | None = None) -> None:
         classes = [name.rpartition("_")[0] for name in by_name]
         labels = [toybox.classes.index(name) for name in classes]
         right = np.array(labels)[:, None] == photos.labels
-        found = means(embedder, list(by_name.values()), gallery, right)
-        print(f"| {variant.replace('_', ' ')} | {' | '.join(found)} |")
+        found = scored(embedder, list(by_name.values()), gallery, right)
+        print(row(variant.replace("_", " "), found))
 
 
 if __name__ == "__main__":

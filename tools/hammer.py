@@ -1,11 +1,12 @@
 """What strangers hand in: hostile files, folders and requests; and kills.
 
-python -m tools.hammer --seed 0 --images 120 --models 150 --prompts 50 --runs 50
-    --indexes 100 --requests 500 --kills 20
+python -m tools.hammer --seed 0 --images 120 --drawings 120 --models 150 --prompts 50
+    --runs 50 --indexes 100 --requests 500 --kills 20
 
-Every case must end well or in one line that names the input, within 20 seconds and 1 GB
-above the idle process; what is killed must go on to what it gives when it is left
-alone. Prints the counts and what broke; the exit status is 1 if anything did.
+Every case must end well or in one line that names the input, within 20 seconds of the
+processor and 1 GB above the idle process; what is killed must go on to what it gives
+when it is left alone. Prints the counts and what broke; if anything did, the exit
+status is 1.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from sbir_jax.data import images
+from sbir_jax.data.sketch_preparation import prepare
 from sbir_jax.search import shards
 from sbir_jax.search.build import build, remove
 from sbir_jax.search.index import Index
@@ -34,6 +36,7 @@ from tools.hammer_cases import (
     hostile_request,
 )
 from tools.hammer_common import ColourEmbedder, Watched, paint
+from tools.hammer_drawings import hostile_drawing
 from tools.hammer_kills import hammer_kills
 
 
@@ -54,6 +57,18 @@ def hammer_images(rng: random.Random, count: int, folder: pathlib.Path) -> Watch
     found = shards.read(out).table["path"].to_pylist()
     ending = "fine" if str(folder / "good.png") in found else "the good one is lost"
     watched.count("a build over all of them", ending)
+    return watched
+
+
+def hammer_drawings(rng: random.Random, count: int, folder: pathlib.Path) -> Watched:
+    """Drawings as files, as the shell has them, and as bytes, as the page has."""
+    watched = Watched("drawing")
+    for i in range(count):
+        name, content = hostile_drawing(rng)
+        path = folder / f"{i}-{name}"
+        path.write_bytes(content)
+        source, called = rng.choice(((path, ""), (content, path.name)))
+        watched.run(path.name, functools.partial(prepare, source, called))
     return watched
 
 
@@ -186,6 +201,7 @@ def write_run(folder: pathlib.Path) -> None:
 
 KINDS = {
     "images": hammer_images,
+    "drawings": hammer_drawings,
     "models": hammer_models,
     "prompts": hammer_prompts,
     "runs": hammer_runs,
@@ -198,8 +214,8 @@ KINDS = {
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
-    defaults = {"images": 120, "models": 150, "prompts": 50, "runs": 50}
-    defaults |= {"indexes": 100, "requests": 500, "kills": 20}
+    defaults = {"images": 120, "drawings": 120, "models": 150, "prompts": 50}
+    defaults |= {"runs": 50, "indexes": 100, "requests": 500, "kills": 20}
     for name, count in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=count)
     args = parser.parse_args(argv)

@@ -15,7 +15,9 @@ from sbir_jax.data import images
 from sbir_jax.search import shards
 from sbir_jax.search.build import build
 
-SECONDS, BYTES = 60.0, 1_000_000_000
+# Of the processor, and of the clock, which a busy machine lets run: that a case hangs.
+SECONDS, PATIENCE = 20.0, 120.0
+BYTES = 1_000_000_000
 Counts = collections.Counter[str]
 
 
@@ -47,7 +49,7 @@ class Watched:
 
     def run(self, name: str, case: Callable[[], object], line: str = "") -> None:
         """Runs a case. Args: line: what an error must name; the case's name if ""."""
-        begin = time.monotonic()
+        begin, worked = time.monotonic(), _processor_seconds()
         with _memory() as peak:
             try:
                 case()
@@ -58,8 +60,10 @@ class Watched:
                 ending = "refused" if named else "refused without its name"
             except Exception as error:
                 ending = f"traceback: {type(error).__name__}"
-        if time.monotonic() - begin > SECONDS:
+        if _processor_seconds() - worked > SECONDS:
             ending = "too slow"
+        elif time.monotonic() - begin > PATIENCE:
+            ending = "hung"
         elif peak[0] > BYTES:
             ending = "too much memory"
         self.count(name, ending)
@@ -68,6 +72,12 @@ class Watched:
         self.counts[ending] += 1
         if ending not in ("fine", "refused"):
             self.broken.append(f"{self.what} {name}: {ending}")
+
+
+def _processor_seconds() -> float:
+    """Of this process and of those that it ran."""
+    times = psutil.Process().cpu_times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 @contextlib.contextmanager

@@ -1,17 +1,16 @@
 """Folders in the layout of diffusers, written: whole or not at all."""
 
-import contextlib
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
 from sbir_jax.backbones.diffusers_files import STEMS
+from sbir_jax.runtime.replacing import written_aside
 
 
 def write_folder(
@@ -61,27 +60,6 @@ def write_folder(
         write_json(
             aside / "model_index.json", index | {"requires_safety_checker": False}
         )
-
-
-@contextlib.contextmanager
-def written_aside(folder: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """An empty folder to write into, which takes the place of `folder` when all of it
-    was written, and leaves nothing after an error."""
-    folder = pathlib.Path(folder)
-    aside = folder.with_name(f".{folder.name}.new-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        yield aside
-        if folder.exists():
-            old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-            folder.rename(old)
-            aside.rename(folder)
-            shutil.rmtree(old)
-        else:
-            aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def save_tensors(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:

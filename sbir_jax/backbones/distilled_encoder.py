@@ -16,6 +16,7 @@ from sbir_jax.backbones.diffusers_files import CONVERT, STEMS, TOYBOX
 from sbir_jax.backbones.tensor_names import published
 from sbir_jax.models.configs import AutoencoderConfig, TinyAutoencoderConfig
 from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
+from sbir_jax.runtime.replacing import written_aside
 
 STEM = STEMS["vae"]
 TOYBOX_TINY = TOYBOX.with_name("toybox_sd_tiny")
@@ -98,7 +99,7 @@ def save_encoder(
       params: complete parameters of a `TinyAutoencoder`.
       dtype: floating type of the tensors in the file.
     """
-    with diffusers_writing.written_aside(folder) as aside:
+    with written_aside(folder) as aside:
         diffusers_writing.write_json(aside / "config.json", config)
         tensors = published(params, dtype)
         diffusers_writing.save_tensors(aside / f"{STEM}.safetensors", tensors)

@@ -11,6 +11,8 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 
+from sbir_jax.runtime import replacing
+
 # Its client is imported where it is needed: it takes a moment, and local folders never
 # need it.
 
@@ -55,6 +57,7 @@ def find_folder(
       raises.
     """
     folder = pathlib.Path(source).expanduser()
+    replacing.recover(folder)
     if not folder.exists() and is_hub_id(source):
         name = os.fspath(source)
         if there := cached(name):
