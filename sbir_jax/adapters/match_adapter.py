@@ -46,6 +46,9 @@ class AdapterConfig:
         loss on the few-shot set depends on each, then fixed.
       prompts: on keys and values: "none", "constant", or "text", dependent on the text.
       rank: of the bottleneck of prompts that depend on the text.
+      temperature: whether that of the pooling is learned. Without it, without prompts
+        and without LoRA a score is linear in what is learned, and each pair is read
+        once for training and every model.
       lora: rank of changes of all attention projections; 0 for none, 4 in the release.
       gain: whether how much the text helps denoising counts too, with a learned weight
         that starts at 0. It needs the whole network, and once more without a text.
@@ -54,6 +57,7 @@ class AdapterConfig:
     weights: str = "learned"
     prompts: str = "none"
     rank: int = 16
+    temperature: bool = True
     lora: int = 0
     gain: bool = False
 
@@ -74,11 +78,16 @@ class AdapterConfig:
             )
 
     @property
+    def linear(self) -> bool:
+        """Whether a score is a weighted sum of what a pass without adapter gives."""
+        return not self.temperature and self.prompts == "none" and not self.lora
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """The fields of `MatchAdapter` that are trained."""
         asked = {
             "heads": self.weights == "learned",
-            "temperature": True,
+            "temperature": self.temperature,
             "scale": True,
             "gain": self.gain,
             "prompts": self.prompts != "none",

@@ -178,6 +178,39 @@ def head_scores(
     return joined.reshape(len(latents), k, -1), found.taps.get("out")
 
 
+def score_parts(
+    backbone: Backbone,
+    frozen: Frozen,
+    adapter: MatchAdapter,
+    latents: Float[Array, "p y x c"],
+    text: TextStates,
+    noise: Float[Array, "q k y x c"],
+    t: Int[Array, "q k"],
+    layers: tuple[str, ...],
+    without: Float[Array, "p k"] | None = None,
+    gates: Float[Array, "p h"] | None = None,
+) -> Float[Array, "p k e"]:
+    """What `match` sums: each head's score, and last the denoising gain, 0 for an
+    adapter without one."""
+    given = backbone, frozen, adapter, latents, text, noise, t, layers, gates
+    heads, predicted = head_scores(*given)
+    gain = jnp.zeros(heads.shape[:2])
+    if predicted is not None:
+        assert without is not None
+        gain = without - _error(backbone, latents, noise, t, predicted)
+    return jnp.concatenate([heads, gain[..., None]], axis=-1)
+
+
+def summed(
+    adapter: MatchAdapter, parts: Float[Array | np.ndarray, "*b e"]
+) -> Float[Array, "*b"]:
+    """The score that an adapter makes of its parts."""
+    parts = jnp.asarray(parts)
+    weights = head_weights.weights(jnp.asarray(adapter.heads))
+    scores = parts[..., :-1] @ weights
+    return scores if adapter.gain is None else scores + adapter.gain * parts[..., -1]
+
+
 def match(
     backbone: Backbone,
     frozen: Frozen,
@@ -195,15 +228,8 @@ def match(
     Args:
       without: `denoising_error` of the empty text, for an adapter with a gain.
     """
-    given = backbone, frozen, adapter, latents, text, noise, t, layers, gates
-    heads, predicted = head_scores(*given)
-    weights = head_weights.weights(jnp.asarray(adapter.heads))
-    scores = jnp.einsum("pkh,h->pk", heads, weights)
-    if predicted is not None:
-        assert without is not None
-        error = _error(backbone, latents, noise, t, predicted)
-        scores = scores + adapter.gain * (without - error)
-    return scores
+    given = backbone, frozen, adapter, latents, text, noise, t, layers, without, gates
+    return summed(adapter, score_parts(*given))
 
 
 def denoising_error(
