@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from sbir_jax.adapters import head_weights, kv_prompts, lora
 
-SCALE = 30.0  # of scores in the loss, before it is learned (ours)
+SCALE = 1.0  # of scores in the loss, before it is learned (ours)
 
 
 @flax.struct.dataclass
@@ -24,7 +24,8 @@ class MatchAdapter:
         tokens are pooled: the higher, the more the best token alone counts.
       scale: [], the logarithm of what scores are multiplied with in the loss. It ranks
         nothing.
-      gain: [], how much the denoising gain counts; None for a score without it.
+      gain: [], how much the denoising gain counts, in thousandths of the noise; None
+        for a score without it.
       prompts: `kv_prompts.KVPrompts`, or None.
       lora: as `lora.init`, or None.
     """

@@ -30,7 +30,7 @@ from sbir_jax.diffusion.noise_bank import noise_bank
 from sbir_jax.runtime import checkpoint, hardware, sharding
 from sbir_jax.runtime.prefetch import one_in_flight, read_ahead
 from sbir_jax.tasks.matching import scores
-from sbir_jax.tasks.matching.pairs import PairScorer
+from sbir_jax.tasks.matching.pairs import PairScorer, every
 from sbir_jax.tasks.matching.scores import MatchRecipe
 
 SAVED_AS = "adapter"  # in checkpoints
@@ -229,10 +229,7 @@ class Matcher:
           images: as of `encode`.
         Raises: BadImage; ValueError for a text without a word.
         """
-        latents = self.encode(images)
-        rows, columns = np.indices((len(latents), len(texts))).reshape(2, -1)
-        found = self.pair_scores(latents, rows, texts, columns)
-        return found.mean(1).reshape(len(latents), len(texts))
+        return every(self.pair_scores, self.encode(images), texts)
 
     def pair_scores(
         self,

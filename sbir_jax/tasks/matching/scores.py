@@ -24,6 +24,9 @@ from sbir_jax.backbones.base import Backbone, Frozen
 from sbir_jax.diffusion import noise_schedule
 from sbir_jax.types import TextStates
 
+# Errors of two texts differ by thousandths of the noise, logits by tenths: in this unit
+# gain and logits are of one size, and a weight of 1 is within reach of training.
+GAIN_UNIT = 1e-3
 NETWORK = "unet"  # the frozen weights that LoRA changes
 CROSS = "cross"  # how names of attention to the text end
 
@@ -197,7 +200,8 @@ def score_parts(
     gain = jnp.zeros(heads.shape[:2])
     if predicted is not None:
         assert without is not None
-        gain = without - _error(backbone, latents, noise, t, predicted)
+        error = _error(backbone, latents, noise, t, predicted)
+        gain = (without - error) / GAIN_UNIT
     return jnp.concatenate([heads, gain[..., None]], axis=-1)
 
 

@@ -31,6 +31,7 @@ from sbir_jax.tasks.matching.shots import Shots
 NAMES = {
     "learned": "Few-shot",
     "frozen": "Training-free",
+    "gain": "Denoising gain alone",
     "diffusion_itm": "DiffusionITM",
     "diffusion_classifier": "Diffusion Classifier",
     "clip": "CLIP",
@@ -52,7 +53,8 @@ class Matching(Task):
         assert given.loaded is not None
         setup: MatchingSetup = given.setup
         self.setup, self.given, self.config = setup, given, setup.train
-        self.loaded, self.test = given.loaded, given.dataset.test
+        self.loaded = given.loaded
+        self.test = given.dataset.test.evenly(setup.test_questions)
         start = initial(given.loaded, setup.recipe, setup.adapter, given.size)
         self.start = start
         # What is not trained is not there where nothing was learned.
@@ -178,6 +180,8 @@ class Matching(Task):
         models: dict[str, Any] = {"frozen": self.matcher}
         if self.few is not None:
             models["learned"] = learned
+        if self.setup.adapter.linear and self.setup.adapter.gain:
+            models["gain"] = None  # read along with the others
         passes = self.setup.recipe.timesteps
         if self.setup.rivals:
             image = self.test.asks == "image"
@@ -235,11 +239,15 @@ class Matching(Task):
         return [fingerprint, self.test.fingerprint, self.setup.recipe.timesteps]
 
     def _scores(self, name: str, model: Any) -> tuple[Float[np.ndarray, "p k"], float]:
-        """Scores at every timestep, and the seconds that one of them took."""
+        """Scores at every timestep, and the seconds that one of them took.
+
+        Args:
+          model: None for the denoising gain alone, where scores are linear.
+        """
         assert self.given.folder is not None
         images, texts, rows, _ = self.pairs
 
-        linear = self.setup.adapter.linear and isinstance(model, Matcher)
+        linear = self.setup.adapter.linear and isinstance(model, Matcher | None)
         # Sums of the same parts need one reading of the pairs.
         reader, name = (self._reader, "parts") if linear else (model, name)
 
@@ -255,7 +263,8 @@ class Matching(Task):
         folder, key = self.given.folder / "scores", [name, *self._key(own)]
         found, seconds = cached(folder, name, key, compute)
         if linear:
-            found = np.asarray(scores.summed(model.adapter, found))
+            gain = found[..., -1]
+            found = np.asarray(scores.summed(model.adapter, found)) if model else gain
         return found, seconds / found.size
 
     def _clip(self) -> Float[np.ndarray, "p 1"]:
