@@ -200,7 +200,7 @@ def score_parts(
     gain = jnp.zeros(heads.shape[:2])
     if predicted is not None:
         assert without is not None
-        error = _error(backbone, latents, noise, t, predicted)
+        error = error_of(backbone, latents, noise, t, predicted)
         gain = (without - error) / GAIN_UNIT
     return jnp.concatenate([heads, gain[..., None]], axis=-1)
 
@@ -248,10 +248,17 @@ def denoising_error(
     the mean square over the latent, so that its size does not matter."""
     rows, steps = noised(backbone, latents, noise, t)
     predicted = backbone.predict(frozen, rows, steps, text)
-    return _error(backbone, latents, noise, t, predicted)
+    return error_of(backbone, latents, noise, t, predicted)
 
 
-def _error(backbone, latents, noise, t, predicted) -> Float[Array, "p k"]:
+def error_of(
+    backbone: Backbone,
+    latents: Float[Array, "p y x c"],
+    noise: Float[Array, "q k y x c"],
+    t: Int[Array, "q k"],
+    predicted: Float[Array, "pk y x c"],
+) -> Float[Array, "p k"]:
+    """`denoising_error` of what the network predicts."""
     rows, steps = noised(backbone, latents, noise, t)
     seen = noise_schedule.predict_noise(backbone.schedule, rows, predicted, steps)
     p, k = len(latents), noise.shape[1]
