@@ -10,8 +10,16 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sbir_jax.data import images
+from sbir_jax.dense.segmenter import Masks
 from sbir_jax.search.explain import Explanation, Match
 from sbir_jax.search.opened import UnknownPhoto
+
+
+def fake_masks(photo, words):
+    """The first word on the left, the second on the right, others nowhere."""
+    labels = np.ones(photo.shape[:2], np.uint8)
+    labels[:, labels.shape[1] // 2 :] = min(len(words), 2)
+    return Masks(photo, tuple(words), labels)
 
 
 class Hit(NamedTuple):
@@ -26,6 +34,7 @@ class FakeIndex:
     """36 photos, numbered row by row from top left. The word "far" turns the order."""
 
     embedder = types.SimpleNamespace(size=64)
+    segmenter = types.SimpleNamespace(segment=fake_masks)
 
     def __init__(self, folder: pathlib.Path):
         self.paths = {}

@@ -12,7 +12,7 @@ from sbir_jax import experiment
 from sbir_jax.backbones import loading
 from sbir_jax.config import Experiment, base
 from sbir_jax.data import matching
-from sbir_jax.tasks.matching import evaluation
+from sbir_jax.tasks.matching import evaluation, scores
 from sbir_jax.tasks.matching.matcher import Matcher
 from sbir_jax.tasks.matching.setup import ShotsConfig
 
@@ -85,6 +85,40 @@ def test_a_gain_is_learned_and_read_back(config, tmp_path):
     matcher = Matcher.from_run(tmp_path / "run")
     assert matcher.adapter.gain is not None and float(matcher.adapter.gain) != 0
     assert matcher.fingerprint == summary["fingerprint"]
+
+
+def test_linear_scores_are_read_once_and_mean_the_same(config, tmp_path, monkeypatch):
+    config.adapter.update({"temperature": False, "gain": True})
+    config.rivals = False
+    reads = []
+    read = Matcher.pair_parts
+    monkeypatch.setattr(
+        Matcher, "pair_parts", lambda *given, **k: reads.append(1) or read(*given, **k)
+    )
+    opened, summary = run(config, tmp_path / "run")
+    found = {row["name"]: row["metrics"] for row in summary["results"]}
+    # Of the shots, of one pair to compile, and of the test.
+    assert len(reads) == 3
+    assert [file.name for file in (tmp_path / "run/scores").iterdir()] == ["parts.npz"]
+    matcher = Matcher.from_run(tmp_path / "run")
+    assert matcher.adapter.temperature == 0 and float(matcher.adapter.gain) != 0
+    test, pairs = opened.given.dataset.test, opened.task.pairs
+    for name, model in (
+        ("learned", matcher),
+        ("frozen", Matcher.from_pretrained(config.backbone, matcher.recipe)),
+    ):
+        every = model.score(test.images, pairs.texts)
+        figures = evaluation.figures(test, pairs, every[pairs.images, pairs.rows])
+        assert figures["Acc"].value == found[name]["Acc"]
+    # A question's loss is that of its candidates' whole scores.
+    batch = next(iter(opened.task.shots.batches(0)))
+    few = opened.task.few
+    row = opened.task.shots.read["parts"][0]
+    item = opened.task.shots.candidates(0, np.random.default_rng((0, 0)))
+    whole = matcher.score([few.images[item.images[0]]], item.texts)[0]
+    summed = scores.summed(matcher.adapter, row).mean(-1)
+    np.testing.assert_allclose(summed, whole, atol=1e-5)
+    assert set(batch) == {"parts", "real"}
 
 
 def test_without_shots_nothing_is_trained(config, tmp_path):

@@ -210,6 +210,45 @@ def test_enlarge_walk_explain_and_more_like_this(page):
     first(page, "photo00.png")
 
 
+def test_a_click_shows_the_masks_of_the_words(page):
+    page.locator("#text").fill("far, away")
+    settled(page)
+    page.locator("#grid button").first.click()
+    page.wait_for_selector("#words li")
+    assert page.locator("#words li").all_inner_texts() == ["far", "away"]
+    assert page.locator("#big").get_attribute("src").startswith("data:image/png")
+    colours = page.locator("#words span").evaluate_all(
+        "spans => spans.map(span => span.style.background)"
+    )
+    assert len(set(colours)) == 2
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#words li")
+    button = page.get_by_role("button", name="Where the words are")
+    assert button.get_attribute("aria-pressed") == "true"
+    button.click()
+    assert page.locator("#words li").count() == 0
+    assert page.locator("#big").get_attribute("src").startswith("/api/photo/")
+    page.keyboard.press("Escape")
+    page.locator("#text").fill("")
+    draw(page, *CORNER)
+    first(page, "photo00.png")
+    page.locator("#grid button").first.click()
+    assert button.is_hidden() and page.locator("#words li").count() == 0
+
+
+def test_words_order_the_first_photos_when_asked(page, index):
+    page.locator("#text").fill("far away")
+    settled(page)
+    assert index.reranked == 0
+    page.locator("#order").check()
+    page.wait_for_function("() => location.hash.includes('order=1')")
+    settled(page)
+    assert index.reranked == 24
+    page.reload()
+    settled(page)
+    assert page.locator("#order").is_checked() and index.reranked == 24
+
+
 def test_show_more(page):
     draw(page, *CORNER)
     first(page, "photo00.png")
@@ -470,6 +509,6 @@ def test_accessibility(browser, address, scheme):
     check()
     page.goto(f"{address}docs")
     page.wait_for_selector("article")
-    assert page.locator("article").count() == 9
+    assert page.locator("article").count() == 10
     check()
     page.context.close()

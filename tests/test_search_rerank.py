@@ -1,6 +1,8 @@
 """Search results put in order by words."""
 
 import json
+import pathlib
+import types
 
 import numpy as np
 import pytest
@@ -83,6 +85,25 @@ def test_beside_a_drawing_the_words_have_their_share(index, photos):
     given = {"text": "blue", "rerank_text": 6, "k": 1, "prepare": False}
     assert names(index.search(drawn, text_share=0.0, **given)) == ["red"]
     assert names(index.search(drawn, text_share=1.0, **given)) == ["blue"]
+
+
+def test_masks_are_of_the_indexs_own_backbone(index, monkeypatch):
+    from sbir_jax.dense import segmenter
+
+    made = []
+    monkeypatch.setattr(
+        segmenter, "Segmenter", lambda *given, **more: made.append((given, more))
+    )
+    backbone = types.SimpleNamespace(
+        folder=pathlib.Path("model"), dtype=np.dtype("float32"), random_seed=None
+    )
+    index._embedder = types.SimpleNamespace(backbone=backbone)
+    assert index.segmenter is index.segmenter
+    assert made == [(("model",), {"dtype": "float32"})]
+    del index.__dict__["segmenter"]
+    backbone.random_seed = 3
+    with pytest.raises(ValueError, match="random weights, which has learnt no words"):
+        _ = index.segmenter
 
 
 def test_commands_refuse_what_means_nothing(index, capsys):

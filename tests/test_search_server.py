@@ -26,6 +26,7 @@ from fastapi.testclient import TestClient
 
 from sbir_jax.search import connections, guard, photo_files, server
 from sbir_jax.search import following as following_lib
+from sbir_jax.search.gate import Gate
 from sbir_jax.search.opened import UnknownPhoto
 from sbir_jax.search.photo_files import Reader, Thumbnails
 
@@ -58,6 +59,24 @@ def index(tmp_path_factory):
 def client(index):
     app = server.make_app(index)
     return TestClient(app, base_url=HERE, raise_server_exceptions=False)
+
+
+def test_masks_have_a_colour_for_each_word(client):
+    found = client.post("/api/search", json={**GOOD, "k": 1}).json()["hits"][0]
+    asked = {"id": found["id"], "text": "mug, red chair,,sofa"}
+    answer = client.post("/api/masks", json=asked).json()
+    assert [word["word"] for word in answer["words"]] == ["mug", "red chair", "sofa"]
+    assert [word["share"] for word in answer["words"]] == [0.5, 0.5, 0.0]
+    assert len({word["colour"] for word in answer["words"]}) == 3
+    content = base64.b64decode(answer["photo"].partition(",")[2])
+    picture = np.asarray(Image.open(io.BytesIO(content)))
+    assert picture.shape == (60, 90, 3)
+    plain = np.asarray(Image.open(found["path"]).convert("RGB"))
+    assert (picture != plain).any(-1).mean() > 0.9
+    unknown = client.post("/api/masks", json={"id": "0" * 16, "text": "mug"})
+    refused(unknown, 404, "no photo of this index")
+    refused(client.post("/api/masks", json={**asked, "text": " , "}), 400, "of words")
+    refused(client.post("/api/masks", json={**asked, "text": ""}), 422, "text")
 
 
 def names(answer):
@@ -458,7 +477,7 @@ def test_gate_runs_one_call_at_a_time_and_refuses_when_full():
         return "done"
 
     async def main():
-        gate = server.Gate(limit=2)
+        gate = Gate(limit=2)
         tasks = [asyncio.create_task(gate.run(Caller(), call)) for _ in range(3)]
         await asyncio.sleep(0.01)
         with pytest.raises(guard.Refusal, match="busy") as refusal:

@@ -6,6 +6,10 @@ Every cell is a run folder of its own and is not run again, so the command can b
 stopped and started. Prints a table for each task and writes `table.json` and
 `curves.png`, the held-out figure against steps on the trained and the random backbone.
 
+Rivals are run with every seed, variants of our own with the first one. Heads are
+trained without the text adapter, so that what they are given is computed once; it has a
+row of its own.
+
 `--tasks`, `--seeds`, `--steps`, `--scenes` and `--tests` make it smaller.
 """
 
@@ -29,25 +33,31 @@ FIGURES = {
     "referring": ("oIoU", "oIoU, unseen", "oIoU, novel"),
     "depth": ("RMSE", "delta 1", "RMSE, unseen", "RMSE, novel"),
 }
+OWN = "trained backbone"
 # Rows of the table: what is learned on what, and settings that make it so.
-VARIANTS: dict[str, dict] = {
-    "trained backbone": {},
+RIVALS: dict[str, dict] = {
+    OWN: {},
     "random weights": {"random_weights": True},
     "colours and edges": {"features": "colour", "read.maps": False},
-    "without the text adapter": {"adapter": False},
+}
+VARIANTS: dict[str, dict] = {
     "without maps": {"read.maps": False},
     "with maps": {"read.maps": True},
+    "with the text adapter": {"adapter": True},
     "denoiser trained too": {"train.unet_rate": 0.1},
 }
 
 
-def variants(task: str) -> Iterator[tuple[str, dict]]:
-    """Of a task; depth joins no maps unless told to."""
+def rows_to_run(task: str, first: bool) -> Iterator[tuple[str, dict]]:
+    """Of a seed; depth joins no maps unless told to."""
     left_out = "without maps" if task == "depth" else "with maps"
-    return ((n, more) for n, more in VARIANTS.items() if n != left_out)
+    found = RIVALS | (VARIANTS if first else {})
+    return ((name, more) for name, more in found.items() if name != left_out)
 
 
-def run(task: str, variant: str, seed: int, args: argparse.Namespace) -> tuple:
+def run(
+    task: str, variant: str, more: dict, seed: int, args: argparse.Namespace
+) -> tuple:
     """Report and history of one cell."""
     config = toybox_scenes.get_config(f"task={task}")
     config.train.seed = seed
@@ -55,8 +65,8 @@ def run(task: str, variant: str, seed: int, args: argparse.Namespace) -> tuple:
     config.train.score_every = max(args.steps // 8, 1)
     config.test_examples = args.tests
     # They do not depend on the seed, and need the trained backbone.
-    config.training_free = variant == "trained backbone" and seed == args.seeds[0]
-    config.update_from_flattened_dict(VARIANTS[variant])
+    config.training_free = variant == OWN and seed == args.seeds[0]
+    config.update_from_flattened_dict({"adapter": False, **more})
     workdir = args.workdir / f"{task}-{variant.replace(' ', '_')}-{seed}"
     report = experiment.open(Experiment.from_config(config), workdir).go()
     return report, metric_writer.read(workdir)
@@ -67,14 +77,14 @@ def rows_of(task: str, args: argparse.Namespace) -> tuple[dict, dict]:
     rows: dict[str, list[dict]] = {}
     histories: dict[str, list] = {}
     for seed in args.seeds:
-        for variant, _ in variants(task):
-            report, history = run(task, variant, seed, args)
+        for variant, more in rows_to_run(task, seed == args.seeds[0]):
+            report, history = run(task, variant, more, seed, args)
             histories.setdefault(variant, []).append(history)
             for result in report["results"]:
                 name = result["name"]
                 if name == "learned":
                     rows.setdefault(variant, []).append(result["metrics"])
-                elif variant == "trained backbone" and seed == args.seeds[0]:
+                elif variant == OWN and seed == args.seeds[0]:
                     rows[name] = [result["metrics"]]
     return rows, histories
 
@@ -85,7 +95,7 @@ def curves(histories: dict[str, dict[str, list]], path: pathlib.Path) -> None:
     axes = figure.subplots(1, len(histories), squeeze=False)[0]
     for axis, (task, found) in zip(axes, histories.items(), strict=True):
         key = f"val/{FIGURES[task][0]}"
-        for variant, colour in (("trained backbone", BLUE), ("random weights", RIGHT)):
+        for variant, colour in ((OWN, BLUE), ("random weights", RIGHT)):
             points: dict[int, list] = {}
             for history in found[variant]:
                 for row in history:

@@ -8,6 +8,9 @@ that the same command goes on where it stopped. Other settings are given as to
 `sbir_jax.main`, with a workdir of their own, and chosen on seen things:
 
 python -m tools.matching_table --workdir runs/last --scored val --config.recipe.last=700
+
+`--seeds 1 --shots 64 --config.rivals=False --config.test_questions=50` is a small one:
+the denoising gain, which is read along with the attention, then stands for the rivals.
 """
 
 import argparse
@@ -24,7 +27,6 @@ from sbir_jax.config import Experiment
 from sbir_jax.runtime import hardware
 
 CONFIG = pathlib.Path(__file__).resolve().parent.parent / "configs" / "toybox.py"
-SHOTS = (16, 64)
 
 
 def main() -> None:
@@ -32,19 +34,24 @@ def main() -> None:
     parser.add_argument("--workdir", default="runs/matching")
     parser.add_argument("--backbone", default="toybox")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--shots", nargs="+", type=float, default=[16.0, 64.0])
     parser.add_argument("--scored", default="test", help="or val, to choose on")
     args, args.given = parser.parse_known_args()
     hardware.keep_programs()
     columns: dict[str, list[dict[str, float]]] = {}
     for seed in range(args.seeds):
-        for shots in SHOTS:
-            found = _run(args, seed, float(shots), False)
-            columns.setdefault(f"{shots} shots", []).append(found["learned"])
-        for name in ("frozen", "diffusion_itm", "diffusion_classifier"):
-            columns.setdefault(name, []).append(found[name])
-        random = _run(args, seed, 64.0, True)
+        found: dict[str, dict[str, float]] = {}
+        for shots in args.shots:
+            found = _run(args, seed, shots, False)
+            columns.setdefault(f"{shots:g} shots", []).append(found["learned"])
+        for name, row in found.items():
+            if name not in ("learned", "chance"):
+                columns.setdefault(name, []).append(row)
+        random = _run(args, seed, args.shots[-1], True)
         columns.setdefault("random, frozen", []).append(random["frozen"])
-        columns.setdefault("random, 64 shots", []).append(random["learned"])
+        columns.setdefault(f"random, {args.shots[-1]:g} shots", []).append(
+            random["learned"]
+        )
     _print(columns)
 
 
@@ -56,7 +63,8 @@ def _run(
     config.backbone, config.random_weights = args.backbone, random
     config.train.seed = config.recipe.noise_seed = seed
     config.train.shots, config.data.scored = shots, args.scored
-    config.rivals = not random
+    # They know no shots: once for each seed.
+    config.rivals = not random and shots == args.shots[-1]
     config.update_from_flattened_dict(_given(args.given))
     kind = "random" if random else "trained"
     name = f"{kind}-{shots:g}-{seed}"

@@ -4,10 +4,12 @@ python -m tools.rerank_table [--matcher runs/matching/test/trained-64-0]
 
 Of each unseen Toybox category there are twelve photos of different things. A query is
 the caption of one of them, alone or beside its drawing; the gallery is the photos of
-its category. Acc@1 is the share of queries whose own photo comes first.
+its category. Acc@1 is the share of queries whose own photo comes first. Without a run
+there are two scores: attention of the layers that descriptors load, and denoising gain.
 """
 
 import argparse
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from sbir_jax.runtime import hardware
 from sbir_jax.search import rerank
 from sbir_jax.search.index import Hit
 from sbir_jax.tasks.matching.matcher import Matcher
+from sbir_jax.tasks.matching.rivals import DenoisingRival
 
 SHARES = (0.3, 0.5, 1.0)  # of the words; docs/benchmarks.md has search alone at these
 
@@ -40,22 +43,34 @@ def main() -> None:
     parser.add_argument("--backbone", default="toybox")
     parser.add_argument("--matcher", default="", help="a run; training-free without it")
     parser.add_argument("--queries", type=int, default=0, help="the first; 0 for all")
+    parser.add_argument("--timesteps", type=int, default=10)
     args = parser.parse_args()
     hardware.keep_programs()
     toybox = data.load("toybox", size=64, instances=12, sketches=3, world=0)
     photos = np.flatnonzero(np.isin(toybox.photos.labels, _unseen(toybox)))
     embedder = Embedder.from_pretrained(args.backbone)
-    if args.matcher:
-        matcher = Matcher.from_run(args.matcher)
-    else:
-        matcher = Matcher.from_pretrained(args.backbone, rerank.RECIPE)
     queries = photos[: args.queries or None]
+    labels = toybox.photos.labels
+    photos = photos[np.isin(labels[photos], labels[queries])]
+    matchers: dict[str, Any] = {}
+    if args.matcher:
+        matchers["run"] = Matcher.from_run(args.matcher)
+    else:
+        early = dataclasses.replace(rerank.RECIPE, timesteps=args.timesteps)
+        matchers["attention"] = Matcher.from_pretrained(args.backbone, early)
+        whole = Matcher.from_pretrained(args.backbone)
+        given = "diffusion_itm", whole, args.timesteps, True
+        matchers["gain"] = DenoisingRival(*given)
     captions = [toybox.photos.captions[i] for i in queries]
     drawn = embedder.embed_items(toybox.sketches, _drawings(toybox, queries), "sketch")
     shown = embedder.embed_items(toybox.photos, photos, "photo")
     told = embedder.embed_words(captions)
-    known = Known(_scores(toybox, matcher, photos, queries, captions))
-    labels = toybox.photos.labels
+    pixels = toybox.photos.pixels(photos, embedder.size)
+    latents = next(iter(matchers.values())).encode(list(pixels))
+    known = {
+        name: Known(_scores(matcher, latents, labels, photos, queries, captions))
+        for name, matcher in matchers.items()
+    }
     rows: dict[str, list[float]] = {}
     for q, (photo, caption) in enumerate(zip(queries, captions, strict=True)):
         like = np.flatnonzero(labels[photos] == labels[photo])
@@ -63,12 +78,15 @@ def main() -> None:
             asked = text_queries.mix(drawn[q], told[q], share)
             order = like[np.argsort(-(shown[like] @ asked), kind="stable")]
             hits = [Hit("", str(photos[i]), float(shown[i] @ asked)) for i in order]
-            again = rerank.rerank(hits, caption, known, len(hits), share)
-            for name, found in (("search", hits), ("re-ranked", again)):
+            orders = {"search": hits}
+            for name, scores in known.items():
+                given = hits, caption, scores, len(hits), share
+                orders[f"re-ranked by {name}"] = rerank.rerank(*given)
+            for name, found in orders.items():
                 right = float(int(found[0].path) == photo)
                 rows.setdefault(f"{name}, words' share {share:g}", []).append(right)
     groups = labels[queries]
-    print(f"{len(queries)} queries, {args.matcher or 'training-free'}")
+    print(f"{len(queries)} queries, {args.matcher or 'training-free'}, Acc@1")
     for name, values in rows.items():
         error = standard_error(np.array(values), groups)
         print(f"| {name} | {np.mean(values):.3f} ± {error:.3f} |")
@@ -89,12 +107,9 @@ def _drawings(toybox: data.Dataset, photos: np.ndarray) -> np.ndarray:
 
 
 def _scores(
-    toybox: data.Dataset, matcher: Matcher, photos, queries, captions
+    matcher: Any, latents: np.ndarray, labels, photos, queries, captions
 ) -> dict[tuple[str, str], float]:
     """Of each caption with every photo of its category, by the photo's number."""
-    pixels = toybox.photos.pixels(photos, matcher.size)
-    latents = matcher.encode(list(pixels))
-    labels = toybox.photos.labels
     pairs = [
         (i, q)
         for q, photo in enumerate(queries)

@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from sbir_jax.adapters import head_weights, kv_prompts, lora
 
-SCALE = 30.0  # of scores in the loss, before it is learned (ours)
+SCALE = 1.0  # of scores in the loss, before it is learned (ours)
 
 
 @flax.struct.dataclass
@@ -24,7 +24,8 @@ class MatchAdapter:
         tokens are pooled: the higher, the more the best token alone counts.
       scale: [], the logarithm of what scores are multiplied with in the loss. It ranks
         nothing.
-      gain: [], how much the denoising gain counts; None for a score without it.
+      gain: [], how much the denoising gain counts, in thousandths of the noise; None
+        for a score without it.
       prompts: `kv_prompts.KVPrompts`, or None.
       lora: as `lora.init`, or None.
     """
@@ -46,6 +47,9 @@ class AdapterConfig:
         loss on the few-shot set depends on each, then fixed.
       prompts: on keys and values: "none", "constant", or "text", dependent on the text.
       rank: of the bottleneck of prompts that depend on the text.
+      temperature: whether that of the pooling is learned. Without it, without prompts
+        and without LoRA a score is linear in what is learned, and each pair is read
+        once for training and every model.
       lora: rank of changes of all attention projections; 0 for none, 4 in the release.
       gain: whether how much the text helps denoising counts too, with a learned weight
         that starts at 0. It needs the whole network, and once more without a text.
@@ -54,6 +58,7 @@ class AdapterConfig:
     weights: str = "learned"
     prompts: str = "none"
     rank: int = 16
+    temperature: bool = True
     lora: int = 0
     gain: bool = False
 
@@ -74,11 +79,16 @@ class AdapterConfig:
             )
 
     @property
+    def linear(self) -> bool:
+        """Whether a score is a weighted sum of what a pass without adapter gives."""
+        return not self.temperature and self.prompts == "none" and not self.lora
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """The fields of `MatchAdapter` that are trained."""
         asked = {
             "heads": self.weights == "learned",
-            "temperature": True,
+            "temperature": self.temperature,
             "scale": True,
             "gain": self.gain,
             "prompts": self.prompts != "none",

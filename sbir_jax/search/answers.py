@@ -1,16 +1,32 @@
 """What an index finds, in the words of the JSON interface."""
 
 import base64
+import io
 import itertools
 import pathlib
 import time
 from collections.abc import Mapping
 
-from sbir_jax.search.api import Explained, Folder, Found, FoundPhoto, Pair
+import numpy as np
+from PIL import Image
+
+from sbir_jax.data import images
+from sbir_jax.dense.painting import colour, paint_labels
+from sbir_jax.dense.segmenter import Masks
+from sbir_jax.search.api import (
+    Explained,
+    Folder,
+    Found,
+    FoundPhoto,
+    Masked,
+    MaskedWord,
+    Pair,
+)
 from sbir_jax.search.explain import Explanation, overlay
 from sbir_jax.search.guard import Refusal
 
 FOLDERS = 2000  # that are listed
+SEEN = 1024  # longest side of a photo under its masks, in pixels
 
 
 def found(
@@ -69,6 +85,32 @@ def explained(found: Explanation) -> Explained:
         photo=_data_url(overlay(found.photo, found.photo_heat)),
         matches=[Pair(**match._asdict()) for match in found.matches],
     )
+
+
+def masked(found: Masks) -> Masked:
+    """The photo with a colour for each word."""
+    out = io.BytesIO()
+    painted = paint_labels(found.photo, found.labels, bare=(0,))
+    Image.fromarray(painted).save(out, "PNG")
+    words = [
+        MaskedWord(
+            word=word,
+            colour="#{:02x}{:02x}{:02x}".format(*colour(number)),
+            share=round(found.shares[word], 4),
+        )
+        for number, word in enumerate(found.words, start=1)
+    ]
+    return Masked(photo=_data_url(out.getvalue()), words=words)
+
+
+def seen(path: str) -> np.ndarray:
+    """A photo as masks are painted on it: not larger than a page shows it.
+
+    Raises: BadImage for a photo that is gone or damaged.
+    """
+    picture = Image.fromarray(images.decode(path))
+    picture.thumbnail((SEEN, SEEN), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
 
 
 def _data_url(png: bytes) -> str:

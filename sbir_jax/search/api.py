@@ -77,6 +77,17 @@ class ExplainQuestion(DrawingQuestion):
     id: str = Field(pattern=ID, description="id of a hit")
 
 
+class MasksQuestion(BaseModel):
+    """Where words are in a photo."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = Field(pattern=ID, description="id of a hit")
+    text: str = Field(
+        min_length=1, max_length=MAX_TEXT, description="a cup, a chair: a mask each"
+    )
+
+
 class FoundPhoto(BaseModel):
     id: str
     name: str = Field(description="name of the photo's file")
@@ -126,6 +137,17 @@ class Explained(BaseModel):
     sketch: str = Field(description="data: URL of a PNG: heat over the drawing")
     photo: str = Field(description="data: URL of a PNG: heat over the photo")
     matches: list[Pair] = Field(description="places alike, best first")
+
+
+class MaskedWord(BaseModel):
+    word: str
+    colour: str = Field(description="as in CSS: #rrggbb")
+    share: float = Field(description="of the photo, 0 to 1")
+
+
+class Masked(BaseModel):
+    photo: str = Field(description="data: URL of a PNG: the photo under its masks")
+    words: list[MaskedWord]
 
 
 class Info(BaseModel):

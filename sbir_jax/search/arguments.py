@@ -95,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
         default=0,
         metavar="N",
         help="put the first N photos in order by the words once more, looking at each "
-        "with them: slower, and finds the red one among its like (default: 20)",
+        "with them, which takes longer (default: 20)",
     )
     search.add_argument("-k", type=int, default=20, help="how many (default: 20)")
     search.add_argument(

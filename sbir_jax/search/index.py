@@ -125,6 +125,26 @@ class Index:
         embedder: Any = self.embedder
         return Matcher(embedder.loaded, rerank.RECIPE, embedder.size)
 
+    @functools.cached_property
+    def segmenter(self) -> Any:
+        """What shows where words are in a photo, a `Segmenter` without training.
+
+        It is loaded when it is first asked for: all of the denoiser, of which
+        descriptors need a part.
+
+        Raises: ValueError for a backbone with random weights.
+        """
+        from sbir_jax.dense.segmenter import Segmenter
+
+        embedder: Any = self.embedder
+        backbone = embedder.backbone
+        if backbone.random_seed is not None:
+            raise ValueError(
+                f"{self.folder} was made by a backbone with random weights, which has "
+                "learnt no words; make an index with trained weights to see masks"
+            )
+        return Segmenter(str(backbone.folder), dtype=backbone.dtype.name)
+
     def search(
         self,
         sketch: Any = None,

@@ -4,7 +4,6 @@ Photos go by id, never by path: only what is in the index can be fetched. The mo
 runs one call at a time; further ones wait in a short queue.
 """
 
-import asyncio
 import contextlib
 import ipaddress
 import secrets
@@ -14,7 +13,7 @@ import time
 import urllib.parse
 from collections.abc import Callable
 from importlib import resources
-from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import numpy as np
 import uvicorn
@@ -34,6 +33,8 @@ from sbir_jax.search.api import (
     Found,
     Id,
     Info,
+    Masked,
+    MasksQuestion,
     Problem,
     SearchQuestion,
     Words,
@@ -47,6 +48,7 @@ from sbir_jax.search.drawings import Drawings, as_seen
 from sbir_jax.search.explain import explain
 from sbir_jax.search.first_words import FirstWords
 from sbir_jax.search.following import following
+from sbir_jax.search.gate import Gate
 from sbir_jax.search.guard import LOOPBACK, Guard, Refusal
 from sbir_jax.search.photo_files import HEADERS, Reader, Thumbnails, whole
 from sbir_jax.text_queries import SHARE
@@ -72,6 +74,9 @@ class Searchable(Protocol):
 
     @property
     def embedder(self) -> Any: ...
+
+    @property
+    def segmenter(self) -> Any: ...
 
     def search(
         self,
@@ -181,6 +186,17 @@ def make_app(
         made = await gate.run(request, lambda: explain(embedder, drawing, photo))
         return answers.explained(made)
 
+    @app.post("/api/masks")
+    async def masks(request: Request, asked: MasksQuestion) -> Masked:
+        """Where words are in a photo; words between commas have a mask each."""
+        words = [word for part in asked.text.split(",") if (word := part.strip())]
+        if not words:
+            what, rule = f"text is {asked.text!r}", "masks are of words"
+            raise Refusal(400, what, rule, "send some, with commas between them")
+        photo = await reader.run(answers.seen, index.photo(asked.id))
+        made = await gate.run(request, lambda: index.segmenter.segment(photo, words))
+        return await run_in_threadpool(answers.masked, made)
+
     @app.post(
         "/api/picture",
         response_class=Response,
@@ -286,37 +302,6 @@ class _Server(uvicorn.Server):
         # Not before: who opens it at once must find somebody there.
         print(f"draw here: {self.place}", flush=True)
         print("stop with Ctrl+C", flush=True)
-
-
-Answer = TypeVar("Answer")
-
-
-class Gate:
-    """One model call at a time, and a bounded number of requests that wait for it."""
-
-    def __init__(self, limit: int):
-        self.limit, self.inside = limit, 0
-        self._lock = asyncio.Lock()
-
-    async def run(self, request: Request, call: Callable[[], Answer]) -> Answer:
-        """Raises: Refusal where the queue is full or nobody waits for the answer."""
-        if self.inside > self.limit:
-            raise Refusal(
-                503,
-                "the server is busy",
-                f"{self.limit} searches may wait",
-                "ask again in a moment",
-                {"Retry-After": "1"},
-            )
-        self.inside += 1
-        try:
-            async with self._lock:
-                # While one draws, most searches are outdated before their turn comes.
-                if await request.is_disconnected():
-                    raise Refusal(499, "the client left", "", "")
-                return await run_in_threadpool(call)
-        finally:
-            self.inside -= 1
 
 
 def _static(name: str, kind: str) -> Callable[[], Response]:

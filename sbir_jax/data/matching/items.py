@@ -78,6 +78,12 @@ class MatchingSet:
         """Of candidates, in order of first appearance."""
         return tuple(dict.fromkeys(kind for item in self.items for kind in item.kinds))
 
+    def evenly(self, most: int) -> "MatchingSet":
+        """At most so many of the questions, evenly spread; 0 for all."""
+        count = min(most or len(self.items), len(self.items))
+        rows = np.linspace(0, len(self.items) - 1, count).round().astype(int)
+        return dataclasses.replace(self, items=[self.items[i] for i in rows])
+
     def some(self, shots: float | int, seed: int) -> "MatchingSet":
         """A seeded few of the questions, the same ones first for any number of shots.
 

@@ -12,7 +12,8 @@ for (const [path, methods] of Object.entries(api.paths)) {
     fields(article, "Parameters", Object.fromEntries(
       (about.parameters ?? []).map((p) => [p.name, { ...p.schema, description: p.description }])));
     for (const [kind, body] of Object.entries(about.requestBody?.content ?? {})) {
-      fields(article, `Body, ${kind}`, body.schema.properties, body.schema.required);
+      const schema = resolve(body.schema);
+      fields(article, `Body, ${kind}`, schema.properties, schema.required);
     }
     const answer = about.responses["200"].content?.["application/json"]?.schema;
     if (answer?.$ref) fields(article, "Answer", resolve(answer).properties);

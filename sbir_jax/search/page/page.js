@@ -1,7 +1,8 @@
 // The drawing page: strokes in, photos out. No library, no build step.
 //
 // What is asked for, but for the drawing, stands in the address behind "#", which no
-// server ever sees: words, like (id of a photo), name (its file's), folder, raw.
+// server ever sees: words, like (id of a photo), name (its file's), folder, raw, and
+// order: whether the words put the first photos in a new order.
 
 import { isChosen, tick } from "/chosen.js";
 import { ask, drawingIn, form, problem, say } from "/server.js";
@@ -34,10 +35,11 @@ function change(changes, push = false) {
 
 // Fields and words as the address has them, then a search.
 function follow() {
-  const { words = "", folder = "", raw } = asked();
+  const { words = "", folder = "", raw, order } = asked();
   $("text").value = words;
   showFolder(folder);
   $("tidy").checked = !raw;
+  $("order").checked = order;
   k = FIRST;
   search();
 }
@@ -59,9 +61,10 @@ function schedule() {
   timer = setTimeout(search, DELAY);
 }
 
-async function question(words, folder, raw) {
+async function question({ words, folder = "", raw, order }) {
   const fields = { k, folder, prepare: !raw, show_prepared: true };
   if (words) fields.text = words;
+  if (words && order) fields.rerank_text = FIRST;
   return form(fields, sheet.isBlank() ? null : await sheet.picture(), "drawing.png");
 }
 
@@ -72,7 +75,7 @@ async function search() {
   const mine = running = new AbortController();
   const typed = $("text").value.trim();
   if (typed !== (asked().words ?? "")) change({ words: typed });
-  const { words, like, folder = "", raw } = asked();
+  const { words, like, folder = "" } = asked();
   if (!like && !words && sheet.isBlank()) {
     list([]);
     showSeen(null);
@@ -85,7 +88,7 @@ async function search() {
     const place = new URLSearchParams({ k, folder });
     const found = like
       ? await ask(`/api/similar/${encodeURIComponent(like)}?${place}`, () => ({}), mine.signal)
-      : await ask("/api/search", () => question(words, folder, raw), mine.signal);
+      : await ask("/api/search", () => question(asked()), mine.signal);
     if (running !== mine) return;
     list(found.hits);
     showSeen(found.prepared);
@@ -213,6 +216,7 @@ on("back", () => { change({ like: "", name: "" }, true); follow(); });
 on("help-open", () => $("help").showModal());
 $("text").addEventListener("input", another);
 $("folder").addEventListener("change", () => onlyInside($("folder").value));
+$("order").addEventListener("change", () => { change({ order: $("order").checked ? "1" : "" }); search(); });
 $("tidy").addEventListener("change", () => { change({ raw: $("tidy").checked ? "" : "1" }); search(); });
 $("file").addEventListener("change", () => { open($("file").files[0]); $("file").value = ""; });
 window.addEventListener("popstate", follow);

@@ -5,8 +5,8 @@ import { ask, form, problem, say } from "/server.js";
 import * as sheet from "/sheet.js";
 
 const $ = (id) => document.getElementById(id);
-let hits = [], current = -1, explaining = null, matched = [];
-let state = () => ({}); // what is asked for now: {like, raw}
+let hits = [], current = -1, explaining = null, looking = null, matched = [];
+let state = () => ({}); // what is asked for now: {words, like, raw}
 
 // Args: asked: tells the state; like, inside: called for more like a photo, or for a folder.
 export function start(asked, like, inside) {
@@ -25,6 +25,7 @@ export function enlarge(found, i) {
   [hits, current] = [found, i];
   const hit = hits[i];
   explaining?.abort();
+  looking?.abort();
   $("view-name").textContent = hit.name;
   const parts = [`photo ${i + 1} of ${hits.length}`, `cosine ${hit.score.toFixed(3)}`];
   if (hit.above !== null) parts.unshift(`stands out by ${standing(hit)}`);
@@ -40,7 +41,10 @@ export function enlarge(found, i) {
   $("inside").hidden = !hit.folder;
   $("explain").hidden = Boolean(state().like) || sheet.isBlank();
   showWhy(false);
+  showMasks(false);
+  $("masks").hidden = !state().words;
   if (!$("view").open) $("view").showModal();
+  if (state().words) findMasks();
 }
 
 export function step(by) {
@@ -55,8 +59,43 @@ function showWhy(on) {
   say($("view-status"), "");
 }
 
+function showMasks(on, found = { words: [] }) {
+  $("big").src = on ? found.photo : hits[current].photo;
+  $("masks").setAttribute("aria-pressed", on);
+  const chips = found.words.map(({ word, colour, share }) => {
+    const chip = document.createElement("li"), dot = document.createElement("span");
+    dot.style.background = colour;
+    chip.append(dot, share ? word : `${word}: nowhere`);
+    return chip;
+  });
+  $("words").replaceChildren(...(on ? chips : []));
+}
+
+// Where the words are that were typed; those between commas have a colour each.
+async function findMasks() {
+  if ($("masks").getAttribute("aria-pressed") === "true") {
+    say($("view-status"), "");
+    return showMasks(false);
+  }
+  const mine = looking = new AbortController();
+  const body = JSON.stringify({ id: hits[current].id, text: state().words });
+  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body };
+  say($("view-status"), "Looking for the words ...", "busy");
+  try {
+    const found = await ask("/api/masks", () => options, mine.signal);
+    if (mine.signal.aborted) return;
+    if (!$("why").hidden) showWhy(false);
+    showMasks(true, found);
+    say($("view-status"), "The place that fits the words best, whether or not the thing is there.");
+  } catch (error) {
+    if (mine.signal.aborted) return;
+    say($("view-status"), problem(error), "bad");
+  }
+}
+
 async function explain() {
   if (!$("why").hidden) return showWhy(false);
+  looking?.abort();
   const mine = explaining = new AbortController();
   const fields = { id: hits[current].id, prepare: !state().raw };
   say($("view-status"), "Looking at both ...", "busy");
@@ -67,6 +106,7 @@ async function explain() {
     $("why-sketch").src = found.sketch;
     $("why-photo").src = found.photo;
     await Promise.all([$("why-sketch").decode(), $("why-photo").decode()]);
+    showMasks(false);
     showWhy(true);
     matched = found.matches;
     join();
@@ -102,9 +142,11 @@ function join() {
 $("previous").addEventListener("click", () => step(-1));
 $("next").addEventListener("click", () => step(1));
 $("explain").addEventListener("click", explain);
+$("masks").addEventListener("click", findMasks);
 $("copy-path").addEventListener("click", () => copy(hits[current].path, $("view-status"), "The path is copied."));
 $("view").addEventListener("close", () => {
   explaining?.abort();
+  looking?.abort();
   $("grid").children[current]?.querySelector("button").focus();
 });
 new ResizeObserver(join).observe($("why"));

@@ -30,7 +30,7 @@ from sbir_jax.diffusion.noise_bank import noise_bank
 from sbir_jax.runtime import checkpoint, hardware, sharding
 from sbir_jax.runtime.prefetch import one_in_flight, read_ahead
 from sbir_jax.tasks.matching import scores
-from sbir_jax.tasks.matching.pairs import PairScorer
+from sbir_jax.tasks.matching.pairs import PairScorer, every
 from sbir_jax.tasks.matching.scores import MatchRecipe
 
 SAVED_AS = "adapter"  # in checkpoints
@@ -87,6 +87,11 @@ class Matcher:
             given = frozen, adapter, latents, text, noise, t, layers, without
             return scores.match(backbone, *given)
 
+        def parts(frozen, adapter, latents, tokens, noise, t, without):
+            text = backbone.encode_text(frozen, tokens)
+            given = frozen, adapter, latents, text, noise, t, layers, without
+            return scores.score_parts(backbone, *given)
+
         def error(frozen, adapter, latents, tokens, noise, t, without):
             text = backbone.encode_text(frozen, tokens)
             changed = scores.adapted(frozen, adapter)
@@ -94,6 +99,7 @@ class Matcher:
 
         given = np.asarray(bank), recipe.steps, self.mesh, batch_size
         self._pairs = PairScorer(self.loaded, program, *given)
+        self._parts = PairScorer(self.loaded, parts, *given)
         self._errors = PairScorer(self.loaded, error, *given)
 
     def with_adapter(self, adapter: MatchAdapter) -> "Matcher":
@@ -223,10 +229,7 @@ class Matcher:
           images: as of `encode`.
         Raises: BadImage; ValueError for a text without a word.
         """
-        latents = self.encode(images)
-        rows, columns = np.indices((len(latents), len(texts))).reshape(2, -1)
-        found = self.pair_scores(latents, rows, texts, columns)
-        return found.mean(1).reshape(len(latents), len(texts))
+        return every(self.pair_scores, self.encode(images), texts)
 
     def pair_scores(
         self,
@@ -242,6 +245,22 @@ class Matcher:
           latents: of `encode`.
         Raises: ValueError for a text without a word.
         """
+        return self._scored(self._pairs, latents, images, texts, rows, quiet)
+
+    def pair_parts(
+        self,
+        latents: Float[np.ndarray, "n y x c"],
+        images: Int[np.ndarray, " p"],
+        texts: Sequence[str],
+        rows: Int[np.ndarray, " p"],
+        quiet: bool = True,
+    ) -> Float[np.ndarray, "p k e"]:
+        """What these scores are sums of; see `scores.score_parts`."""
+        return self._scored(self._parts, latents, images, texts, rows, quiet)
+
+    def _scored(
+        self, scorer: PairScorer, latents, images, texts, rows, quiet: bool
+    ) -> np.ndarray:
         check_texts(texts)
         without = None
         if self.adapter.gain is not None:
@@ -249,7 +268,7 @@ class Matcher:
             empty = self._errors(self._adapter, latents, each, [""], 0 * each)
             without = empty[images]
         given = self._adapter, latents, images, texts, rows, without
-        return self._pairs(*given, quiet=quiet)
+        return scorer(*given, quiet=quiet)
 
 
 def initial(

@@ -86,8 +86,16 @@ def objective(
     margin: float,
     **given: Any,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """The mean loss of a batch, and the share of its questions that are right."""
-    found = question_scores(adapter, frozen, batch, key, **given)
+    """The mean loss of a batch, and the share of its questions that are right.
+
+    Args:
+      batch: as of `Shots.batch`, or with "parts" [b c k e] of each candidate pair in
+        the place of latents and tokens.
+    """
+    if "parts" in batch:
+        found = scores.summed(adapter, batch["parts"]).mean(-1)
+    else:
+        found = question_scores(adapter, frozen, batch, key, **given)
     real = batch["real"]
     scaled = jnp.exp(adapter.scale) * found
     if loss == "hinge":

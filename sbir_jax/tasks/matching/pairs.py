@@ -20,6 +20,17 @@ from sbir_jax.runtime.prefetch import one_in_flight
 Program = Callable[..., Any]
 
 
+def every(
+    pair_scores: Callable[..., np.ndarray],
+    latents: Float[np.ndarray, "i y x c"],
+    texts: Sequence[str],
+) -> Float[np.ndarray, "i t"]:
+    """Each image with each text: the mean of a pair's scores over timesteps."""
+    rows, columns = np.indices((len(latents), len(texts))).reshape(2, -1)
+    found = pair_scores(latents, rows, texts, columns)
+    return found.mean(1).reshape(len(latents), len(texts))
+
+
 class PairScorer:
     """One program over all pairs and timesteps, in batches of one shape.
 

@@ -5,7 +5,8 @@ the latent is the autoencoder's mean (theirs: sampled), and errors are the root 
 mean square over the latent, in place of the norm: the same order of candidates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,7 +14,7 @@ from jaxtyping import Float, Int
 from sbir_jax.diffusion.noise_bank import noise_bank
 from sbir_jax.tasks.matching import scores
 from sbir_jax.tasks.matching.matcher import Matcher
-from sbir_jax.tasks.matching.pairs import PairScorer
+from sbir_jax.tasks.matching.pairs import PairScorer, every
 
 NAMES = ("diffusion_itm", "diffusion_classifier")
 
@@ -53,6 +54,10 @@ class DenoisingRival:
 
         given = noise, t, matcher.mesh, matcher.batch_size
         self._pairs = PairScorer(matcher.loaded, error, *given)
+
+    def score(self, images: Iterable[Any], texts: Sequence[str]) -> np.ndarray:
+        """As `Matcher.score`."""
+        return every(self.pair_scores, self.matcher.encode(images), texts)
 
     def pair_scores(
         self,

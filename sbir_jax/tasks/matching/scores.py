@@ -24,6 +24,9 @@ from sbir_jax.backbones.base import Backbone, Frozen
 from sbir_jax.diffusion import noise_schedule
 from sbir_jax.types import TextStates
 
+# Errors of two texts differ by thousandths of the noise, logits by tenths: in this unit
+# gain and logits are of one size, and a weight of 1 is within reach of training.
+GAIN_UNIT = 1e-3
 NETWORK = "unet"  # the frozen weights that LoRA changes
 CROSS = "cross"  # how names of attention to the text end
 
@@ -178,6 +181,40 @@ def head_scores(
     return joined.reshape(len(latents), k, -1), found.taps.get("out")
 
 
+def score_parts(
+    backbone: Backbone,
+    frozen: Frozen,
+    adapter: MatchAdapter,
+    latents: Float[Array, "p y x c"],
+    text: TextStates,
+    noise: Float[Array, "q k y x c"],
+    t: Int[Array, "q k"],
+    layers: tuple[str, ...],
+    without: Float[Array, "p k"] | None = None,
+    gates: Float[Array, "p h"] | None = None,
+) -> Float[Array, "p k e"]:
+    """What `match` sums: each head's score, and last the denoising gain, 0 for an
+    adapter without one."""
+    given = backbone, frozen, adapter, latents, text, noise, t, layers, gates
+    heads, predicted = head_scores(*given)
+    gain = jnp.zeros(heads.shape[:2])
+    if predicted is not None:
+        assert without is not None
+        error = error_of(backbone, latents, noise, t, predicted)
+        gain = (without - error) / GAIN_UNIT
+    return jnp.concatenate([heads, gain[..., None]], axis=-1)
+
+
+def summed(
+    adapter: MatchAdapter, parts: Float[Array | np.ndarray, "*b e"]
+) -> Float[Array, "*b"]:
+    """The score that an adapter makes of its parts."""
+    parts = jnp.asarray(parts)
+    weights = head_weights.weights(jnp.asarray(adapter.heads))
+    scores = parts[..., :-1] @ weights
+    return scores if adapter.gain is None else scores + adapter.gain * parts[..., -1]
+
+
 def match(
     backbone: Backbone,
     frozen: Frozen,
@@ -195,15 +232,8 @@ def match(
     Args:
       without: `denoising_error` of the empty text, for an adapter with a gain.
     """
-    given = backbone, frozen, adapter, latents, text, noise, t, layers, gates
-    heads, predicted = head_scores(*given)
-    weights = head_weights.weights(jnp.asarray(adapter.heads))
-    scores = jnp.einsum("pkh,h->pk", heads, weights)
-    if predicted is not None:
-        assert without is not None
-        error = _error(backbone, latents, noise, t, predicted)
-        scores = scores + adapter.gain * (without - error)
-    return scores
+    given = backbone, frozen, adapter, latents, text, noise, t, layers, without, gates
+    return summed(adapter, score_parts(*given))
 
 
 def denoising_error(
@@ -218,10 +248,17 @@ def denoising_error(
     the mean square over the latent, so that its size does not matter."""
     rows, steps = noised(backbone, latents, noise, t)
     predicted = backbone.predict(frozen, rows, steps, text)
-    return _error(backbone, latents, noise, t, predicted)
+    return error_of(backbone, latents, noise, t, predicted)
 
 
-def _error(backbone, latents, noise, t, predicted) -> Float[Array, "p k"]:
+def error_of(
+    backbone: Backbone,
+    latents: Float[Array, "p y x c"],
+    noise: Float[Array, "q k y x c"],
+    t: Int[Array, "q k"],
+    predicted: Float[Array, "pk y x c"],
+) -> Float[Array, "p k"]:
+    """`denoising_error` of what the network predicts."""
     rows, steps = noised(backbone, latents, noise, t)
     seen = noise_schedule.predict_noise(backbone.schedule, rows, predicted, steps)
     p, k = len(latents), noise.shape[1]

@@ -62,6 +62,7 @@ class Setup(Experiment):
       clip: a CLIP model of transformers to stand beside, a folder or hub id; it needs
         torch. "" for none.
       match_batch_size: passes of the network at a time; 0 for what suits the devices.
+      test_questions: of the test, evenly spread; 0 for all.
       questions_at_once: that go through the networks together in training; 0 for the
         whole batch. Fewer take less memory and learn the same.
     """
@@ -71,6 +72,7 @@ class Setup(Experiment):
         "rivals",
         "clip",
         "match_batch_size",
+        "test_questions",
         "questions_at_once",
     )
     train: ShotsConfig = dataclasses.field(default_factory=ShotsConfig)
@@ -79,11 +81,12 @@ class Setup(Experiment):
     rivals: bool = True
     clip: str = ""
     match_batch_size: int = 0
+    test_questions: int = 0
     questions_at_once: int = 0
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("match_batch_size", "questions_at_once"):
+        for name in ("match_batch_size", "test_questions", "questions_at_once"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")
         at_once, batch = self.questions_at_once, self.train.batch_size

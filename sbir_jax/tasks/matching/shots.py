@@ -1,5 +1,6 @@
 """The few questions that an adapter is trained on, as batches for the devices."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,11 +18,25 @@ Batch = dict[str, Any]
 class Shots:
     """Latents and tokens of a few questions; images are encoded once."""
 
-    def __init__(self, few: MatchingSet, matcher: Matcher, config: ShotsConfig):
-        """Raises: ValueError for a set that asks for pairs: it is a test alone."""
+    def __init__(
+        self,
+        few: MatchingSet,
+        matcher: Matcher,
+        config: ShotsConfig,
+        linear: bool = False,
+    ):
+        """
+        Args:
+          matcher: with the adapter as training begins with it.
+          linear: whether a score is linear in what is learned. Then batches hold
+            "parts" [b c k e] of scores in the place of latents and tokens: each pair
+            is read once, at the timesteps and noises of `matcher`.
+        Raises: ValueError for a set that asks for pairs: it is a test alone.
+        """
         if few.asks == "pairs":
             raise ValueError(f"{few.name} is a test: it cannot be trained on")
         self.few, self.config = few, config
+        self.matcher, self.linear = matcher, linear
         used = sorted({image for item in few.items for image in item.images})
         self._places = {image: place for place, image in enumerate(used)}
         self._latents = matcher.encode([few.images[image] for image in used])
@@ -38,16 +53,37 @@ class Shots:
             # Whole rounds over the questions, so that none is left out for long.
             rounds = -(-config.batch_size // count)
             order = np.concatenate([rng.permutation(count) for _ in range(rounds)])
+            mine = multiprocess.part(config.batch_size)
+            if self.linear:
+                chosen = order[: config.batch_size][mine]
+                yield {name: rows[chosen] for name, rows in self.read.items()}
+                continue
             rows = [self.candidates(int(i), rng) for i in order[: config.batch_size]]
             draws = np.arange(config.batch_size, dtype=np.int32)
-            mine = multiprocess.part(config.batch_size)
             yield self.batch(rows[mine], draws[mine])
+
+    @functools.cached_property
+    def read(self) -> Batch:
+        """Every question, with the parts of its candidates' scores."""
+        images, texts, real = self._places_of(self._fixed)
+        where = np.nonzero(real)
+        given = self._latents, images[where], list(self._texts), texts[where]
+        found = self.matcher.pair_parts(*given, quiet=False)
+        parts = np.zeros((*real.shape, *found.shape[1:]), np.float32)
+        parts[where] = found
+        return {"parts": parts, "real": real}
+
+    @property
+    def _fixed(self) -> list[Item]:
+        """Every question with candidates that no step changes."""
+        seed, count = self.config.seed, len(self.few.items)
+        rngs = [np.random.default_rng((seed, i)) for i in range(count)]
+        return [self.candidates(i, rng) for i, rng in enumerate(rngs)]
 
     def each(self) -> Iterator[Batch]:
         """Every question once, a batch each."""
-        for i in range(len(self.few.items)):
-            rng = np.random.default_rng((self.config.seed, i))
-            yield self.batch([self.candidates(i, rng)], np.array([i], np.int32))
+        for i, item in enumerate(self._fixed):
+            yield self.batch([item], np.array([i], np.int32))
 
     def candidates(self, number: int, rng: np.random.Generator) -> Item:
         """A question with as many candidates as the config says, or as there are: its
@@ -73,8 +109,17 @@ class Shots:
     def batch(self, rows: list[Item], draws: np.ndarray) -> Batch:
         """Arrays of questions: "latents" [b c y x z] and "tokens" [b c ...] of each
         candidate pair, "real" [b c] where there is one, "draw" [b]."""
-        wanted = self.config.candidates
-        images = np.zeros((len(rows), wanted), np.int64)
+        images, texts, real = self._places_of(rows)
+        return {
+            "latents": self._latents[images],
+            "tokens": jax.tree.map(lambda x: x[texts], self._tokens),
+            "real": real,
+            "draw": draws,
+        }
+
+    def _places_of(self, rows: list[Item]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Image and text of each candidate pair, [b c], and where there is one."""
+        images = np.zeros((len(rows), self.config.candidates), np.int64)
         texts, real = images.copy(), np.zeros(images.shape, bool)
         for i, item in enumerate(rows):
             count = max(len(item.images), len(item.texts))
@@ -85,9 +130,4 @@ class Shots:
                 images[i, j] = self._places[image]
                 texts[i, j] = self._texts[item.texts[j % len(item.texts)]]
             real[i, :count] = True
-        return {
-            "latents": self._latents[images],
-            "tokens": jax.tree.map(lambda x: x[texts], self._tokens),
-            "real": real,
-            "draw": draws,
-        }
+        return images, texts, real

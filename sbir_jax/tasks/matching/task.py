@@ -21,7 +21,7 @@ from sbir_jax.models.kernels.blocking import largest_divisor
 from sbir_jax.report.sections import Section, Words
 from sbir_jax.runtime import hardware, sharding
 from sbir_jax.tasks.base import Evaluation, Resources, Result, Task
-from sbir_jax.tasks.matching import evaluation, objective, rivals, sections
+from sbir_jax.tasks.matching import evaluation, objective, rivals, scores, sections
 from sbir_jax.tasks.matching.matcher import SAVED_AS, Matcher, initial
 from sbir_jax.tasks.matching.score_cache import cached
 from sbir_jax.tasks.matching.setup import Setup as MatchingSetup
@@ -31,6 +31,7 @@ from sbir_jax.tasks.matching.shots import Shots
 NAMES = {
     "learned": "Few-shot",
     "frozen": "Training-free",
+    "gain": "Denoising gain alone",
     "diffusion_itm": "DiffusionITM",
     "diffusion_classifier": "Diffusion Classifier",
     "clip": "CLIP",
@@ -52,8 +53,10 @@ class Matching(Task):
         assert given.loaded is not None
         setup: MatchingSetup = given.setup
         self.setup, self.given, self.config = setup, given, setup.train
-        self.loaded, self.test = given.loaded, given.dataset.test
+        self.loaded = given.loaded
+        self.test = given.dataset.test.evenly(setup.test_questions)
         start = initial(given.loaded, setup.recipe, setup.adapter, given.size)
+        self.start = start
         # What is not trained is not there where nothing was learned.
         bare = dataclasses.replace(start, gain=None, prompts=None, lora=None)
         batch = setup.match_batch_size
@@ -104,7 +107,12 @@ class Matching(Task):
     def shots(self) -> Shots:
         """Encoded when training begins."""
         assert self.few is not None
-        return Shots(self.few, self.matcher, self.config)
+        return Shots(self.few, self._reader, self.config, self.setup.adapter.linear)
+
+    @property
+    def _reader(self) -> Matcher:
+        """With an adapter that has all there is to learn, as training begins."""
+        return self.matcher.with_adapter(self.start)
 
     @property
     def _reading(self) -> dict[str, Any]:
@@ -139,6 +147,8 @@ class Matching(Task):
     def rows_at_once(self, batch: Any, mesh: Mesh, program: Callable) -> int:
         if self.setup.questions_at_once:
             return self.setup.questions_at_once
+        if self.setup.adapter.linear:  # no network is run
+            return self.config.batch_size
         devices, platform = mesh.shape["data"], mesh.local_devices[0].platform
         each = self.config.batch_size // devices
         rows = ROWS * hardware.image_counts(self.given.size, platform)[0]
@@ -161,8 +171,8 @@ class Matching(Task):
     def _blind(self) -> Float[np.ndarray, " p"]:
         return np.zeros(len(self.pairs.images))
 
-    def _figures(self, scores: Float[np.ndarray, " p"]):
-        return evaluation.figures(self.test, self.pairs, scores)
+    def _figures(self, found: Float[np.ndarray, " p"]):
+        return evaluation.figures(self.test, self.pairs, found)
 
     def evaluate(self, trained: MatchAdapter) -> Evaluation:
         """Training-free, learned where there are shots, rivals at as many passes."""
@@ -170,6 +180,8 @@ class Matching(Task):
         models: dict[str, Any] = {"frozen": self.matcher}
         if self.few is not None:
             models["learned"] = learned
+        if self.setup.adapter.linear and self.setup.adapter.gain:
+            models["gain"] = None  # read along with the others
         passes = self.setup.recipe.timesteps
         if self.setup.rivals:
             image = self.test.asks == "image"
@@ -177,9 +189,9 @@ class Matching(Task):
                 models[name] = rivals.DenoisingRival(name, self.matcher, passes, image)
         found, curves = {}, {}
         for name, model in models.items():
-            scores, seconds = self._scores(name, model)
-            found[name] = self._figures(scores.mean(1))
-            curves[name] = self._curve(scores, seconds)
+            each, seconds = self._scores(name, model)
+            found[name] = self._figures(each.mean(1))
+            curves[name] = self._curve(each, seconds)
         if self.setup.clip:
             found["clip"] = self._figures(self._clip().mean(1))
         results = [
@@ -227,22 +239,33 @@ class Matching(Task):
         return [fingerprint, self.test.fingerprint, self.setup.recipe.timesteps]
 
     def _scores(self, name: str, model: Any) -> tuple[Float[np.ndarray, "p k"], float]:
-        """Scores at every timestep, and the seconds that one of them took."""
+        """Scores at every timestep, and the seconds that one of them took.
+
+        Args:
+          model: None for the denoising gain alone, where scores are linear.
+        """
         assert self.given.folder is not None
         images, texts, rows, _ = self.pairs
 
-        def compute() -> tuple[Float[np.ndarray, "p k"], float]:
-            given = self._latents, images, texts, rows
-            # Compiled on one pair, which is no part of what a pair takes.
-            model.pair_scores(self._latents, images[:1], texts, rows[:1])
-            begin = time.perf_counter()
-            scores = model.pair_scores(*given, quiet=False)
-            return scores, time.perf_counter() - begin
+        linear = self.setup.adapter.linear and isinstance(model, Matcher | None)
+        # Sums of the same parts need one reading of the pairs.
+        reader, name = (self._reader, "parts") if linear else (model, name)
 
-        own = getattr(model, "fingerprint", self.matcher.fingerprint)
+        def compute() -> tuple[np.ndarray, float]:
+            read = reader.pair_parts if linear else reader.pair_scores
+            # Compiled on one pair, which is no part of what a pair takes.
+            read(self._latents, images[:1], texts, rows[:1])
+            begin = time.perf_counter()
+            found = read(self._latents, images, texts, rows, quiet=False)
+            return found, time.perf_counter() - begin
+
+        own = getattr(reader, "fingerprint", self.matcher.fingerprint)
         folder, key = self.given.folder / "scores", [name, *self._key(own)]
-        scores, seconds = cached(folder, name, key, compute)
-        return scores, seconds / scores.size
+        found, seconds = cached(folder, name, key, compute)
+        if linear:
+            gain = found[..., -1]
+            found = np.asarray(scores.summed(model.adapter, found)) if model else gain
+        return found, seconds / found.size
 
     def _clip(self) -> Float[np.ndarray, "p 1"]:
         from sbir_jax.tasks.matching.clip import Clip
@@ -259,14 +282,14 @@ class Matching(Task):
         return cached(self.given.folder / "scores", "clip", key, compute)[0]
 
     def _curve(
-        self, scores: Float[np.ndarray, "p k"], seconds: float
+        self, found: Float[np.ndarray, "p k"], seconds: float
     ) -> dict[str, list[float]]:
         """The primary figure and its error at fewer timesteps."""
         curve: dict[str, list[float]] = {
             name: [] for name in ("passes", "milliseconds", "value", "error")
         }
-        for count in evaluation.counts(scores.shape[1]):
-            some = scores[:, evaluation.evenly(count, scores.shape[1])].mean(1)
+        for count in evaluation.counts(found.shape[1]):
+            some = found[:, evaluation.evenly(count, found.shape[1])].mean(1)
             figure = self._figures(some)[self.metric.name]
             curve["passes"].append(float(count))
             curve["milliseconds"].append(round(1000 * seconds * count, 3))
