@@ -96,7 +96,8 @@ class Reranker:
         return other
 
     def init(self, key: jax.Array) -> TokenMatcher:
-        """Parameters before training. Raises: ValueError as `RelationConfig.anchors`."""
+        """Parameters before training. Raises: ValueError as
+        `RelationConfig.anchors`."""
         first, second = jax.random.split(key)
 
         @jax.jit
@@ -177,8 +178,8 @@ class Reranker:
         for start in range(0, len(rows), self.at_once):
             some = np.asarray(rows[start : start + self.at_once], np.float32)
             padded = sharding.pad_batch(some, self.at_once)
-            out = program(jax.device_put(padded, split))
-            found.append(jax.tree.map(lambda x, n=len(some): np.asarray(x)[:n], out))
+            out = jax.device_get(program(jax.device_put(padded, split)))
+            found.append(jax.tree.map(lambda x, some=some: x[: len(some)], out))
         return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
 
     def score(self, sketch: Any, photos: Sequence[Any]) -> Float[np.ndarray, " n"]:

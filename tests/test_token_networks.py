@@ -249,7 +249,7 @@ def test_what_does_not_fit_is_named(tmp_path):
 
 
 def test_what_is_saved_is_loaded(tmp_path):
-    vit, relation, matcher = loaded(tmp_path)
+    _, _, matcher = loaded(tmp_path)
     token_files.save(tmp_path / "again.safetensors", matcher)
     first, again = (
         load_file(tmp_path / f"{name}.safetensors") for name in ("zse", "again")

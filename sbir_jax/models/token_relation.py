@@ -1,5 +1,5 @@
-"""How a sketch and a photo relate, token by token: cross-attention, then a small network
-on how alike their tokens are.
+"""How a sketch and a photo relate, token by token: cross-attention, then a small
+network on how alike their tokens are.
 
 After Lin et al. (CVPR 2023), sections 3.2 and 3.3, as their release has it: each side's
 own queries and values with the other side's keys, so that what a token takes in comes

@@ -28,8 +28,8 @@ class Seen(NamedTuple):
 
     Attributes:
       sketch, photo: the pictures as the network saw them.
-      sketch_map: attention of m tokens of the sketch to n of the photo, mean over heads,
-        without retrieval tokens; photo_map: that of the photo's to the sketch's.
+      sketch_map: attention of m tokens of the sketch to n of the photo, the mean over
+        heads, without retrieval tokens; photo_map: that of the photo's to the sketch's.
       sketch_patches, photo_patches: which places of a `side` x `side` grid these are.
       logit: of the relation score.
     """

@@ -30,8 +30,8 @@ class Scoring:
         those seen in training.
       prepare: each sketch is first made dark, centred and large, as people's are
         (`sketch_preparation`, ours). Published figures are without.
-      rerank: how many of each query's first photos `reranker` puts in a new order (ours,
-        docs/token_matching.md); 0 for none.
+      rerank: how many of each query's first photos `reranker` puts in a new order
+        (ours, docs/token_matching.md); 0 for none.
       reranker: a run of the task reranking, or tokens.
       rerank_share: of its scores in that order; the rest is the descriptors'.
     """

@@ -50,8 +50,8 @@ def cost(found: dict[str, float]) -> Table:
     days = f"{SKETCHY / pairs / 3600:,.0f} hours"
     rows = [query(20), query(100), ("all pairs of Sketchy-25", days, days)]
     lead = (
-        f"{pairs:,.0f} pairs and tokens of {photos:,.0f} photos a second on the devices "
-        "of this run."
+        f"{pairs:,.0f} pairs and tokens of {photos:,.0f} photos a second on the "
+        "devices of this run."
     )
     columns = ("", "tokens kept", "tokens read anew")
     return Table("What pairs cost", columns, rows, lead=lead)
@@ -76,7 +76,7 @@ def matches(task: Any, model: Reranker) -> Grid:
         pictures.append(correspondences.picture(model.look(*both)))
         captions.append(task.scored.classes[protocol.query_labels[query]])
     lead = (
-        "Places of one colour look at each other most, from the maps of cross-attention; "
-        "lines join the strongest."
+        "Places of one colour look at each other most, from the maps of "
+        "cross-attention; lines join the strongest."
     )
     return Grid("Which place answers which", pictures, captions, columns=2, lead=lead)

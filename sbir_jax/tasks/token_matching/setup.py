@@ -67,8 +67,8 @@ class PairScoring(Scoring):
         retrieval tokens, which needs no pairs (`-r rn` and `-r sa` in the release).
       first: photos of a query that are scored as pairs, the first ones by retrieval
         tokens, or by descriptors where there are such; 0 for all.
-      share: of relation scores in the order of these, 0 to 1; the rest is what they were
-        found by (ours). Both are taken in standard deviations.
+      share: of relation scores in the order of these, 0 to 1; the rest is what they
+        were found by (ours). Both are taken in standard deviations.
     """
 
     by: str = "relation"

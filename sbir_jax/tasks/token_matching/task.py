@@ -1,4 +1,5 @@
-"""Training pairs to match token by token: what both kinds of tokens share, and ZSE-SBIR.
+"""Training pairs to match token by token: what both kinds of tokens share, and
+ZSE-SBIR.
 
 After Lin et al. (CVPR 2023). `reranking` has the same on frozen tokens.
 """
@@ -59,7 +60,7 @@ class PairTask(Task):
     def __init__(self, given: Resources):
         """Raises: ValueError for what cannot be scored or trained, or for batches that
         the devices cannot share."""
-        setup: PairSetup = given.setup
+        setup: Any = given.setup
         self.setup, self.given, self.config = setup, given, setup.train
         self.dataset = given.dataset
         devices = given.mesh.shape["data"]
