@@ -77,7 +77,7 @@ class Reranker:
         self._read = jit(source.read, static_argnums=2)
         self._states = jit(source.states)
 
-        def relate(params, sketch, photos):
+        def relate(params, sketch, photos) -> Any:
             sketch = jnp.broadcast_to(sketch, photos.shape)
             return self.relation.apply({"params": params}, sketch, photos)
 
@@ -199,19 +199,24 @@ class Reranker:
 
     def look(self, sketch: Any, photo: Any) -> Seen:
         """Both with what relates them; arguments and errors as of `score`."""
-        (drawn, raw), (shown, other) = (
-            self._seen([source], modality)
-            for source, modality in ((sketch, "sketch"), (photo, "photo"))
-        )
-        (own, own_patches), (their, their_patches) = map(self.tokens, (raw, other))
-        related = self._relate(self._placed.relation, own, their)
-        maps = (
+        drawn, raw = self._seen([sketch], "sketch")
+        shown, other = self._seen([photo], "photo")
+        own, their = self.tokens(raw), self.tokens(other)
+        related = self._relate(self._placed.relation, own.states, their.states)
+        there, back = (
             np.asarray(found[0].mean(0), np.float32)[1:, 1:]
             for found in (related.sketch_map, related.photo_map)
         )
-        patches = own_patches[0], their_patches[0]
-        logit = float(related.logit[0])
-        return Seen(drawn[0], shown[0], *maps, *patches, self.source.side, logit)
+        return Seen(
+            drawn[0],
+            shown[0],
+            there,
+            back,
+            own.patches[0],
+            their.patches[0],
+            self.source.side,
+            float(related.logit[0]),
+        )
 
     def _seen(self, sources: Sequence[Any], modality: Modality):
         """Pixels, and what is read of them."""
@@ -243,9 +248,9 @@ def mixed(
 
 def standardised(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """In standard deviations from the mean; zeros where all are equal."""
-    values = np.asarray(values, np.float64)
-    spread = values.std()
-    return (values - values.mean()) / spread if spread > 0 else np.zeros(len(values))
+    if not len(values) or not values.std():
+        return np.zeros(len(values))
+    return (values - values.mean()) / values.std()
 
 
 def _restored(like: TokenMatcher, found: dict, where: pathlib.Path) -> TokenMatcher:

@@ -26,6 +26,7 @@ class FakeIndex:
     """36 photos, numbered row by row from top left. The word "far" turns the order."""
 
     embedder = types.SimpleNamespace(size=64)
+    reranker = None
 
     def __init__(self, folder: pathlib.Path):
         self.paths = {}
@@ -58,8 +59,9 @@ class FakeIndex:
         fold=True,
         folder="",
         rerank_text=0,
+        rerank=0,
     ):
-        self.asked, self.reranked = sketch, rerank_text
+        self.asked, self.reranked, self.closer = sketch, rerank_text, rerank
         ink = np.zeros((64, 64))
         if sketch is not None:
             ink = 255.0 - images.decode(sketch, 64, "pad").mean(-1)
@@ -94,6 +96,7 @@ class FakeIndex:
             "dim": 2,
             "fingerprint": "f" * 64,
             "backend": "exact",
+            "reranker": self.reranker is not None,
         }
 
 

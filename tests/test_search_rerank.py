@@ -8,9 +8,10 @@ from fake_embedder import FakeEmbedder
 from PIL import Image, ImageColor
 
 from sbir_jax.data import images as images_lib
+from sbir_jax.reranker import standardised
 from sbir_jax.search import build, cli
 from sbir_jax.search.index import Hit, Index
-from sbir_jax.search.rerank import rerank, standardised
+from sbir_jax.search.rerank import rerank
 
 COLOURS = ("red", "green", "blue", "black", "white", "orange")
 

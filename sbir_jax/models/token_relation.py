@@ -95,7 +95,7 @@ class Relation(nn.Module):
         """
         config, b = self.config, len(sketch)
         cross = CrossAttention(config, name="ca")
-        sketch, photo, maps = cross(sketch, photo, deterministic)
+        sketch, photo, (there, back) = cross(sketch, photo, deterministic)
         rows = jnp.concatenate([sketch, photo])[:, 1:]
         anchors = config.anchors(rows.shape[1])
         if config.reduced:
@@ -105,7 +105,7 @@ class Relation(nn.Module):
         alike = cosines(rows[:b], rows[b:])
         network = RelationNetwork(config.dropout, name="rn")
         logit = network(alike.reshape(b, -1), anchors, deterministic)
-        return Related(sketch[:, 0], photo[:, 0], logit, *maps, alike)
+        return Related(sketch[:, 0], photo[:, 0], logit, there, back, alike)
 
 
 def as_map(

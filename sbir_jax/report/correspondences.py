@@ -21,6 +21,8 @@ INK = 40  # of 255: how far the darkest pixel of a place is from its paper
 TINT = 0.42  # of the colour over a place
 
 Point = tuple[float, float]
+# From a place of the drawing to one of the photo, in this colour.
+Line = tuple[Point, Point, str | tuple[int, int, int]]
 
 
 class Seen(NamedTuple):
@@ -128,27 +130,48 @@ def colour(place: Point) -> tuple[int, int, int]:
 
 def picture(seen: Seen) -> UInt8[np.ndarray, "h w 3"]:
     """Both side by side: matched places in one colour, lines between some of them."""
-    found, side = answers(seen), seen.side
-    sheet = Image.new("RGB", (2 * EDGE + 3 * GAP, EDGE + 2 * GAP), "white")
+    found = answers(seen)
+    lines = [
+        (one.sketch, one.photo, colour(one.sketch)) for one in apart(found, seen.side)
+    ]
+    return np.asarray(joined(*tinted(seen, found), lines))
+
+
+def tinted(
+    seen: Seen, found: Sequence[Correspondence]
+) -> tuple[Image.Image, Image.Image]:
+    """Both pictures, EDGE pixels a side, with matched places in one colour."""
     # A place of the photo may answer several; the strongest gives it its colour.
-    tints: tuple[dict, dict] = {}, {}
+    own, their = {}, {}
     for one in reversed(found):
-        tints[0][one.sketch_patch] = tints[1][one.photo_patch] = colour(one.sketch)
-    corners = [(GAP, GAP), (2 * GAP + EDGE, GAP)]
-    both = seen.sketch, seen.photo
-    for shown, tint, corner in zip(both, tints, corners, strict=True):
-        sheet.paste(_tinted(shown, tint, side), corner)
+        own[one.sketch_patch] = their[one.photo_patch] = colour(one.sketch)
+    return _tinted(seen.sketch, own, seen.side), _tinted(seen.photo, their, seen.side)
+
+
+def joined(
+    sketch: Image.Image, photo: Image.Image, lines: Sequence[Line], foot: int = 0
+) -> Image.Image:
+    """Both side by side, with lines between their places.
+
+    Args:
+      sketch, photo: EDGE pixels a side.
+      foot: more pixels below.
+    """
+    sheet = Image.new("RGB", (2 * EDGE + 3 * GAP, EDGE + 2 * GAP + foot), "white")
+    corners = (GAP, GAP), (2 * GAP + EDGE, GAP)
+    for shown, corner in zip((sketch, photo), corners, strict=True):
+        sheet.paste(shown, corner)
     draw = ImageDraw.Draw(sheet)
-    for one in apart(found, side):
+    for *ends, own in lines:
         ends = [
             (left + x * EDGE, top + y * EDGE)
-            for (left, top), (x, y) in zip(corners, one[:2], strict=True)
+            for (left, top), (x, y) in zip(corners, ends, strict=True)
         ]
         draw.line(ends, "white", 5)
-        draw.line(ends, colour(one.sketch), 3)
+        draw.line(ends, own, 3)
         for x, y in ends:
-            draw.ellipse((x - 6, y - 6, x + 6, y + 6), colour(one.sketch), "white", 2)
-    return np.asarray(sheet)
+            draw.ellipse((x - 6, y - 6, x + 6, y + 6), own, "white", 2)
+    return sheet
 
 
 def _tinted(

@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from sbir_jax import text_queries
-from sbir_jax.search import hits, rerank, shards
+from sbir_jax.search import hits, shards
+from sbir_jax.search import rerank as reranking
 from sbir_jax.search.backends import check_descriptors, check_k, open_backend
 from sbir_jax.search.hits import Hit
 from sbir_jax.search.model_paths import plain
@@ -59,9 +60,10 @@ class Index:
         backend: str,
         model: str = "",
         matcher: str = "",
+        reranker: str = "",
     ):
         self.folder, self._backend, self._model = folder, backend, model
-        self._matcher_source = matcher
+        self._matcher_source, self._reranker_source = matcher, reranker
         self._lock, self._reloading = threading.Lock(), threading.Lock()
         self._state: Opened | None = self._read(None)
         if embedder is not None:
@@ -80,6 +82,7 @@ class Index:
         backend: str = "exact",
         model: str = "",
         matcher: str = "",
+        reranker: str = "",
     ) -> "Index":
         """Opens an index; descriptors stay on disk, memory-mapped.
 
@@ -91,11 +94,12 @@ class Index:
           model: where the model is now, if not where it was when the index was made.
           matcher: what re-ranks by words: a run folder of the task "matching", or a
             backbone; without it the index's own backbone does, training-free.
+          reranker: a run folder of the task "reranking" or "tokens".
         Raises: FileNotFoundError without an index there; ValueError for an index that
           is damaged, and for an embedder other than the one that made it, naming both
           fingerprints; ImportError naming the extra that a backend needs.
         """
-        return cls(pathlib.Path(path), embedder, backend, model, matcher)
+        return cls(pathlib.Path(path), embedder, backend, model, matcher, reranker)
 
     @property
     def head(self) -> shards.Head:
@@ -116,14 +120,24 @@ class Index:
             return self._embedder
 
     @functools.cached_property
-    def matcher(self) -> rerank.Scores:
+    def matcher(self) -> reranking.Scores:
         """What re-ranks by words, loaded when it is first asked for."""
         from sbir_jax.tasks.matching.matcher import Matcher
 
         if self._matcher_source:
             return Matcher.open(self._matcher_source)
         embedder: Any = self.embedder
-        return Matcher(embedder.loaded, rerank.RECIPE, embedder.size)
+        return Matcher(embedder.loaded, reranking.RECIPE, embedder.size)
+
+    @functools.cached_property
+    def reranker(self) -> Any:
+        """What re-ranks by drawings, loaded when it is first asked for; None where the
+        index was opened without one."""
+        if not self._reranker_source:
+            return None
+        from sbir_jax.reranker import Reranker
+
+        return Reranker.from_run(self._reranker_source)
 
     def search(
         self,
@@ -136,6 +150,7 @@ class Index:
         fold: bool = True,
         folder: str | os.PathLike = "",
         rerank_text: int = 0,
+        rerank: int = 0,
     ) -> list[Hit]:
         """The k photos nearest to a drawing, to words, or to both, best first.
 
@@ -151,6 +166,7 @@ class Index:
           rerank_text: how many of the first photos a matcher puts in a new order by the
             words, see `rerank.rerank`; beside a drawing the words have their share of
             it. 0 for none.
+          rerank: how many of them the re-ranker does, before the words.
         Raises: BadImage for a drawing that cannot be read, NoInk for an empty one
           where it is prepared; ValueError for neither a drawing nor words, for a k
           below 1, for a share outside of 0 to 1, for a folder without photos, and for
@@ -162,6 +178,15 @@ class Index:
             raise ValueError("nothing to search for; give a sketch, text, or both")
         if rerank_text and not text:
             raise ValueError("rerank_text orders photos by words; give text")
+        if rerank and (sketch is None or self.reranker is None):
+            raise ValueError(
+                "rerank orders photos by a drawing, with a re-ranker: give a drawing, "
+                "and Index.open(..., reranker=RUN)"
+            )
+        if rerank and prepare:
+            from sbir_jax.data import sketch_preparation
+
+            sketch, prepare = sketch_preparation.prepare(sketch), False
         if sketch is None:
             found = self._words(text)
         else:
@@ -170,12 +195,15 @@ class Index:
                 found = text_queries.mix(found, self._words(text), share)
         with self._using() as state:
             inside = self._inside(state, folder)
-            found = hits.find(state, found, max(k, rerank_text), fold, inside)
+            count = max(k, rerank_text, rerank)
+            found = hits.find(state, found, count, fold, inside)
         if min_score is not None:
             found = [hit for hit in found if hit.score >= min_score]
+        if rerank:
+            found = reranking.rerank_drawing(found, sketch, self.reranker, rerank)
         if rerank_text:
             part = 1.0 if sketch is None else share
-            found = rerank.rerank(found, text, self.matcher, rerank_text, part)
+            found = reranking.rerank(found, text, self.matcher, rerank_text, part)
         return found[:k]
 
     def similar(
@@ -231,6 +259,7 @@ class Index:
             "fingerprint": snapshot.head.fingerprint,
             "embedder": plain(snapshot.head.embedder),
             "backend": self._backend,
+            "reranker": bool(self._reranker_source),
             "shards": len(snapshot.shards),
             "removed_rows": len(snapshot.alive) - len(self),
             "skipped": len(shards.read_skipped(self.folder)),

@@ -62,6 +62,7 @@ function schedule() {
 async function question(words, folder, raw) {
   const fields = { k, folder, prepare: !raw, show_prepared: true };
   if (words) fields.text = words;
+  if ($("close").checked && !sheet.isBlank()) fields.rerank = FIRST;
   return form(fields, sheet.isBlank() ? null : await sheet.picture(), "drawing.png");
 }
 
@@ -276,7 +277,9 @@ function example(name, lines) {
 
 const empty = () => ({});
 ask("/examples.json", empty).then((all) => Object.entries(all).forEach(([name, lines]) => example(name, lines)));
-ask("/api/info", empty).then(({ photos }) => {
+$("close").addEventListener("change", search);
+ask("/api/info", empty).then(({ photos, reranker }) => {
+  $("closer").hidden = !reranker;
   $("count").textContent = photos === 1 ? "1 photo" : `${photos.toLocaleString("en")} photos`;
 }).catch(() => {});
 ask("/api/folders", empty).then((folders) => {

@@ -24,6 +24,7 @@ RERANKED = {
     **NAMES,
     "frozen": "Descriptors alone",
     "learned": "Re-ranked",
+    "relation": "Relation score alone",
     "untrained": "Re-ranked, untrained",
 }
 
@@ -91,3 +92,12 @@ class Reranking(PairTask):
                 given = self.embedder, self.dataset, protocol
                 self._described[key] = descriptor_cache.embed(*given)
         return retrieval.similarity(*self._described[key])
+
+    def rows(
+        self, own: dict[str, ScoreRows], again: dict[str, ScoreRows]
+    ) -> dict[str, ScoreRows]:
+        return {
+            "frozen": own["learned"],
+            "learned": again["learned"],
+            "untrained": again["untrained"],
+        }

@@ -25,9 +25,9 @@ from sbir_jax.report.sections import Section, Words
 from sbir_jax.reranker import SAVED_AS, Reranker
 from sbir_jax.tasks.base import Evaluation, Resources, Task
 from sbir_jax.tasks.retrieval import evaluation as retrieval
-from sbir_jax.tasks.retrieval import protocols, scored_set
+from sbir_jax.tasks.retrieval import protocols, reranked, scored_set
 from sbir_jax.tasks.retrieval.evaluation import ScoreRows
-from sbir_jax.tasks.token_matching import evaluation, reordering, sections
+from sbir_jax.tasks.token_matching import evaluation, sections
 from sbir_jax.tasks.token_matching.objective import objective
 from sbir_jax.tasks.token_matching.setup import (
     SELECTED_ON,
@@ -157,27 +157,28 @@ class PairTask(Task):
           queries, gallery: retrieval tokens.
         """
 
+    @abc.abstractmethod
+    def rows(
+        self, own: dict[str, ScoreRows], again: dict[str, ScoreRows]
+    ) -> dict[str, ScoreRows]:
+        """The report's rows, by what found photos and by their new order, of models
+        "learned" and "untrained"."""
+
     def validate(self, trained: TokenMatcher) -> dict[str, float]:
         """The primary metric, by the score that the run is for."""
         assert self._val is not None
         protocol, score = self._val, self.setup.score
         model = self.reranker.with_matcher(trained)
-        sketches, photos = (
-            evaluation.tokens(model, items, rows)
-            for items, rows in (
-                (self.dataset.sketches, protocol.queries),
-                (self.dataset.photos, protocol.gallery),
-            )
-        )
+        sketches = reranked.states(model, self.dataset.sketches, protocol.queries)
+        photos = reranked.states(model, self.dataset.photos, protocol.gallery)
         shown = self.found_by(sketches[:, 0], photos[:, 0], protocol)
         if score.by == "relation":
-            count = min(score.first or len(photos), len(photos))
-            order = reordering.first_photos(shown, len(sketches), count)
+            order = reranked.first_photos(shown, protocol, score.first)
             told = [
                 model.logits(sketch, photos[chosen])
                 for sketch, chosen in zip(sketches, order, strict=True)
             ]
-            shown = reordering.reordered(shown, order, np.stack(told), score.share)
+            shown = reranked.reordered(shown, order, np.stack(told), score.share)
         figures, _ = retrieval.score(protocol, shown)
         return {protocol.primary: figures[protocol.primary]}
 
@@ -221,3 +222,12 @@ class TokenMatching(PairTask):
         """The distance of retrieval tokens after self-attention, as `-r sa` in the
         release: unit vectors, so that their product has the same order."""
         return retrieval.similarity(*map(evaluation.unit, (queries, gallery)))
+
+    def rows(
+        self, own: dict[str, ScoreRows], again: dict[str, ScoreRows]
+    ) -> dict[str, ScoreRows]:
+        return {
+            "frozen": again["untrained"],
+            "learned": again["learned"],
+            "retrieval": own["learned"],
+        }
