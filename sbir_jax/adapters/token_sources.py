@@ -6,7 +6,7 @@ what is trained.
 """
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -21,6 +21,7 @@ from sbir_jax.models.vision_transformer import Tokens, VisionTransformer, ViTCon
 from sbir_jax.types import Modality
 
 
+@runtime_checkable
 class TokenSource(Protocol):
     """Attributes:
     side: tokens along a side of an image where none is left out.

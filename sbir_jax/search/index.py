@@ -178,15 +178,8 @@ class Index:
             raise ValueError("nothing to search for; give a sketch, text, or both")
         if rerank_text and not text:
             raise ValueError("rerank_text orders photos by words; give text")
-        if rerank and (sketch is None or self.reranker is None):
-            raise ValueError(
-                "rerank orders photos by a drawing, with a re-ranker: give a drawing, "
-                "and Index.open(..., reranker=RUN)"
-            )
-        if rerank and prepare:
-            from sbir_jax.data import sketch_preparation
-
-            sketch, prepare = sketch_preparation.prepare(sketch), False
+        if rerank:
+            sketch, prepare = self._for_reranker(sketch, prepare), False
         if sketch is None:
             found = self._words(text)
         else:
@@ -205,6 +198,19 @@ class Index:
             part = 1.0 if sketch is None else share
             found = reranking.rerank(found, text, self.matcher, rerank_text, part)
         return found[:k]
+
+    def _for_reranker(self, sketch: Any, prepare: bool) -> Any:
+        """The drawing as it is searched with. Raises: ValueError as `search`."""
+        if sketch is None or self.reranker is None:
+            raise ValueError(
+                "rerank orders photos by a drawing, with a re-ranker: give a drawing, "
+                "and Index.open(..., reranker=RUN)"
+            )
+        if not prepare:
+            return sketch
+        from sbir_jax.data import sketch_preparation
+
+        return sketch_preparation.prepare(sketch)
 
     def similar(
         self,

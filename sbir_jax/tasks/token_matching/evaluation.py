@@ -59,36 +59,45 @@ def evaluate(task: Any, trained: TokenMatcher) -> Evaluation:
     primary = {name: rows[protocol.primary] for name, rows in values.items()}
     results = [Result(name, means) for name, (means, _) in found.items()]
     results.append(Result("chance", retrieval.chance(protocol)))
-    classes = task.scored.classes
+    classes, model = task.scored.classes, kept["learned"].model
     return Evaluation(
         results=results,
         metrics=[ranking.metric(name) for name in results[0].metrics],
         primary=protocol.primary,
         folder=task.folder,
         facts={
-            "benchmark": task.scored.name,
-            "split": f"{len(task.unseen)} unseen of {len(classes)} classes",
-            "trained_on": task.dataset.name,
-            "protocol": {
-                **protocol.summary(),
-                "rule": protocols.GENERALISED[score.generalised],
-                "selected on": SELECTED_ON[task.setup.select_on],
-                "pairs a query": score.first or len(protocol.gallery),
-            },
-            "definitions": {"where": ranking.NOTATION},
-            "skipped": len(task.scored.skipped),
+            **_protocol(task),
             "per_class": {
                 name: {classes[i]: v for i, v in found[name][1].items()}
                 for name in ("learned", "frozen")
             },
             "uncertainty": uncertainty.uncertainty(protocol, primary),
             "cost": cost(kept["learned"]),
-            "fingerprint": kept["learned"].model.fingerprint,
+            "fingerprint": model.fingerprint,
             **facts,
         },
         notes=[*task.scored.notes, *protocol.weakness()],
-        kept=(shown, kept["learned"].model),
+        kept=(shown, model),
     )
+
+
+def _protocol(task: Any) -> dict[str, Any]:
+    """What was asked, for the report."""
+    score, protocol = task.setup.score, task.protocol
+    pairs = 0 if score.by == "retrieval" else score.first or len(protocol.gallery)
+    return {
+        "benchmark": task.scored.name,
+        "split": f"{len(task.unseen)} unseen of {len(task.scored.classes)} classes",
+        "trained_on": task.dataset.name,
+        "protocol": {
+            **protocol.summary(),
+            "rule": protocols.GENERALISED[score.generalised],
+            "selected on": SELECTED_ON[task.setup.select_on],
+            "pairs a query": pairs,
+        },
+        "definitions": {"where": ranking.NOTATION},
+        "skipped": len(task.scored.skipped),
+    }
 
 
 def depth(
