@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 import time
+import types
 import urllib.parse
 import urllib.request
 import zlib
@@ -105,6 +106,17 @@ def test_words_re_order_the_first_photos(client, index):
     refused(client.post("/api/search", json=drawn), 400, "words re-order photos")
     more = client.post("/api/search", json={**asked, "rerank_text": 201})
     refused(more, 422, "rerank_text is 201")
+
+
+def test_a_re_ranker_puts_the_first_photos_in_a_new_order(client, index):
+    asked = {**GOOD, "k": 3, "rerank": 12}
+    refused(client.post("/api/search", json=asked), 400, "--rerank RUN")
+    index.reranker = types.SimpleNamespace(size=64)
+    assert client.get("/api/info").json()["reranker"] is True
+    names(client.post("/api/search", json=asked))
+    assert index.closer == 12
+    words = {"text": "far", "rerank": 5}
+    refused(client.post("/api/search", json=words), 400, "rerank without a drawing")
 
 
 def test_paths_are_for_this_machine_alone_and_min_score_cuts(client, index):
@@ -622,7 +634,7 @@ def test_openapi_describes_json_and_form(client):
     form = kinds["multipart/form-data"]["schema"]["properties"]["image"]
     assert form["format"] == "binary"
     fields = {"image", "text", "text_share", "k", "min_score", "folder", "fold"}
-    assert fields | {"prepare", "show_prepared", "rerank_text"} == set(
+    assert fields | {"prepare", "show_prepared", "rerank_text", "rerank"} == set(
         kinds["application/json"]["schema"]["properties"]
     )
     for page in ("/", "/docs", "/page.js", "/page.css", "/docs.js", "/sheet.js"):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy_backbone
+from fake_embedder import FakeEmbedder
 from hand_made import items
 
 from sbir_jax import experiment
@@ -18,6 +19,9 @@ from sbir_jax.data.dataset import Dataset
 from sbir_jax.models.token_relation import Related
 from sbir_jax.report import correspondences
 from sbir_jax.reranker import Reranker, mixed, standardised
+from sbir_jax.search import build
+from sbir_jax.search.explain import explain
+from sbir_jax.search.index import Index
 from sbir_jax.tasks.retrieval import protocols, reranked
 from sbir_jax.tasks.retrieval.setup import Scoring
 from sbir_jax.tasks.token_matching.evaluation import enough
@@ -374,3 +378,23 @@ def test_tokens_are_the_same_on_one_device_and_on_eight(tokens_run):
     np.testing.assert_allclose(
         eight.score(pixels[0], list(pixels[1:])), scores, atol=1e-5
     )
+
+
+@pytest.mark.slow
+def test_a_search_is_re_ranked_by_a_run(tokens_run, shapes_root, tmp_path):
+    _, folder, *_ = tokens_run
+    photos = shapes_root / "photo"
+    build.build([str(photos)], tmp_path / "index", FakeEmbedder(), progress=False)
+    given = {"embedder": FakeEmbedder(), "reranker": str(folder)}
+    sketch = str(shapes_root / "sketch" / "box" / "box0-1.png")
+    with Index.open(tmp_path / "index", **given) as index:
+        plain = index.search(sketch, k=24, prepare=False)
+        found = index.search(sketch, k=24, prepare=False, rerank=10)
+        told = index.reranker.score(sketch, [hit.path for hit in plain[:10]])
+        wanted = np.argsort(
+            -mixed(told, np.array([hit.score for hit in plain[:10]]), 0.5)
+        )
+        assert [hit.path for hit in found[:10]] == [plain[i].path for i in wanted]
+        assert found[10:] == plain[10:] and index.info()["reranker"]
+        told = explain(index.reranker, sketch, found[0].path)
+        assert 0 < told.score < 1 and told.matches
