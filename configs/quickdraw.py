@@ -7,8 +7,7 @@ from sbir_jax.config import base, dataset, parse_arg
 
 
 def get_config(arg=None):
-    """Nothing to choose after the colon: there is one split."""
-    parse_arg(arg)
-    config = base("category")  # its sketches are of no photo
+    """After the colon `task=`; none by instance, since its sketches are of no photo."""
+    config = base(parse_arg(arg, task="category")["task"])
     config.data = dataset("quickdraw", split="30")
     return config

@@ -9,8 +9,8 @@ SCENES |= {"scored": "test", "cache_dir": ""}
 
 def get_config(arg=None):
     """After the colon `task=fine_grained` for instances instead of categories,
-    `task=synthesis` for pictures of drawings, or `task=matching` for texts that belong
-    to scenes."""
+    `task=synthesis` for pictures of drawings, `task=matching` for texts that belong to
+    scenes, `task=tokens` to match token by token, or `task=reranking` to re-rank so."""
     args = parse_arg(arg, task="category")
     config = base(args["task"])
     if args["task"] == "synthesis":
@@ -22,6 +22,8 @@ def get_config(arg=None):
         config.train.update({"steps": 300, "learning_rate": 0.1})
         return config
     config.data = dataset("toybox", size=64, instances=12, sketches=3, world=0)
+    if args["task"] in ("tokens", "reranking"):
+        return pairs(config, args["task"])
     # All chosen on held-out seen classes.
     config.train.steps = 40
     config.train.batch_size = 32
@@ -44,4 +46,24 @@ def synthesis(config):
     )
     config.train.update({"steps": 1000, "batch_size": 16, "learning_rate": 2e-3})
     config.train.update({"score_every": 100, "save_every": 100})
+    return config
+
+
+def pairs(config, task):
+    """Small networks, trained from nothing."""
+    config.score.cutoffs = (10,)
+    config.train.update({"batch_size": 32, "seed": 0})
+    if task == "tokens":
+        config.image_size = 64
+        config.vit.update({"patch": 8, "width": 96, "depth": 4, "heads": 4, "mlp": 192})
+        config.vit.update({"stem": (24, 48), "selects": (1, 2, 3)})
+        config.relation.update({"heads": 4, "mlp": 128, "reduced": 64})
+        config.train.update({"steps": 1500, "learning_rate": 5e-4})
+        config.train.update({"score_every": 150, "save_every": 150})
+        return config
+    config.recipe.copies = 2
+    config.relation.update({"heads": 4, "mlp": 128, "reduced": 64})
+    config.train.update({"steps": 400, "learning_rate": 1e-3})
+    config.train.update({"score_every": 50, "save_every": 50})
+    config.score.share = 0.5
     return config

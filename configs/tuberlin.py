@@ -11,7 +11,8 @@ from sbir_jax.config import base, dataset, parse_arg
 
 def get_config(arg=None):
     """Split "sake" (also ZSE-SBIR's) or "sempcyc" (also MARL's), 30 classes each."""
-    args = parse_arg(arg, split="sake")
-    config = base("category")  # its sketches are of no photo
+    # None by instance: its sketches are of no photo.
+    args = parse_arg(arg, split="sake", task="category")
+    config = base(args["task"])
     config.data = dataset("tuberlin", split=args["split"])
     return config

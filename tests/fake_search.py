@@ -35,6 +35,7 @@ class FakeIndex:
 
     embedder = types.SimpleNamespace(size=64)
     segmenter = types.SimpleNamespace(segment=fake_masks)
+    reranker = None
 
     def __init__(self, folder: pathlib.Path):
         self.paths = {}
@@ -67,8 +68,9 @@ class FakeIndex:
         fold=True,
         folder="",
         rerank_text=0,
+        rerank=0,
     ):
-        self.asked, self.reranked = sketch, rerank_text
+        self.asked, self.reranked, self.closer = sketch, rerank_text, rerank
         ink = np.zeros((64, 64))
         if sketch is not None:
             ink = 255.0 - images.decode(sketch, 64, "pad").mean(-1)
@@ -103,6 +105,7 @@ class FakeIndex:
             "dim": 2,
             "fingerprint": "f" * 64,
             "backend": "exact",
+            "reranker": self.reranker is not None,
         }
 
 

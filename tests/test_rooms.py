@@ -26,13 +26,18 @@ BELOW = {
     "text_queries": LOW | {"backbones", "diffusion", "features", "embedder"},
     "embedder": LOW
     | {"backbones", "diffusion", "features", "adapters", "data", "text_queries"},
+    "reranker": LOW | {"adapters", "backbones", "config", "data", "features", "report"},
     "train_step": {"adapters", "runtime"},
     "tasks": set(),  # the registry imports its tasks by name, when asked
     "config": {"tasks"},
     "tasks.base": LOW | {"config", "data", "backbones", "report"},
     "tasks.retrieval": LOW
     | {"config", "data", "backbones", "report", "metrics", "adapters"}
-    | {"features", "embedder", "text_queries", "tasks", "tasks.base"},
+    | {"features", "embedder", "reranker", "text_queries", "tasks", "tasks.base"},
+    # What re-ranks is scored as what it re-ranks is.
+    "tasks.token_matching": LOW
+    | {"config", "data", "backbones", "report", "metrics", "adapters"}
+    | {"features", "embedder", "reranker", "tasks", "tasks.base", "tasks.retrieval"},
     "dense": LOW | {"adapters", "backbones", "data", "diffusion", "report"},
     "tasks.dense": LOW
     | {"config", "data", "backbones", "report", "metrics", "adapters"}
@@ -49,7 +54,7 @@ BELOW = {
     "main": {"config", "experiment", "runtime"},
     "search": LOW
     | {"adapters", "backbones", "data", "embedder", "features", "report"}
-    | {"text_queries", "tasks.matching", "tasks.synthesis", "dense"},
+    | {"reranker", "text_queries", "tasks.matching", "tasks.synthesis", "dense"},
 }
 LONG_FUNCTIONS = {
     "backbones/loading.py:load_backbone",

@@ -1,4 +1,4 @@
-import io
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,9 @@ from sbir_jax.backbones.frozen import text_states
 from sbir_jax.data import BadImage
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
+from sbir_jax.report.correspondences import Seen
+from sbir_jax.reranker import Reranker
+from sbir_jax.search import answers
 from sbir_jax.search import explain as lib
 
 RNG = np.random.default_rng(0)
@@ -121,8 +124,8 @@ def test_places_without_credit_are_not_matched():
 def test_overlay_is_warm_where_the_credit_is():
     white, credit = np.full((8, 8, 3), 255, np.uint8), np.full((4, 4), -1.0)
     credit[0, 3] = 2.0
-    picture = Image.open(io.BytesIO(lib.overlay(white, credit)))
-    assert picture.format == "PNG" and picture.size == (lib.EDGE, lib.EDGE)
+    picture = lib._overlaid(white, credit)
+    assert picture.size == (lib.EDGE, lib.EDGE)
     pixels = np.asarray(picture).astype(int)
     redness = pixels[..., 0] - pixels[..., 2]
     assert redness[10, -10] > 60 and redness[-10, 10] == 0
@@ -147,3 +150,32 @@ def test_bad_images_are_named(embedder):
         lib.explain(embedder, b"no picture", PHOTO)
     with pytest.raises(BadImage, match="photo: empty file"):
         lib.explain(embedder, SKETCH, b"")
+
+
+class Looks(Reranker):
+    """A re-ranker whose tokens answer each other crosswise."""
+
+    def __init__(self):
+        self.size = 32
+
+    def look(self, sketch, photo):
+        strength = np.full((16, 16), 0.01)
+        strength[np.arange(16), np.arange(16)[::-1]] = 0.85
+        places = np.arange(16)
+        return Seen(sketch, photo, strength, strength.T, places, places, 4, 2.0)
+
+
+def test_a_re_ranker_explains_by_tokens(tmp_path):
+    found = lib.explain(Looks(), SKETCH, PHOTO)
+    assert found.score == pytest.approx(1 / (1 + np.exp(-2)))
+    for match in found.matches:
+        assert match.photo == pytest.approx((1 - match.sketch[0], 1 - match.sketch[1]))
+        assert re.fullmatch("#[0-9a-f]{6}", match.colour)
+    assert found.matches and len({m.colour for m in found.matches}) > 1
+    lib.save_sheet(found, tmp_path / "why.png")
+    sheet = np.asarray(Image.open(tmp_path / "why.png").convert("RGB"))
+    colour = [int(found.matches[0].colour[i : i + 2], 16) for i in (1, 3, 5)]
+    assert (sheet == colour).all(-1).any()
+    told = answers.explained(found)
+    assert told.tokens and told.matches[0].colour == found.matches[0].colour
+    assert told.sketch.startswith("data:image/png;base64,")

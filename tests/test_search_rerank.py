@@ -10,9 +10,11 @@ from fake_embedder import FakeEmbedder
 from PIL import Image, ImageColor
 
 from sbir_jax.data import images as images_lib
-from sbir_jax.search import build, cli
+from sbir_jax.dense.segmenter import Segmenter
+from sbir_jax.reranker import standardised
+from sbir_jax.search import build, cli, companions
 from sbir_jax.search.index import Hit, Index
-from sbir_jax.search.rerank import rerank, standardised
+from sbir_jax.search.rerank import rerank, rerank_drawing
 
 COLOURS = ("red", "green", "blue", "black", "white", "orange")
 
@@ -87,29 +89,30 @@ def test_beside_a_drawing_the_words_have_their_share(index, photos):
     assert names(index.search(drawn, text_share=1.0, **given)) == ["blue"]
 
 
-def test_masks_are_of_the_indexs_own_backbone(index, monkeypatch):
-    from sbir_jax.dense import segmenter
-
+def test_masks_are_of_the_indexs_own_backbone(monkeypatch):
     made = []
     monkeypatch.setattr(
-        segmenter, "Segmenter", lambda *given, **more: made.append((given, more))
+        Segmenter, "__init__", lambda _, *given, **more: made.append((given, more))
     )
     backbone = types.SimpleNamespace(
         folder=pathlib.Path("model"), dtype=np.dtype("float32"), random_seed=None
     )
-    index._embedder = types.SimpleNamespace(backbone=backbone)
-    assert index.segmenter is index.segmenter
+    embedder = types.SimpleNamespace(backbone=backbone)
+    companions.segmenter(embedder, "photos.index")
     assert made == [(("model",), {"dtype": "float32"})]
-    del index.__dict__["segmenter"]
     backbone.random_seed = 3
     with pytest.raises(ValueError, match="random weights, which has learnt no words"):
-        _ = index.segmenter
+        companions.segmenter(embedder, "photos.index")
 
 
 def test_commands_refuse_what_means_nothing(index, capsys):
     for flags, words in (
         (["x.png", "--rerank-text"], "give --text"),
         (["--text", "red", "--matcher", "runs/x"], "--matcher is for --rerank-text"),
+        (
+            ["--text", "red", "--rerank", "runs/x"],
+            "--rerank orders photos by a drawing",
+        ),
     ):
         assert cli.main(["search", str(index.folder), *flags]) == 2
         assert words in capsys.readouterr().err
@@ -135,3 +138,37 @@ def test_match_prints_the_best_text_first(photos, monkeypatch, capsys, tmp_path)
     assert cli.main(["match", str(tmp_path / "no.png"), "red"]) == 2
     assert cli.main(["match", photo, "red", "--save", "words.txt"]) == 2
     assert "ends in .png" in capsys.readouterr().err
+
+
+class Knows:
+    """A re-ranker that likes dark photos best, and remembers the drawing."""
+
+    size = 32
+
+    def score(self, sketch, photos):
+        self.sketch = sketch
+        return -np.array([images_lib.decode(photo, 8).mean() for photo in photos])
+
+
+def test_a_re_ranker_puts_the_first_ones_in_a_new_order(index, monkeypatch):
+    drawing = Image.new("L", (64, 64), 255)
+    drawing.paste(0, (20, 20, 40, 24))
+    plain = index.search(drawing, k=6)
+    with pytest.raises(ValueError, match="reranker=RUN"):
+        index.search(drawing, rerank=3)
+    monkeypatch.setitem(index.__dict__, "reranker", Knows())
+    found = index.search(drawing, k=6, rerank=6)
+    assert sorted(names(found)) == sorted(names(plain))
+    assert isinstance(index.reranker.sketch, np.ndarray)  # made ready as for the search
+    scores = [hit.score for hit in found]
+    assert scores == sorted(scores, reverse=True) and abs(sum(scores)) < 1e-6
+    some = rerank_drawing(plain, drawing, Knows(), 4, 1.0)
+    brightness = {"black": 0, "red": 85, "blue": 85, "green": 43, "orange": 140}
+    shown = [brightness.get(name, 255) for name in names(some)[:4]]
+    assert some[4:] == plain[4:] and shown == sorted(shown)
+    assert rerank_drawing(plain, drawing, Knows(), 4, 0.0)[0].path == plain[0].path
+    assert rerank_drawing([], drawing, Knows(), 4) == []
+    with pytest.raises(ValueError, match="rerank is 201; give 1 to 200"):
+        rerank_drawing(plain, drawing, Knows(), 201)
+    with pytest.raises(ValueError, match="give a drawing"):
+        index.search(text="red", rerank=3)

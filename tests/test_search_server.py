@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 import time
+import types
 import urllib.parse
 import urllib.request
 import zlib
@@ -124,6 +125,17 @@ def test_words_re_order_the_first_photos(client, index):
     refused(client.post("/api/search", json=drawn), 400, "words re-order photos")
     more = client.post("/api/search", json={**asked, "rerank_text": 201})
     refused(more, 422, "rerank_text is 201")
+
+
+def test_a_re_ranker_puts_the_first_photos_in_a_new_order(client, index):
+    asked = {**GOOD, "k": 3, "rerank": 12}
+    refused(client.post("/api/search", json=asked), 400, "--rerank RUN")
+    index.reranker = types.SimpleNamespace(size=64)
+    assert client.get("/api/info").json()["reranker"] is True
+    names(client.post("/api/search", json=asked))
+    assert index.closer == 12
+    words = {"text": "far", "rerank": 5}
+    refused(client.post("/api/search", json=words), 400, "rerank without a drawing")
 
 
 def test_paths_are_for_this_machine_alone_and_min_score_cuts(client, index):
@@ -254,7 +266,8 @@ class Gallery:
 
     def __init__(self, index, path):
         self.path = path
-        for name in ("search", "similar", "info", "embedder", "reload", "folders"):
+        names = ("search", "similar", "info", "reload", "folders")
+        for name in (*names, "embedder", "reranker", "segmenter"):
             setattr(self, name, getattr(index, name))
 
     def photo(self, photo_id):
@@ -284,7 +297,12 @@ def test_explain_gives_pictures_and_matches(client, index, monkeypatch):
     asked = {"image": coded(drawing()), "id": list(index.paths)[3]}
     found = client.post("/api/explain", json=asked).json()
     assert found["matches"] == [
-        {"sketch": [0.4, 0.4], "photo": [0.6, 0.4], "similarity": 0.9}
+        {
+            "sketch": [0.4, 0.4],
+            "photo": [0.6, 0.4],
+            "similarity": 0.9,
+            "colour": "#3346c4",
+        }
     ]
     for side in ("sketch", "photo"):
         kind, _, data = found[side].partition(",")
@@ -641,7 +659,7 @@ def test_openapi_describes_json_and_form(client):
     form = kinds["multipart/form-data"]["schema"]["properties"]["image"]
     assert form["format"] == "binary"
     fields = {"image", "text", "text_share", "k", "min_score", "folder", "fold"}
-    assert fields | {"prepare", "show_prepared", "rerank_text"} == set(
+    assert fields | {"prepare", "show_prepared", "rerank_text", "rerank"} == set(
         kinds["application/json"]["schema"]["properties"]
     )
     for page in ("/", "/docs", "/page.js", "/page.css", "/docs.js", "/sheet.js"):

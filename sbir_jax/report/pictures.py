@@ -22,6 +22,7 @@ UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff
 NAMES = {
     "learned": "Learned prompts",
     "frozen": "Frozen backbone",
+    "reranked": "Re-ranked",
     "hog": "HOG",
     "pixels": "Pixels",
     "chance": "Chance",

@@ -226,12 +226,13 @@ def run_config(workdir: pathlib.Path, command: str) -> dict[str, Any]:
 
 
 def load_trained(
-    workdir: pathlib.Path, backbone: str, name: str = "prompts"
+    workdir: pathlib.Path, backbone: str | None, name: str = "prompts"
 ) -> dict[str, Any]:
     """What a run has learned, by the names of its parts.
 
     Args:
-      backbone: fingerprint of the backbone it is to be used with.
+      backbone: fingerprint of the backbone it is to be used with; None for a run that
+        has none.
       name: what the task of the run calls it in checkpoints.
     Raises: FileNotFoundError without a checkpoint; ValueError where the run was made
       with another backbone, naming both fingerprints, or where none is whole.
@@ -242,7 +243,7 @@ def load_trained(
     if trained != backbone:
         raise ValueError(
             f"the {name} in {workdir} were trained on backbone {str(trained)[:12]} "
-            f"and this one is {backbone[:12]}: they fit only their own backbone"
+            f"and this one is {str(backbone)[:12]}: they fit only their own backbone"
         )
     # Onto a device of this process: it was saved from others, perhaps more of them.
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

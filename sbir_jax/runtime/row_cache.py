@@ -1,4 +1,4 @@
-"""Rows that are computed once and then read from disk, float16.
+"""Rows that are computed once and then read from disk.
 
     PATH.bin     the rows, one after the other     PATH.json    all that they depend on
 
@@ -25,6 +25,7 @@ def keep(
     shape: tuple[int, ...],
     make: Callable[[slice], np.ndarray],
     desc: str,
+    dtype: np.dtype = DTYPE,
 ) -> np.ndarray:
     """An array on disk, row by row from `make`; rows that are there already are not.
 
@@ -32,9 +33,10 @@ def keep(
       whose: all that the rows depend on, as JSON values.
       make: gives these rows, at most `BATCH` of them.
       desc: beside the progress bar.
-    Returns: `shape` of `DTYPE`, mapped from the file, not read.
+      dtype: what they are kept as.
+    Returns: `shape` of `dtype`, mapped from the file, not read.
     """
-    stamp, row = path.with_suffix(".json"), DTYPE.itemsize * int(np.prod(shape[1:]))
+    stamp, row = path.with_suffix(".json"), dtype.itemsize * int(np.prod(shape[1:]))
     if _read(stamp) != whose:
         path.parent.mkdir(parents=True, exist_ok=True)
         stamp.unlink(missing_ok=True)
@@ -53,9 +55,9 @@ def keep(
         with bar:
             for start in range(done, shape[0], BATCH):
                 rows = slice(start, min(start + BATCH, shape[0]))
-                file.write(make(rows).astype(DTYPE).tobytes())
+                file.write(make(rows).astype(dtype).tobytes())
                 bar.update(rows.stop - rows.start)
-    return np.memmap(path, DTYPE, "r", shape=shape)
+    return np.memmap(path, dtype, "r", shape=shape)
 
 
 def _read(stamp: pathlib.Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import itertools
 import pathlib
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,8 +22,9 @@ from sbir_jax.search.api import (
     Masked,
     MaskedWord,
     Pair,
+    SearchQuestion,
 )
-from sbir_jax.search.explain import Explanation, overlay
+from sbir_jax.search.explain import Explanation, TokenExplanation
 from sbir_jax.search.guard import Refusal
 
 FOLDERS = 2000  # that are listed
@@ -61,6 +63,21 @@ def below(folder: str, root: str) -> str:
     return folder.removeprefix(root).lstrip("/")
 
 
+def check_reranks(
+    asked: SearchQuestion, text: str | None, picture: bytes | None, index: Any
+) -> None:
+    """Raises: Refusal for an order by words without any, or by a drawing without one or
+    where the server has no re-ranker."""
+    if asked.rerank_text and text is None:
+        what, rule = "rerank_text without text", "words re-order photos"
+        raise Refusal(400, what, rule, "send text, or leave rerank_text out")
+    if asked.rerank and (picture is None or not index.info()["reranker"]):
+        what = "rerank without a drawing" if picture is None else "no re-ranker here"
+        rule = "a re-ranker looks at a drawing and each photo"
+        remedy = "send a drawing, to a server started with --rerank RUN"
+        raise Refusal(400, what, rule, remedy)
+
+
 def folder_of(name: str, found: Mapping[str, int]) -> str:
     """The folder that `below` gave a name to. Raises: Refusal for any other.
 
@@ -77,21 +94,21 @@ def folder_of(name: str, found: Mapping[str, int]) -> str:
     return path
 
 
-def explained(found: Explanation) -> Explained:
-    """The two pictures with their heat."""
+def explained(found: Explanation | TokenExplanation) -> Explained:
+    """The two pictures with what tells of their score."""
+    sketch, photo = map(_data_url, found.pictures())
     return Explained(
         score=found.score,
-        sketch=_data_url(overlay(found.sketch, found.sketch_heat)),
-        photo=_data_url(overlay(found.photo, found.photo_heat)),
+        sketch=sketch,
+        photo=photo,
         matches=[Pair(**match._asdict()) for match in found.matches],
+        tokens=isinstance(found, TokenExplanation),
     )
 
 
 def masked(found: Masks) -> Masked:
     """The photo with a colour for each word."""
-    out = io.BytesIO()
     painted = paint_labels(found.photo, found.labels, bare=(0,))
-    Image.fromarray(painted).save(out, "PNG")
     words = [
         MaskedWord(
             word=word,
@@ -100,7 +117,7 @@ def masked(found: Masks) -> Masked:
         )
         for number, word in enumerate(found.words, start=1)
     ]
-    return Masked(photo=_data_url(out.getvalue()), words=words)
+    return Masked(photo=_data_url(Image.fromarray(painted)), words=words)
 
 
 def seen(path: str) -> np.ndarray:
@@ -113,8 +130,10 @@ def seen(path: str) -> np.ndarray:
     return np.asarray(picture)
 
 
-def _data_url(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def _data_url(picture: Image.Image) -> str:
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def listed(found: Mapping[str, int]) -> list[Folder]:

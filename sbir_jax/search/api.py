@@ -72,6 +72,10 @@ class SearchQuestion(DrawingQuestion):
         0, ge=0, le=MOST, description="how many of the first photos the words re-order"
     )
 
+    rerank: int = Field(
+        0, ge=0, le=MOST, description="how many of them the server's re-ranker does"
+    )
+
 
 class ExplainQuestion(DrawingQuestion):
     id: str = Field(pattern=ID, description="id of a hit")
@@ -130,13 +134,17 @@ class Pair(BaseModel):
     sketch: tuple[float, float] = Field(description="(x, y) in [0, 1], from top left")
     photo: tuple[float, float]
     similarity: float
+    colour: str = Field(description="of its line: #rrggbb")
 
 
 class Explained(BaseModel):
     score: float
-    sketch: str = Field(description="data: URL of a PNG: heat over the drawing")
-    photo: str = Field(description="data: URL of a PNG: heat over the photo")
+    sketch: str = Field(description="data: URL of a PNG: heat or colours over it")
+    photo: str = Field(description="data: URL of a PNG: the same over the photo")
     matches: list[Pair] = Field(description="places alike, best first")
+    tokens: bool = Field(
+        description="whether a re-ranker tells, by colours, which places answer which"
+    )
 
 
 class MaskedWord(BaseModel):
@@ -155,6 +163,7 @@ class Info(BaseModel):
     dim: int
     fingerprint: str = Field(description="of the embedder that made the index")
     backend: str
+    reranker: bool = Field(description="whether `rerank` can be asked for")
 
 
 class Problem(BaseModel):

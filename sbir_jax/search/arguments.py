@@ -97,6 +97,14 @@ def parser() -> argparse.ArgumentParser:
         help="put the first N photos in order by the words once more, looking at each "
         "with them, which takes longer (default: 20)",
     )
+    _reranker(search)
+    search.add_argument(
+        "--rerank-first",
+        type=int,
+        default=20,
+        metavar="N",
+        help="how many --rerank puts in a new order (default: 20)",
+    )
     search.add_argument("-k", type=int, default=20, help="how many (default: 20)")
     search.add_argument(
         "--min-score", type=float, help="only photos with this cosine or more"
@@ -132,6 +140,7 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("sketch", metavar="SKETCH", help="an image file")
     explain.add_argument("photo", metavar="PHOTO", help="an image file, or a hit's id")
     _drawing(explain)
+    _reranker(explain)
     explain.add_argument(
         "--save", metavar="SHEET", default="explain.png", help="(default: explain.png)"
     )
@@ -172,6 +181,7 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8000, help="(default: 8000)")
     serve.add_argument("--token", help="a word that visitors must give")
     _matcher(serve)
+    _reranker(serve)
     _backend(serve)
     _model(serve)
     return parser
@@ -258,6 +268,17 @@ def _matcher(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="a run of the task matching, or a backbone, that puts photos in order by "
         "words (default: the index's own model, training-free)",
+    )
+
+
+def _reranker(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rerank",
+        default="",
+        metavar="RUN",
+        help="a run of the task reranking, or tokens, that looks at the drawing and a "
+        "photo together: it puts the first photos in a new order, and explains them "
+        "(docs/token_matching.md)",
     )
 
 

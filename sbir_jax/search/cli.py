@@ -93,6 +93,8 @@ def _check(args: argparse.Namespace) -> None:
             )
         if args.rerank_text and not args.text:
             raise ValueError("--rerank-text orders photos by words: give --text")
+        if args.rerank and not args.sketch:
+            raise ValueError("--rerank orders photos by a drawing: give one")
         if args.matcher and not args.rerank_text:
             raise ValueError("--matcher is for --rerank-text: give that too")
         if args.min_score is not None and not math.isfinite(args.min_score):

@@ -113,6 +113,7 @@ def search(args: argparse.Namespace) -> None:
     sketch = _drawing(args) if args.sketch else None
     names = ("text", "k", "min_score", "text_share", "folder", "rerank_text")
     asks = {name: value for name, value in vars(args).items() if name in names}
+    asks["rerank"] = args.rerank_first if args.rerank else 0
     asks["fold"] = not args.all_copies
     _keep_programs()
     with _open(args) as opened:
@@ -204,15 +205,16 @@ def explain(args: argparse.Namespace) -> None:
     sheet_format(args.save)  # a name it cannot have is told before any work
     sketch = _drawing(args)
     _keep_programs()
-    with Index.open(args.index, model=args.model) as index:
+    given = {"model": args.model, "reranker": args.rerank}
+    with Index.open(args.index, **given) as index:
         photo = args.photo
         if re.fullmatch("[0-9a-f]{16}", photo) and not os.path.exists(photo):
             try:
                 photo = index.photo(photo)
             except KeyError as error:
                 raise ValueError(str(error)) from error
-        embedder: Any = index.embedder  # the index's own is a whole Embedder
-        found = explain(embedder, sketch, photo)
+        model: Any = index.reranker or index.embedder  # its own is a whole Embedder
+        found = explain(model, sketch, photo)
     save_sheet(found, args.save)
     print(f"score {found.score:.3f}; sheet: {clean(args.save)}")
 
@@ -306,7 +308,8 @@ def serve(args: argparse.Namespace) -> None:
 def _open(args: argparse.Namespace) -> "Index":
     from sbir_jax.search.index import Index
 
-    return Index.open(args.index, None, args.backend, args.model, args.matcher)
+    given = args.index, None, args.backend, args.model, args.matcher, args.rerank
+    return Index.open(*given)
 
 
 def _keep_programs() -> None:

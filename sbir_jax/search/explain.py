@@ -8,11 +8,9 @@ each sums to the score. (Mean pooling credits all places by their share.)
 """
 
 import functools
-import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,25 +22,19 @@ from sbir_jax import features
 from sbir_jax.data import images
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
-from sbir_jax.report.pictures import BLUE, INK, sheet_font
+from sbir_jax.report import correspondences
+from sbir_jax.report.correspondences import EDGE, GAP, Point
+from sbir_jax.report.pictures import INK, sheet_font
+from sbir_jax.reranker import Reranker
 from sbir_jax.runtime import hardware
 from sbir_jax.search import sheet as sheets
+from sbir_jax.search.token_explanation import Match, TokenExplanation, by_tokens
 from sbir_jax.types import MODALITIES
 
 # Little heat to much heat; readable on white paper and on photos.
 RAMP = np.array([[255, 217, 112], [244, 128, 48], [196, 26, 84]], np.float32)
-EDGE = 384  # side of an overlay, in pixels
 MATCHES = 6
-
-Point = tuple[float, float]
-
-
-class Match(NamedTuple):
-    """Two places that are nearest to each other: (x, y) in [0, 1], from top left."""
-
-    sketch: Point
-    photo: Point
-    similarity: float
+FOOT = 12  # pixels of a sheet for its note, beside the gap
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,25 +55,40 @@ class Explanation:
     photo_heat: Float[np.ndarray, "h w"]
     matches: list[Match]
 
+    def pictures(self) -> tuple[Image.Image, Image.Image]:
+        """Both under their heat; negative credit stays cold."""
+        return (
+            _overlaid(self.sketch, self.sketch_heat),
+            _overlaid(self.photo, self.photo_heat),
+        )
+
+    @property
+    def note(self) -> str:
+        return f"score {self.score:.3f}; warm places made it, lines join places alike"
+
 
 def explain(
-    embedder: Embedder,
+    model: Embedder | Reranker,
     sketch: images.Source,
     photo: images.Source,
-) -> Explanation:
-    """Credits the score of `photo` for `sketch` to places in both.
+) -> Explanation | TokenExplanation:
+    """Which places of `sketch` and `photo` make their score.
 
     Args:
+      model: an embedder credits its descriptors' cosine to places; a re-ranker tells
+        which tokens answer each other.
       sketch, photo: a path, the bytes of a file, a PIL image, or a uint8 RGB array; the
         drawing as it was searched with (`sketch_preparation.prepare`).
     Raises: BadImage naming the image that cannot be read.
     """
     seen = [
-        images.decode(source, embedder.size, images.FIT[modality], modality)
+        images.decode(source, model.size, images.FIT[modality], modality)
         for source, modality in zip((sketch, photo), MODALITIES, strict=True)
     ]
-    levels = _maps(embedder, images.to_float(np.stack(seen)))
-    recipe = embedder.recipe
+    if isinstance(model, Reranker):
+        return by_tokens(model.look(*seen))
+    levels = _maps(model, images.to_float(np.stack(seen)))
+    recipe = model.recipe
     vectors = [
         _unit(np.concatenate([pooled(m[i], recipe).mean(0) for m in levels]))
         for i in range(2)
@@ -198,39 +205,19 @@ def matches(
     return found
 
 
-def overlay(
-    picture: UInt8[np.ndarray, "s s 3"], credit: Float[np.ndarray, "h w"]
-) -> bytes:
-    """`picture` under its heat, as a PNG of EDGE pixels; negative credit stays cold."""
-    return _png(_overlaid(picture, credit))
-
-
-def save_sheet(explanation: Explanation, path: str | os.PathLike) -> None:
-    """Both overlays side by side, with a line for each match, as one picture file.
+def save_sheet(
+    explanation: Explanation | TokenExplanation, path: str | os.PathLike
+) -> None:
+    """Both pictures side by side, with a line for each match, as one picture file.
 
     The file appears whole or not at all.
 
     Raises: ValueError for a name that does not end in .png, .jpg or .webp.
     """
-    gap, foot = 24, 36
-    sheet = Image.new("RGB", (2 * EDGE + 3 * gap, EDGE + gap + foot), "white")
-    draw = ImageDraw.Draw(sheet)
-    corners = (gap, gap), (2 * gap + EDGE, gap)
-    sheet.paste(_overlaid(explanation.sketch, explanation.sketch_heat), corners[0])
-    sheet.paste(_overlaid(explanation.photo, explanation.photo_heat), corners[1])
-    for match in explanation.matches:
-        ends = [
-            (left + x * EDGE, top + y * EDGE)
-            for (left, top), (x, y) in zip(corners, match[:2], strict=True)
-        ]
-        draw.line(ends, "white", 4)
-        draw.line(ends, BLUE, 2)
-        for x, y in ends:
-            draw.ellipse((x - 5, y - 5, x + 5, y + 5), BLUE, "white", 2)
-    note = (
-        f"score {explanation.score:.3f}; warm places made it, lines join places alike"
-    )
-    draw.text((gap, EDGE + gap + 9), note, INK, sheet_font(14))
+    lines = [(one.sketch, one.photo, one.colour) for one in explanation.matches]
+    sheet = correspondences.joined(*explanation.pictures(), lines, FOOT)
+    place = GAP, EDGE + GAP + 9
+    ImageDraw.Draw(sheet).text(place, explanation.note, INK, sheet_font(14))
     sheets.save_sheet(sheet, path)
 
 
@@ -323,9 +310,3 @@ def _overlaid(
     strength = 0.75 * level**0.7
     blend = pale * (1 - strength) + np.stack(ramp, -1) * strength
     return Image.fromarray(np.rint(blend).astype(np.uint8))
-
-
-def _png(picture: Image.Image) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, "PNG")
-    return out.getvalue()

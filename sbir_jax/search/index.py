@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from sbir_jax import text_queries
-from sbir_jax.search import hits, rerank, shards
+from sbir_jax.search import hits, shards
+from sbir_jax.search import rerank as reranking
 from sbir_jax.search.backends import check_descriptors, check_k, open_backend
 from sbir_jax.search.hits import Hit
 from sbir_jax.search.model_paths import plain
@@ -59,9 +60,10 @@ class Index:
         backend: str,
         model: str = "",
         matcher: str = "",
+        reranker: str = "",
     ):
         self.folder, self._backend, self._model = folder, backend, model
-        self._matcher_source = matcher
+        self._matcher_source, self._reranker_source = matcher, reranker
         self._lock, self._reloading = threading.Lock(), threading.Lock()
         self._state: Opened | None = self._read(None)
         if embedder is not None:
@@ -80,6 +82,7 @@ class Index:
         backend: str = "exact",
         model: str = "",
         matcher: str = "",
+        reranker: str = "",
     ) -> "Index":
         """Opens an index; descriptors stay on disk, memory-mapped.
 
@@ -91,11 +94,12 @@ class Index:
           model: where the model is now, if not where it was when the index was made.
           matcher: what re-ranks by words: a run folder of the task "matching", or a
             backbone; without it the index's own backbone does, training-free.
+          reranker: a run folder of the task "reranking" or "tokens".
         Raises: FileNotFoundError without an index there; ValueError for an index that
           is damaged, and for an embedder other than the one that made it, naming both
           fingerprints; ImportError naming the extra that a backend needs.
         """
-        return cls(pathlib.Path(path), embedder, backend, model, matcher)
+        return cls(pathlib.Path(path), embedder, backend, model, matcher, reranker)
 
     @property
     def head(self) -> shards.Head:
@@ -116,34 +120,27 @@ class Index:
             return self._embedder
 
     @functools.cached_property
-    def matcher(self) -> rerank.Scores:
+    def matcher(self) -> reranking.Scores:
         """What re-ranks by words, loaded when it is first asked for."""
-        from sbir_jax.tasks.matching.matcher import Matcher
+        from sbir_jax.search import companions
 
-        if self._matcher_source:
-            return Matcher.open(self._matcher_source)
-        embedder: Any = self.embedder
-        return Matcher(embedder.loaded, rerank.RECIPE, embedder.size)
+        return companions.matcher(self._matcher_source, self.embedder)
+
+    @functools.cached_property
+    def reranker(self) -> Any:
+        """What re-ranks by drawings, loaded when it is first asked for; None where the
+        index was opened without one."""
+        from sbir_jax.search import companions
+
+        return companions.reranker(self._reranker_source)
 
     @functools.cached_property
     def segmenter(self) -> Any:
-        """What shows where words are in a photo, a `Segmenter` without training.
+        """What shows where words are in a photo, loaded when it is first asked for;
+        ValueError as `companions.segmenter`."""
+        from sbir_jax.search import companions
 
-        It is loaded when it is first asked for: all of the denoiser, of which
-        descriptors need a part.
-
-        Raises: ValueError for a backbone with random weights.
-        """
-        from sbir_jax.dense.segmenter import Segmenter
-
-        embedder: Any = self.embedder
-        backbone = embedder.backbone
-        if backbone.random_seed is not None:
-            raise ValueError(
-                f"{self.folder} was made by a backbone with random weights, which has "
-                "learnt no words; make an index with trained weights to see masks"
-            )
-        return Segmenter(str(backbone.folder), dtype=backbone.dtype.name)
+        return companions.segmenter(self.embedder, str(self.folder))
 
     def search(
         self,
@@ -156,6 +153,7 @@ class Index:
         fold: bool = True,
         folder: str | os.PathLike = "",
         rerank_text: int = 0,
+        rerank: int = 0,
     ) -> list[Hit]:
         """The k photos nearest to a drawing, to words, or to both, best first.
 
@@ -171,6 +169,7 @@ class Index:
           rerank_text: how many of the first photos a matcher puts in a new order by the
             words, see `rerank.rerank`; beside a drawing the words have their share of
             it. 0 for none.
+          rerank: how many of them the re-ranker does, before the words.
         Raises: BadImage for a drawing that cannot be read, NoInk for an empty one
           where it is prepared; ValueError for neither a drawing nor words, for a k
           below 1, for a share outside of 0 to 1, for a folder without photos, and for
@@ -182,6 +181,9 @@ class Index:
             raise ValueError("nothing to search for; give a sketch, text, or both")
         if rerank_text and not text:
             raise ValueError("rerank_text orders photos by words; give text")
+        if rerank:
+            sketch = reranking.drawing(sketch, prepare, self.reranker)
+            prepare = False  # it was
         if sketch is None:
             found = self._words(text)
         else:
@@ -190,12 +192,15 @@ class Index:
                 found = text_queries.mix(found, self._words(text), share)
         with self._using() as state:
             inside = self._inside(state, folder)
-            found = hits.find(state, found, max(k, rerank_text), fold, inside)
+            count = max(k, rerank_text, rerank)
+            found = hits.find(state, found, count, fold, inside)
         if min_score is not None:
             found = [hit for hit in found if hit.score >= min_score]
+        if rerank:
+            found = reranking.rerank_drawing(found, sketch, self.reranker, rerank)
         if rerank_text:
             part = 1.0 if sketch is None else share
-            found = rerank.rerank(found, text, self.matcher, rerank_text, part)
+            found = reranking.rerank(found, text, self.matcher, rerank_text, part)
         return found[:k]
 
     def similar(
@@ -251,6 +256,7 @@ class Index:
             "fingerprint": snapshot.head.fingerprint,
             "embedder": plain(snapshot.head.embedder),
             "backend": self._backend,
+            "reranker": bool(self._reranker_source),
             "shards": len(snapshot.shards),
             "removed_rows": len(snapshot.alive) - len(self),
             "skipped": len(shards.read_skipped(self.folder)),

@@ -1,7 +1,9 @@
-"""The first photos of a search put in order by words, with a matcher.
+"""The first photos of a search put in a new order: by words, with a matcher, or by the
+drawing, token by token.
 
 A descriptor says little of what is red; a matcher reads the photo together with the
-words. It costs some passes of the network for each photo, so it is for the first few.
+words, and a re-ranker together with the drawing. Either costs passes of the network for
+each photo, so it is for the first few.
 """
 
 from collections.abc import Sequence
@@ -10,9 +12,11 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from sbir_jax.reranker import mixed
 from sbir_jax.tasks.matching.scores import MatchRecipe
 
 MOST = 200  # photos that one search re-scores
+SHARE = 0.5  # of a re-ranker beside descriptors; chosen on held-out seen classes
 # Of the index's own backbone what descriptors need is loaded: its first layers.
 RECIPE = MatchRecipe(layers=("down", "mid"))
 
@@ -48,18 +52,58 @@ def rerank(
         raise ValueError(f"rerank_text is {first}; give 1 to {MOST} photos")
     if not text.strip():
         raise ValueError("rerank_text needs words: give a text")
-    chosen: list[Any] = list(hits[:first])
-    rest = list(hits[first:])
-    if not chosen:
-        return rest
-    told = matcher.score([hit.path for hit in chosen], [text])[:, 0]
+    paths = [hit.path for hit in hits[:first]]
+    told = matcher.score(paths, [text])[:, 0] if paths else np.zeros(0)
+    return _reordered(hits, told, share)
+
+
+@runtime_checkable
+class Relates(Protocol):
+    """What is needed of a re-ranker; `sbir_jax.reranker.Reranker` is one."""
+
+    def score(self, sketch: Any, photos: Sequence[Any]) -> np.ndarray: ...
+
+
+def rerank_drawing(
+    hits: Sequence[H], sketch: Any, reranker: Relates, first: int, share: float = SHARE
+) -> list[H]:
+    """As `rerank`, by what a re-ranker says of the drawing with each photo.
+
+    Args:
+      sketch: as it was searched with.
+      share: of what it says.
+    """
+    if not 1 <= first <= MOST:
+        raise ValueError(f"rerank is {first}; give 1 to {MOST} photos")
+    paths = [hit.path for hit in hits[:first]]
+    told = reranker.score(sketch, paths) if paths else np.zeros(0)
+    return _reordered(hits, told, share)
+
+
+def _reordered(
+    hits: Sequence[H], told: Float[np.ndarray, " n"], share: float
+) -> list[H]:
+    """The first hits by `told` and their own scores, then the rest."""
+    chosen: list[Any] = list(hits[: len(told)])
     own = np.array([hit.score for hit in chosen], np.float64)
-    mixed = share * standardised(told) + (1 - share) * standardised(own)
-    order = np.argsort(-mixed, kind="stable")
-    return [chosen[i]._replace(score=float(mixed[i])) for i in order] + rest
+    scores = mixed(told, own, share)
+    order = np.argsort(-scores, kind="stable")
+    again = [chosen[i]._replace(score=float(scores[i])) for i in order]
+    return again + list(hits[len(told) :])
 
 
-def standardised(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """In standard deviations from the mean; zeros where all are equal."""
-    spread = values.std()
-    return (values - values.mean()) / spread if spread > 0 else np.zeros(len(values))
+def drawing(sketch: Any, prepare: bool, reranker: Any) -> Any:
+    """A drawing as both the first search and the re-ranker see it.
+
+    Raises: ValueError without a drawing or without a re-ranker.
+    """
+    if sketch is None or reranker is None:
+        raise ValueError(
+            "rerank orders photos by a drawing, with a re-ranker: give a drawing, and "
+            "Index.open(..., reranker=RUN)"
+        )
+    if not prepare:
+        return sketch
+    from sbir_jax.data import sketch_preparation
+
+    return sketch_preparation.prepare(sketch)

@@ -78,6 +78,9 @@ class Searchable(Protocol):
     @property
     def segmenter(self) -> Any: ...
 
+    @property
+    def reranker(self) -> Any: ...
+
     def search(
         self,
         sketch=None,
@@ -89,6 +92,7 @@ class Searchable(Protocol):
         fold=True,
         folder="",
         rerank_text=0,
+        rerank=0,
     ) -> list: ...
 
     def similar(self, photo_id: str, k: int = 20, fold=True, folder="") -> list: ...
@@ -141,19 +145,15 @@ def make_app(
         text = (asked.text or "").strip() or None
         if text is None:
             require(picture, "a search has a drawing, words, or both", "send either")
-        if asked.rerank_text and text is None:
-            what, rule = "rerank_text without text", "words re-order photos"
-            raise Refusal(400, what, rule, "send text, or leave rerank_text out")
+        answers.check_reranks(asked, text, picture, index)
         drawing = None
         if picture:
             drawing = await drawings.read(picture, asked.prepare)
         asks = drawing, text, asked.k, asked.min_score, asked.text_share, False
         inside = answers.folder_of(asked.folder, index.folders())
+        more = asked.fold, inside, asked.rerank_text, asked.rerank
         with words.asked() if text else contextlib.nullcontext():
-            hits = await gate.run(
-                request,
-                lambda: index.search(*asks, asked.fold, inside, asked.rerank_text),
-            )
+            hits = await gate.run(request, lambda: index.search(*asks, *more))
         seen = None
         if drawing is not None and asked.show_prepared:
             embedder = await run_in_threadpool(lambda: index.embedder)
@@ -180,10 +180,10 @@ def make_app(
         picture = require(found, "what is explained is a drawing's score", "send one")
         path = index.photo(asked.id)
         drawing = await drawings.read(picture, asked.prepare)
-        embedder = await run_in_threadpool(lambda: index.embedder)
+        model = await run_in_threadpool(lambda: index.reranker or index.embedder)
         # Read before its turn comes, so that a hung disk does not hold up the others.
-        photo = await reader.run(decode, path, embedder.size, FIT["photo"])
-        made = await gate.run(request, lambda: explain(embedder, drawing, photo))
+        photo = await reader.run(decode, path, model.size, FIT["photo"])
+        made = await gate.run(request, lambda: explain(model, drawing, photo))
         return answers.explained(made)
 
     @app.post("/api/masks")

@@ -12,6 +12,8 @@ TASKS = {
     "referring": "sbir_jax.tasks.dense.referring:Referring",
     "depth": "sbir_jax.tasks.dense.depth:Depth",
     "matching": "sbir_jax.tasks.matching.task:Matching",
+    "tokens": "sbir_jax.tasks.token_matching.task:TokenMatching",
+    "reranking": "sbir_jax.tasks.token_matching.reranking:Reranking",
     "synthesis": "sbir_jax.tasks.synthesis.task:Synthesis",
 }
 

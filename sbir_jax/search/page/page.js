@@ -65,6 +65,7 @@ async function question({ words, folder = "", raw, order }) {
   const fields = { k, folder, prepare: !raw, show_prepared: true };
   if (words) fields.text = words;
   if (words && order) fields.rerank_text = FIRST;
+  if ($("close").checked && !sheet.isBlank()) fields.rerank = FIRST;
   return form(fields, sheet.isBlank() ? null : await sheet.picture(), "drawing.png");
 }
 
@@ -280,7 +281,9 @@ function example(name, lines) {
 
 const empty = () => ({});
 ask("/examples.json", empty).then((all) => Object.entries(all).forEach(([name, lines]) => example(name, lines)));
-ask("/api/info", empty).then(({ photos }) => {
+$("close").addEventListener("change", search);
+ask("/api/info", empty).then(({ photos, reranker }) => {
+  $("closer").hidden = !reranker;
   $("count").textContent = photos === 1 ? "1 photo" : `${photos.toLocaleString("en")} photos`;
 }).catch(() => {});
 ask("/api/folders", empty).then((folders) => {

@@ -110,7 +110,9 @@ async function explain() {
     showWhy(true);
     matched = found.matches;
     join();
-    say($("view-status"), "Warm places made the drawing's score. Lines join places that look alike to the model.");
+    say($("view-status"), found.tokens
+      ? `Places of one colour answer each other; both together score ${found.score.toFixed(2)} of 1.`
+      : "Warm places made the drawing's score. Lines join places that look alike to the model.");
   } catch (error) {
     if (mine.signal.aborted) return;
     say($("view-status"), problem(error), "bad");
@@ -133,9 +135,11 @@ function join() {
   };
   for (const match of matched) {
     const [x1, y1] = at($("why-sketch"), match.sketch), [x2, y2] = at($("why-photo"), match.photo);
-    for (const name of ["under", "over"]) add("line", { class: name, x1, y1, x2, y2 });
-    add("circle", { cx: x1, cy: y1, r: 5 });
-    add("circle", { cx: x2, cy: y2, r: 5 });
+    const style = `stroke: ${match.colour}`;
+    add("line", { class: "under", x1, y1, x2, y2 });
+    add("line", { class: "over", x1, y1, x2, y2, style });
+    add("circle", { cx: x1, cy: y1, r: 5, style });
+    add("circle", { cx: x2, cy: y2, r: 5, style });
   }
 }
 

@@ -249,7 +249,8 @@ class Matching(Task):
 
         linear = self.setup.adapter.linear and isinstance(model, Matcher | None)
         # Sums of the same parts need one reading of the pairs.
-        reader, name = (self._reader, "parts") if linear else (model, name)
+        reader: Any = self._reader if linear else model
+        name = "parts" if linear else name
 
         def compute() -> tuple[np.ndarray, float]:
             read = reader.pair_parts if linear else reader.pair_scores

@@ -53,21 +53,45 @@ def reader(
     Returns: for `triplet_batches`; its rows are latents, float32 [k, y, x, c].
     """
     codes = drawn(dataset, host=host, **drawing)
-    backbone = loaded.backbone
     encode = encoder(loaded, prompts, visual_scale, model_shards, row_cache.BATCH)
-    pixels = triplets.pixel_reader(dataset, size, cache_bytes=0)
     frames = hashlib.sha256()
     for leaf in jax.tree.leaves(prompts.visual):
         frames.update(np.asarray(visual_scale * leaf, np.float32).tobytes())
+    whose = {
+        "backbone": loaded.backbone.fingerprint,
+        "computed": loaded.backbone.dtype.name,
+        "frames": frames.hexdigest(),
+    }
+    shape = loaded.backbone.latent_shape(size)
+    return kept_reader(dataset, codes, folder, host, size, shape, whose, encode)
+
+
+def kept_reader(
+    dataset: Dataset,
+    codes: dict[Modality, Int[np.ndarray, " _"]],
+    folder: pathlib.Path,
+    host: int,
+    size: int,
+    shape: tuple[int, ...],
+    whose: dict[str, Any],
+    encode: Callable[[np.ndarray, Modality], np.ndarray],
+) -> Reader:
+    """What stands for images, computed once and kept in `folder`.
+
+    Args:
+      codes: of `drawn`.
+      shape: of what stands for one image; `whose`: all that it depends on beside the
+        image.
+      encode: from images in [-1, 1], at most `row_cache.BATCH`, to these rows.
+    Returns: for `triplet_batches`; its rows are float32.
+    """
+    pixels = triplets.pixel_reader(dataset, size, cache_bytes=0)
     kept = {}
     for modality, wanted in codes.items():
-        shape = (len(wanted), *backbone.latent_shape(size))
-        whose = {
-            "backbone": backbone.fingerprint,
-            "computed": backbone.dtype.name,
+        stamp = {
+            **whose,
             "data": dataset.fingerprint,
             "drawn": hashlib.sha256(wanted.tobytes()).hexdigest(),
-            "frames": frames.hexdigest(),
             "size": size,
         }
 
@@ -77,8 +101,9 @@ def reader(
             part = wanted[rows]
             return encode(pixels(modality, part // 2, part % 2 == 1), modality)
 
-        path = folder / f"{modality}-{host}.bin"
-        kept[modality] = row_cache.keep(path, whose, shape, some, f"encode {modality}")
+        path, desc = folder / f"{modality}-{host}.bin", f"encode {modality}"
+        rows = (len(wanted), *shape)
+        kept[modality] = row_cache.keep(path, stamp, rows, some, desc)
 
     def read(
         modality: Modality, indices: np.ndarray, mirrored: np.ndarray

@@ -30,6 +30,10 @@ class Scoring:
         those seen in training.
       prepare: each sketch is first made dark, centred and large, as people's are
         (`sketch_preparation`, ours). Published figures are without.
+      rerank: how many of each query's first photos `reranker` puts in a new order
+        (ours, docs/token_matching.md); 0 for none.
+      reranker: a run of the task reranking, or tokens.
+      rerank_share: of its scores in that order; the rest is the descriptors'.
     """
 
     name: str = ""
@@ -43,6 +47,9 @@ class Scoring:
     cutoffs: tuple[int, ...] = (100, 200)
     unseen: str = ""
     prepare: bool = False
+    rerank: int = 0
+    reranker: str = ""
+    rerank_share: float = 0.5
 
     def __post_init__(self):
         if self.words not in ("", "class", "caption"):
@@ -62,6 +69,16 @@ class Scoring:
             raise ValueError(
                 f"score.cutoffs are {self.cutoffs}; give whole numbers from 1"
             )
+        if self.rerank < 0 or not 0 <= self.rerank_share <= 1:
+            raise ValueError(
+                f"score.rerank is {self.rerank} and score.rerank_share "
+                f"{self.rerank_share:g}; give 0 or more photos, and a share from 0 to 1"
+            )
+        if bool(self.rerank) != bool(self.reranker):
+            raise ValueError(
+                f"score.rerank is {self.rerank} and score.reranker {self.reranker!r}; "
+                "give both: how many photos, and the run that re-ranks them"
+            )
         for key in ("root", "split", "photos", "unseen"):
             if getattr(self, key) and not self.name:
                 raise ValueError(
@@ -77,6 +94,8 @@ class Scoring:
             parts += [self.words, self.words_as, f"{self.text_share:g}"]
         if self.prepare:
             parts += ["prepared"]
+        if self.rerank:
+            parts += [f"reranked{self.rerank}", f"{self.rerank_share:g}"]
         aside = "-".join(filter(None, parts))
         return f"scores/{aside}" if aside else "."
 

@@ -22,6 +22,7 @@ from sbir_jax.features import Recipe
 from sbir_jax.metrics import ranking
 from sbir_jax.report import literature
 from sbir_jax.report.sections import ClassBars, RankedSheet, Section, Words
+from sbir_jax.reranker import Reranker
 from sbir_jax.runtime import metric_writer, multiprocess, sharding
 from sbir_jax.tasks.base import Evaluation, Resources, Result, Task
 from sbir_jax.tasks.retrieval import (
@@ -33,6 +34,7 @@ from sbir_jax.tasks.retrieval import (
     progress,
     protocols,
     query_texts,
+    reranked,
     scored_set,
     uncertainty,
 )
@@ -72,6 +74,9 @@ class Retrieval(Task):
         self.protocol = protocols.make_protocol(
             self.scored, self.unseen, setup.task, score.cutoffs, score.generalised
         )
+        self.reranker = None
+        if score.rerank:
+            self.reranker = Reranker.from_run(score.reranker, given.local)
         self.beside = query_texts.words_beside(score, self.scored, self.protocol)
         self.validates = bool(self.dataset.val)
         self.metric = ranking.metric(self.protocol.primary)
@@ -222,7 +227,12 @@ class Retrieval(Task):
                 model, self.scored, protocol, out / "features", name, self.beside
             )
             rankings[name] = evaluation.similarity(queries, gallery)
-            values = evaluation.measure(protocol, rankings[name])
+        if self.reranker is not None:
+            given = self.scored, protocol, rankings["learned"], self.setup.score
+            again = reranked.rows(self.reranker, *given, out / "features")
+            rankings["reranked"] = again
+        for name, shown in rankings.items():
+            values = evaluation.measure(protocol, shown)
             found, classes = evaluation.summarise(protocol, values)
             results.append(Result(name, found))
             primary[name] = values[protocol.primary]

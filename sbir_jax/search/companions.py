@@ -1,0 +1,42 @@
+"""Models beside the one that made an index: what looks at single photos again."""
+
+from typing import Any
+
+from sbir_jax.dense.segmenter import Segmenter
+from sbir_jax.reranker import Reranker
+from sbir_jax.search import rerank
+from sbir_jax.tasks.matching.matcher import Matcher
+
+
+def matcher(source: str, embedder: Any) -> rerank.Scores:
+    """What re-ranks by words.
+
+    Args:
+      source: a run folder of the task "matching", or a backbone; "" for the backbone of
+        the embedder, training-free.
+    """
+    if source:
+        return Matcher.open(source)
+    return Matcher(embedder.loaded, rerank.RECIPE, embedder.size)
+
+
+def reranker(source: str) -> Reranker | None:
+    """What re-ranks by drawings, of a run folder; None for none."""
+    return Reranker.from_run(source) if source else None
+
+
+def segmenter(embedder: Any, index: str) -> Segmenter:
+    """What shows where words are in a photo, without training: all of the denoiser, of
+    which descriptors need a part.
+
+    Args:
+      index: its folder, for errors.
+    Raises: ValueError for a backbone with random weights.
+    """
+    backbone = embedder.backbone
+    if backbone.random_seed is not None:
+        raise ValueError(
+            f"{index} was made by a backbone with random weights, which has learnt no "
+            "words; make an index with trained weights to see masks"
+        )
+    return Segmenter(str(backbone.folder), dtype=backbone.dtype.name)

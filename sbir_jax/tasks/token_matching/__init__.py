@@ -1,0 +1,1 @@
+"""Matching sketches and photos token by token, and re-ranking by it."""
