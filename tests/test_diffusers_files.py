@@ -8,8 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from sbir_jax.backbones import diffusers_files, diffusers_writing
+from sbir_jax.backbones import diffusers_files
 from sbir_jax.backbones.loading import load_backbone
+from sbir_jax.runtime import tensor_files
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -112,7 +113,7 @@ def test_files_follow_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
         path = tmp_path / "a.safetensors"
-        diffusers_writing.save_tensors(path, {"a": np.zeros(3, np.float32)})
+        tensor_files.save_tensors(path, {"a": np.zeros(3, np.float32)})
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o640  # the library alone: 0o600

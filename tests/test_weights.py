@@ -13,12 +13,12 @@ from safetensors.numpy import load_file, save_file
 
 from sbir_jax.backbones import (
     diffusers_files,
-    diffusers_writing,
     parameters,
     stable_diffusion_files,
 )
 from sbir_jax.backbones.loading import load_backbone, random_backbone
 from sbir_jax.backbones.stable_diffusion_files import save_diffusers
+from sbir_jax.runtime import tensor_files
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -266,7 +266,7 @@ def test_a_failed_write_leaves_what_was_there(whole, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr(diffusers_writing, "save_file", full)
+    monkeypatch.setattr(tensor_files, "save_file", full)
     with pytest.raises(OSError, match="disk full"):
         save_diffusers(tmp_path / "new", configs, whole.frozen, jnp.float16)
     assert load_backbone(tmp_path / "new").backbone.fingerprint == before

@@ -12,7 +12,8 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+
+from sbir_jax.runtime.tensor_files import save_tensors
 
 
 def tensors_of(found: Any, path: str) -> dict[str, np.ndarray]:
@@ -56,7 +57,7 @@ def main() -> None:
     out = pathlib.Path(args.out)
     partial = out.with_name(out.name + ".part")
     tensors = tensors_of(found, args.checkpoint)
-    save_file(tensors, partial)
+    save_tensors(partial, tensors)
     partial.replace(out)
     print(f"{out}: {len(tensors)} tensors")
 

@@ -15,10 +15,11 @@ from typing import Any
 import jax
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from sbir_jax.adapters.token_matcher import TokenMatcher
 from sbir_jax.backbones.tensor_names import leaves, to_file
+from sbir_jax.runtime.tensor_files import save_tensors
 
 Tensors = Mapping[str, np.ndarray]
 SOURCE = "sa.model."  # before the transformer's names in the release's
@@ -113,7 +114,7 @@ def save(path: str | os.PathLike, matcher: TokenMatcher) -> None:
         for start, part in parts
         for keys, leaf in leaves(part)
     }
-    save_file(tensors, path)
+    save_tensors(pathlib.Path(path), tensors)
 
 
 def _fill(

@@ -7,10 +7,10 @@ import shutil
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from sbir_jax.backbones.diffusers_files import STEMS
 from sbir_jax.runtime.replacing import written_aside
+from sbir_jax.runtime.tensor_files import save_tensors
 
 
 def write_folder(
@@ -60,15 +60,6 @@ def write_folder(
         write_json(
             aside / "model_index.json", index | {"requires_safety_checker": False}
         )
-
-
-def save_tensors(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
-    """Write one safetensors file, under published names."""
-    path.touch()
-    mode = path.stat().st_mode  # as the umask has it; the library's is for the owner
-    # The metadata is what transformers looks for before it reads on.
-    save_file(tensors, path, metadata={"format": "pt"})
-    path.chmod(mode)
 
 
 def write_json(path: pathlib.Path, value: dict[str, Any]) -> None:

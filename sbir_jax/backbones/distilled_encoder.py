@@ -17,6 +17,7 @@ from sbir_jax.backbones.tensor_names import published
 from sbir_jax.models.configs import AutoencoderConfig, TinyAutoencoderConfig
 from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
 from sbir_jax.runtime.replacing import written_aside
+from sbir_jax.runtime.tensor_files import save_tensors
 
 STEM = STEMS["vae"]
 TOYBOX_TINY = TOYBOX.with_name("toybox_sd_tiny")
@@ -102,4 +103,4 @@ def save_encoder(
     with written_aside(folder) as aside:
         diffusers_writing.write_json(aside / "config.json", config)
         tensors = published(params, dtype)
-        diffusers_writing.save_tensors(aside / f"{STEM}.safetensors", tensors)
+        save_tensors(aside / f"{STEM}.safetensors", tensors)

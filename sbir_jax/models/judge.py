@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
-from safetensors.flax import load_file, save_file
+from safetensors.flax import load_file
 
 from sbir_jax.runtime import checkpoint, sharding
+from sbir_jax.runtime.replacing import written_aside
+from sbir_jax.runtime.tensor_files import save_tensors
 
 CHANNELS = (32, 64, 128, 192)
 AT_ONCE = 64  # images
@@ -63,11 +65,11 @@ def init_judge(config: JudgeConfig, key: Array) -> dict:
 
 def save_judge(folder: pathlib.Path, config: JudgeConfig, params: dict) -> None:
     """Writes `config.json` and `judge.safetensors`, in float16."""
-    folder.mkdir(parents=True, exist_ok=True)
     named = checkpoint.named(params)
-    tensors = {name: jnp.asarray(leaf, jnp.float16) for name, leaf in named.items()}
-    save_file(tensors, folder / "judge.safetensors")
-    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
+    tensors = {name: np.asarray(leaf, np.float16) for name, leaf in named.items()}
+    with written_aside(folder) as aside:
+        save_tensors(aside / "judge.safetensors", tensors)
+        (aside / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
 
 
 def load_judge(folder: pathlib.Path) -> tuple[JudgeConfig, dict]:
