@@ -15,17 +15,25 @@ from sbir_jax.search.shard_writer import Writer
 
 @pytest.fixture(scope="module", autouse=True)
 def loaded_once(tiny_folder):
-    """Commands share the tiny model, which each would load and compile for itself; that
-    they ask for the right one is tested, other models are loaded as ever."""
+    """Commands share the tiny model, which each would load and compile for itself.
+
+    Words are pictures of one colour here: to draw them takes a model's other half,
+    which `test_embedder` compiles.
+    """
     load = Embedder.from_pretrained
     kept = functools.cache(load)
 
     def from_pretrained(source, *args, **more):
         return (kept if source == str(tiny_folder) else load)(source, *args, **more)
 
+    def embed_words(self, texts):
+        colours = [Image.new("RGB", (32, 32), text.split()[1]) for text in texts]
+        return self.embed(colours, "photo")
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Embedder, "from_pretrained", from_pretrained)
-        yield kept
+        patch.setattr(Embedder, "embed_words", embed_words)
+        yield
 
 
 @pytest.fixture(scope="module")

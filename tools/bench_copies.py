@@ -2,7 +2,7 @@
 
     python -m tools.bench_copies --photos FOLDER
 
-Of every 8th photo of Toybox, or of all below FOLDER, copies are made as people and
+Of every 24th photo of Toybox, or of those below FOLDER, copies are made as people and
 programs make them. For each threshold the table says how many copies of each kind it
 folds, and how many photos it would fold with a different one: those whose nearest other
 photo lies above it. `hits.COPY` is set by it. Descriptors are float16, as an index has
@@ -23,7 +23,7 @@ from sbir_jax.runtime import hardware
 from sbir_jax.search import hits, photos
 from sbir_jax.search.model import open_model
 
-EVERY = 8
+EVERY = 24
 SIDE = 256  # pixels that a photo has before it is copied
 THRESHOLDS = (0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998)
 

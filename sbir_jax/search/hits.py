@@ -15,7 +15,9 @@ from jaxtyping import Bool, Float, Int
 from sbir_jax.search.opened import Opened
 
 ENOUGH = 20  # photos; of fewer no spread is told
-COPY = 0.9995  # cosine of two photos' descriptors from which they count as copies
+# Cosine of two photos' descriptors from which they count as copies: those saved anew or
+# resized have 0.9999 (`tools.bench_copies`).
+COPY = 0.9995
 NEAR = 64  # photos before one in the ranking that it is compared with
 
 
