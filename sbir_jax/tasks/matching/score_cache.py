@@ -18,8 +18,8 @@ def cached(
     folder: pathlib.Path,
     name: str,
     key: Any,
-    compute: Callable[[], tuple[Float[np.ndarray, "p k"], float]],
-) -> tuple[Float[np.ndarray, "p k"], float]:
+    compute: Callable[[], tuple[Float[np.ndarray, "p k *more"], float]],
+) -> tuple[Float[np.ndarray, "p k *more"], float]:
     """The scores of a model and the seconds they took, from its file where that was
     made with the same key; else as `compute` gives them.
 
