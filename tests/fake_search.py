@@ -34,7 +34,7 @@ class FakeIndex:
     """36 photos, numbered row by row from top left. The word "far" turns the order."""
 
     embedder = types.SimpleNamespace(size=64)
-    segmenter = types.SimpleNamespace(segment=fake_masks)
+    segment = staticmethod(fake_masks)
     reranker = None
 
     def __init__(self, folder: pathlib.Path):

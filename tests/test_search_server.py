@@ -267,7 +267,7 @@ class Gallery:
     def __init__(self, index, path):
         self.path = path
         names = ("search", "similar", "info", "reload", "folders")
-        for name in (*names, "embedder", "reranker", "segmenter"):
+        for name in (*names, "embedder", "reranker", "segment"):
             setattr(self, name, getattr(index, name))
 
     def photo(self, photo_id):

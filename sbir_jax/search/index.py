@@ -134,10 +134,13 @@ class Index:
 
         return companions.reranker(self._reranker_source)
 
+    def segment(self, photo: Any, words: Sequence[str]) -> Any:
+        """`dense.segmenter.Masks` of words in a photo, by the index's own backbone,
+        loaded at the first call; ValueError as `companions.segmenter`."""
+        return self._segmenter.segment(photo, words)
+
     @functools.cached_property
-    def segmenter(self) -> Any:
-        """What shows where words are in a photo, loaded when it is first asked for;
-        ValueError as `companions.segmenter`."""
+    def _segmenter(self) -> Any:
         from sbir_jax.search import companions
 
         return companions.segmenter(self.embedder, str(self.folder))

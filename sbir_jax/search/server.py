@@ -76,10 +76,9 @@ class Searchable(Protocol):
     def embedder(self) -> Any: ...
 
     @property
-    def segmenter(self) -> Any: ...
-
-    @property
     def reranker(self) -> Any: ...
+
+    def segment(self, photo, words) -> Any: ...
 
     def search(
         self,
@@ -194,7 +193,7 @@ def make_app(
             what, rule = f"text is {asked.text!r}", "masks are of words"
             raise Refusal(400, what, rule, "send some, with commas between them")
         photo = await reader.run(answers.seen, index.photo(asked.id))
-        made = await gate.run(request, lambda: index.segmenter.segment(photo, words))
+        made = await gate.run(request, lambda: index.segment(photo, words))
         return await run_in_threadpool(answers.masked, made)
 
     @app.post(
