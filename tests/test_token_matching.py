@@ -216,6 +216,8 @@ def test_what_cannot_be_is_told(kind, values, message):
         kind(**values)
     with pytest.raises(ValueError, match="select_on is 'train'"):
         TokenSetup(task="tokens", data={}, select_on="train")
+    with pytest.raises(ValueError, match="weights is empty"):
+        TokenSetup(task="tokens", data={}, score_only=True)
 
 
 SMALL = {"patch": 8, "width": 16, "depth": 2, "heads": 2, "mlp": 24, "stem": (4, 6)}
@@ -298,6 +300,7 @@ def test_published_weights_are_scored_without_training(
     rows = {row["name"]: row["metrics"] for row in found["results"]}
     before = {row["name"]: row["metrics"] for row in summary["results"]}
     assert rows["learned"] == before["retrieval"] and "depth" not in found
+    assert Reranker.from_run(tmp_path / "run").fingerprint == found["fingerprint"]
     assert found["protocol"]["selected on"].startswith("the test set itself")
 
 
