@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
+from sbir_jax.adapters import token_files
 from sbir_jax.adapters.prompts import PromptConfig, init_prompts
 from sbir_jax.adapters.token_matcher import TokenMatcher
 from sbir_jax.adapters.token_sources import (
@@ -139,6 +140,9 @@ class Reranker:
             source = frozen_tokens(loaded, recipe, size, reader)
         relation = build(RelationConfig, config["relation"])
         made = cls(source, relation, size, None, loaded, mesh)
+        if config.get("score_only"):
+            made.use(token_files.load(config["weights"], made.matcher)[0])
+            return made
         found = checkpoint.load_trained(workdir, made._backbone, SAVED_AS)
         made.use(_restored(made.matcher, found, workdir))
         return made

@@ -216,6 +216,8 @@ def test_what_cannot_be_is_told(kind, values, message):
         kind(**values)
     with pytest.raises(ValueError, match="select_on is 'train'"):
         TokenSetup(task="tokens", data={}, select_on="train")
+    with pytest.raises(ValueError, match="weights is empty"):
+        TokenSetup(task="tokens", data={}, score_only=True)
 
 
 SMALL = {"patch": 8, "width": 16, "depth": 2, "heads": 2, "mlp": 24, "stem": (4, 6)}
@@ -275,7 +277,8 @@ def test_a_run_of_zse_from_config_to_report(tokens_run):
     assert model.look(sketch, photos[0]).sketch_map.shape == (16, 16)
 
     # Again: nothing is trained or scored once more.
-    kept = [p for p in (folder / "features").iterdir() if p.suffix == ".bin"]
+    # What is kept has a stamp, written when it is made.
+    kept = [p for p in (folder / "features").iterdir() if p.suffix == ".json"]
     before = {path: path.stat().st_mtime_ns for path in kept}
     again = go(config, folder)[1]
     assert again["results"] == summary["results"]
@@ -298,6 +301,7 @@ def test_published_weights_are_scored_without_training(
     rows = {row["name"]: row["metrics"] for row in found["results"]}
     before = {row["name"]: row["metrics"] for row in summary["results"]}
     assert rows["learned"] == before["retrieval"] and "depth" not in found
+    assert Reranker.from_run(tmp_path / "run").fingerprint == found["fingerprint"]
     assert found["protocol"]["selected on"].startswith("the test set itself")
 
 

@@ -162,13 +162,18 @@ def joined(
     for shown, corner in zip((sketch, photo), corners, strict=True):
         sheet.paste(shown, corner)
     draw = ImageDraw.Draw(sheet)
-    for *ends, own in lines:
-        ends = [
+    placed = [
+        [
             (left + x * EDGE, top + y * EDGE)
             for (left, top), (x, y) in zip(corners, ends, strict=True)
         ]
+        for *ends, _ in lines
+    ]
+    for ends, (*_, own) in zip(placed, lines, strict=True):
         draw.line(ends, "white", 5)
         draw.line(ends, own, 3)
+    # Over all lines, so that none hides where another ends.
+    for ends, (*_, own) in zip(placed, lines, strict=True):
         for x, y in ends:
             draw.ellipse((x - 6, y - 6, x + 6, y + 6), own, "white", 2)
     return sheet

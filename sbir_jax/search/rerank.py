@@ -16,7 +16,7 @@ from sbir_jax.reranker import mixed
 from sbir_jax.tasks.matching.scores import MatchRecipe
 
 MOST = 200  # photos that one search re-scores
-SHARE = 0.5  # of a re-ranker beside descriptors; chosen on held-out seen classes
+SHARE = 0.5  # of a re-ranker beside descriptors (not tuned)
 # Of the index's own backbone what descriptors need is loaded: its first layers.
 RECIPE = MatchRecipe(layers=("down", "mid"))
 

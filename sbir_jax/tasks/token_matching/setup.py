@@ -100,7 +100,6 @@ class PairSetup(Experiment):
       select_on: what the kept step is best on: "held_out", those classes, or "test",
         the unseen classes that are scored, as the release does.
       val_limit: sketches, and photos, of it that are scored on the way.
-      score_only: nothing is trained, for published weights.
     """
 
     MOVING: ClassVar[tuple[str, ...]] = (*Experiment.MOVING, "score")
@@ -110,7 +109,6 @@ class PairSetup(Experiment):
     val_classes: int = 4
     val_limit: int = 200
     select_on: str = "held_out"
-    score_only: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -125,6 +123,11 @@ class PairSetup(Experiment):
                 "right), and 2 or more"
             )
 
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained."""
+        return True
+
 
 @dataclasses.dataclass(frozen=True)
 class TokenSetup(PairSetup):
@@ -133,10 +136,24 @@ class TokenSetup(PairSetup):
     Attributes:
       weights: safetensors that training starts from: of the whole system, or of a
         transformer alone (`adapters.token_files`); "" for random ones.
+      score_only: nothing is trained, for published weights.
     """
 
     vit: ViTConfig = dataclasses.field(default_factory=ViTConfig)
     weights: str = ""
+    score_only: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.score_only and not self.weights:
+            raise ValueError(
+                "score_only is True and weights is empty; give the file of the weights "
+                "to score"
+            )
+
+    @property
+    def trains(self) -> bool:
+        return not self.score_only
 
     @classmethod
     def completed(cls, values: dict[str, Any]) -> dict[str, Any]:

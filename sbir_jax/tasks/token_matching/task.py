@@ -80,7 +80,7 @@ class PairTask(Task):
         self.metric = ranking.metric(self.protocol.primary)
         self.held_out = SELECTED_ON[setup.select_on]
         self._val = self._validation()
-        self.validates = self._val is not None and not setup.score_only
+        self.validates = self._val is not None and setup.trains
         self.reranker = Reranker(
             self.source(), setup.relation, given.size, None, given.loaded, given.local
         )
@@ -129,7 +129,7 @@ class PairTask(Task):
 
     def batches(self, step: int) -> Iterable[dict[str, np.ndarray]]:
         """ "sketch", "positive" and "negative"; none where nothing is trained."""
-        if self.setup.score_only:
+        if not self.setup.trains:
             return ()
         return triplets.triplet_batches(
             self.dataset, start_step=step, read=self.reader(), **self.drawing
