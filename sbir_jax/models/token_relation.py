@@ -8,7 +8,7 @@ from its own image, weighted by the other. Submodules carry the published names.
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -150,7 +150,7 @@ class CrossEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, sketch, photo, deterministic: bool):
-        maps = ()
+        maps: Any = ()
         for i in range(self.config.layers):
             # The release numbers the sketch's layers 1 and the photo's 2.
             ours, theirs = (

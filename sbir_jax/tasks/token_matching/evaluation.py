@@ -48,10 +48,10 @@ def evaluate(task: Any, trained: TokenMatcher) -> Evaluation:
         for name in models:
             order = reranked.first_photos(own[name], protocol, score.first)
             told[name] = own[name], order, kept[name].told(order)
-            again[name] = reranked.reordered(*told[name], score.share)
-        facts["depth"] = depth(protocol, *told["learned"], score.share)
+            again[name] = reranked.reordered(*told[name], share=score.share)
+        facts["depth"] = depth(protocol, *told["learned"], share=score.share)
         shown = task.rows(own, again)
-        shown["relation"] = reranked.reordered(*told["learned"], 1.0)
+        shown["relation"] = reranked.reordered(*told["learned"], share=1.0)
         if score.share == 1:
             del shown["relation"]  # it is what was learned
     values = {name: retrieval.measure(protocol, rows) for name, rows in shown.items()}
