@@ -2,16 +2,19 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from sbir_jax.backbones.diffusers_files import TOYBOX
 from sbir_jax.data.dataset import Dataset
 from sbir_jax.metrics import generation
 from sbir_jax.models import judge as judges
 from sbir_jax.report.sections import Grid, Section, Table
+from sbir_jax.runtime import multiprocess
 from sbir_jax.tasks.base import Evaluation, Result
 from sbir_jax.tasks.synthesis.imaginer import Imaginer
 from sbir_jax.tasks.synthesis.pairs import Pairs
@@ -90,13 +93,19 @@ def draw_group(imaginer: Imaginer, dataset: Dataset, pairs: Pairs, seeds: int) -
         labels = dataset.photos.labels[pairs.photos]
         texts = [f"a photo of a {dataset.classes[label]}" for label in labels]
     others = np.roll(sketches, len(sketches) // 2, axis=0)
-    pictures = {row: [] for row in ROWS}
-    for seed in range(seeds):
-        pictures["frozen"].append(imaginer.imagine(None, texts, seed))
-        pictures["sdedit"].append(imaginer.redraw(sketches, texts, STRENGTH, seed))
-        pictures["drawing"].append(imaginer.imagine(sketches, None, seed))
-        pictures["learned"].append(imaginer.imagine(sketches, texts, seed))
-        pictures["shuffled"].append(imaginer.imagine(others, texts, seed))
+    draw = {
+        "frozen": lambda seed: imaginer.imagine(None, texts, seed),
+        "sdedit": lambda seed: imaginer.redraw(sketches, texts, STRENGTH, seed),
+        "drawing": lambda seed: imaginer.imagine(sketches, None, seed),
+        "learned": lambda seed: imaginer.imagine(sketches, texts, seed),
+        "shuffled": lambda seed: imaginer.imagine(others, texts, seed),
+    }
+    pictures: dict[str, list[np.ndarray]] = {row: [] for row in ROWS}
+    todo = list(itertools.product(range(seeds), ROWS))
+    for seed, row in tqdm(
+        todo, "draw", unit="set", disable=not multiprocess.is_first()
+    ):
+        pictures[row].append(draw[row](seed))
     classes = [dataset.classes[label] for label in dataset.photos.labels[pairs.photos]]
     made = {row: np.stack(some) for row, some in pictures.items()}
     return Group(sketches, photos, classes, made)
