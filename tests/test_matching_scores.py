@@ -102,7 +102,8 @@ def test_learned_weights_start_as_the_plain_mean(toy, matcher, images):
         scores.denoising_error(toy.backbone, toy.frozen, latents, one, bank, steps)
         for one in (empty, text)
     ]
-    wanted = found[0, 0] + 3 * float((errors[0] - errors[1]).mean())
+    less = float((errors[0] - errors[1]).mean()) / scores.GAIN_UNIT
+    wanted = found[0, 0] + 3 * less
     np.testing.assert_allclose(moved[0, 0], wanted, rtol=1e-4)
 
 

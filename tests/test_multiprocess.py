@@ -89,7 +89,7 @@ def test_two_processes_train_what_one_does(runs):
     )
     lines = [(w / "metrics.jsonl").read_text().splitlines() for w in (one, two)]
     rows = [[json.loads(line) for line in part] for part in lines]
-    assert [row["step"] for row in rows[0]] == [3, 3, 6, 6]
+    assert [row["step"] for row in rows[0]] == [0, 3, 3, 6, 6]
     for a, b in zip(*rows, strict=True):
         a.pop("waiting_share", None), b.pop("waiting_share", None)
         assert a == pytest.approx(b, abs=1e-4)

@@ -51,3 +51,5 @@ def test_config():
     )  # fmt: skip
     with pytest.raises(ValueError, match="split=30"):
         get_config("split=30")
+    with pytest.raises(ValueError, match="of no photo; give task=category"):
+        get_config("task=fine_grained")

@@ -79,4 +79,6 @@ def test_config():
     given = {"name": "tuberlin", "root": "", "split": "sempcyc", "share": 1.0}
     assert given.items() <= setup.data.items()
     with pytest.raises(ValueError, match="split=sake"):
+        get_config("sort=fine_grained")
+    with pytest.raises(ValueError, match="of no photo; give task=category"):
         get_config("task=fine_grained")
