@@ -11,8 +11,8 @@ def get_config(arg=None):
     task = parse_arg(arg, task="category")["task"]
     if task == "fine_grained":
         raise ValueError(
-            "task=fine_grained after the colon of --config: QuickDraw's sketches are of "
-            "no photo; give task=category, tokens or reranking"
+            "task=fine_grained after the colon of --config: QuickDraw's sketches are "
+            "of no photo; give task=category, tokens or reranking"
         )
     config = base(task)
     config.data = dataset("quickdraw", split="30")

@@ -14,8 +14,8 @@ def get_config(arg=None):
     args = parse_arg(arg, split="sake", task="category")
     if args["task"] == "fine_grained":
         raise ValueError(
-            "task=fine_grained after the colon of --config: TU-Berlin's sketches are of "
-            "no photo; give task=category, tokens or reranking"
+            "task=fine_grained after the colon of --config: TU-Berlin's sketches are "
+            "of no photo; give task=category, tokens or reranking"
         )
     config = base(args["task"])
     config.data = dataset("tuberlin", split=args["split"])
