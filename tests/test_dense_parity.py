@@ -1,6 +1,7 @@
 """What dense heads are given, against what hooks read from PyTorch's layers."""
 
 import functools
+import itertools
 import pathlib
 
 import jax
@@ -31,9 +32,17 @@ def recorded():
         return dict(found)
 
 
-@pytest.mark.parametrize("how", ["scaled", "published"])
-@pytest.mark.parametrize("shape", ["wide", "tall"])
-@pytest.mark.parametrize("kind", ["sd1", "sd2"])
+EVERY = itertools.product(("sd1", "sd2"), ("wide", "tall"), ("scaled", "published"))
+QUICKLY = ("sd1", "tall", "published"), ("sd2", "wide", "scaled")
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "how"),
+    [
+        pytest.param(*case, marks=() if case in QUICKLY else pytest.mark.slow)
+        for case in EVERY
+    ],
+)
 def test_levels_are_those_of_pytorchs_layers(kind, shape, how):
     """Features and maps joined, at t = 1 without noise, of pictures that are no square;
     latents as the backbone was trained with them, or as the published code has them."""
