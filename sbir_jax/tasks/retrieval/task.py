@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 from absl import logging
 from jax.sharding import Mesh
@@ -28,6 +27,7 @@ from sbir_jax.tasks.base import Evaluation, Resources, Result, Task
 from sbir_jax.tasks.retrieval import (
     baselines,
     descriptor_cache,
+    draws,
     evaluation,
     latent_cache,
     microbatch,
@@ -126,15 +126,7 @@ class Retrieval(Task):
     @property
     def drawing(self) -> dict[str, Any]:
         """Which triplets this process draws; for `triplet_batches`."""
-        return {
-            "seed": self.config.seed,
-            "steps": self.config.steps,
-            "batch_size": self.config.batch_size // jax.process_count(),
-            "task": self.setup.task,
-            "size": self.given.size,
-            "host": jax.process_index(),
-            "hosts": jax.process_count(),
-        }
+        return draws.draws(self.config, self.setup.task, self.given.size)
 
     def batches(self, step: int) -> Iterable[dict[str, np.ndarray]]:
         """ "sketch", "positive" and "negative": images, or their latents."""

@@ -8,7 +8,6 @@ import abc
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 from absl import logging
 from jax.sharding import Mesh
@@ -24,8 +23,8 @@ from sbir_jax.metrics import ranking
 from sbir_jax.report.sections import Section, Words
 from sbir_jax.reranker import SAVED_AS, Reranker
 from sbir_jax.tasks.base import Evaluation, Resources, Task
+from sbir_jax.tasks.retrieval import draws, protocols, reranked, scored_set
 from sbir_jax.tasks.retrieval import evaluation as retrieval
-from sbir_jax.tasks.retrieval import protocols, reranked, scored_set
 from sbir_jax.tasks.retrieval.evaluation import ScoreRows
 from sbir_jax.tasks.token_matching import evaluation, sections
 from sbir_jax.tasks.token_matching.objective import objective
@@ -113,15 +112,7 @@ class PairTask(Task):
     @property
     def drawing(self) -> dict[str, Any]:
         """Which triplets this process draws; for `triplet_batches`."""
-        return {
-            "seed": self.config.seed,
-            "steps": self.config.steps,
-            "batch_size": self.config.batch_size // jax.process_count(),
-            "task": "category",
-            "size": self.given.size,
-            "host": jax.process_index(),
-            "hosts": jax.process_count(),
-        }
+        return draws.draws(self.config, "category", self.given.size)
 
     def reader(self) -> triplets.Reader | None:
         """What stands for images in batches; None for the images."""
