@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from sbir_jax.data.toybox import geometry, world
-from tools.toybox_losses import COARSE, FINE, WEIGHTS, alignment, new_heads
+from sbir_jax.data.toybox.scenes.spoken import OF_THINGS
+from tools.toybox_losses import (
+    COARSE,
+    FINE,
+    LEAST,
+    WEIGHTS,
+    alignment,
+    grounding,
+    new_heads,
+)
 
 B, CHANNELS = 3, {COARSE: 20, FINE: 18}
 
@@ -81,3 +90,77 @@ def test_each_place_is_asked_what_it_shows(given):
     np.testing.assert_allclose(name, 0, atol=1e-5)
     _, turned = alignment(heads, taps, maps, two[:, :, ::-1], ALL[0], second)
     np.testing.assert_allclose(turned, 60, rtol=1e-3)
+
+
+# "a red mug and a chair": thing 0 on the left half, thing 1 in the last column.
+SPOKEN = jnp.array([[0, 0, OF_THINGS | 1, OF_THINGS | 1, 0, 0, OF_THINGS | 2, 0]])
+THINGS = np.zeros((1, 3, 8, 8), np.float32)
+THINGS[0, 0, :, :4], THINGS[0, 1, :, 6:] = 1, 1
+
+
+def attention(left, middle, right):
+    """Of one head on 4 x 4 places: to which token each column of a third looks."""
+    tokens = np.array([left, left, middle, right])
+    return jax.nn.one_hot(jnp.broadcast_to(tokens, (1, 1, 4, 4)), SPOKEN.shape[1])
+
+
+def ground(*maps, things=THINGS, spoken=SPOKEN, signal=1.0, told=True):
+    layers = {str(i): found for i, found in enumerate(maps)}
+    return grounding(
+        layers,
+        spoken,
+        jnp.asarray(things),
+        jnp.array([signal]),
+        jnp.array([told]),
+    )
+
+
+def test_attention_to_the_words_of_what_is_there_has_no_error():
+    for word in (2, 3):  # either word of the phrase
+        for nothing in (0, 1, 4, 7):  # any word that speaks of no thing
+            found = ground(attention(word, nothing, 6))
+            np.testing.assert_allclose(found, 0, atol=1e-4)
+
+
+def test_grounding_is_the_cross_entropy_of_each_place():
+    wrong = -np.log(LEAST)
+    for maps, places in (
+        (attention(6, 0, 6), 2 / 4),  # the other thing's word on the first
+        (attention(0, 0, 6), 2 / 4),  # no word on the first
+        (attention(2, 3, 6), 1 / 4),  # a word where nothing is
+    ):
+        np.testing.assert_allclose(ground(maps), places * wrong, rtol=1e-3)
+    both = ground(attention(6, 0, 6), attention(2, 0, 6))
+    np.testing.assert_allclose(both, wrong / 4, rtol=1e-3)
+    even = jnp.full((1, 2, 4, 4, 8), 1 / 8)
+    expected = 2 / 4 * np.log(8 / 2) + 1 / 4 * np.log(8) + 1 / 4 * np.log(8 / 5)
+    np.testing.assert_allclose(ground(even), expected, rtol=1e-3)
+
+
+def test_heads_are_asked_together_and_half_covered_places_halfway():
+    two = jnp.concatenate([attention(2, 0, 6), attention(4, 0, 6)], 1)
+    np.testing.assert_allclose(ground(two), np.log(2) / 2, rtol=1e-3)
+    things = THINGS.copy()
+    things[0, 0, ::2] = 0  # thing 0 covers half of its places
+    np.testing.assert_allclose(ground(two, things=things), np.log(2) / 2, rtol=1e-3)
+
+
+def test_what_is_not_said_or_not_shown_asks_for_no_word():
+    lie = SPOKEN.at[0, 2:4].set(OF_THINGS)
+    np.testing.assert_allclose(ground(attention(0, 0, 6), spoken=lie), 0, atol=1e-4)
+    assert ground(attention(2, 0, 6), spoken=lie) > 1
+    silent = SPOKEN.at[0, 2:4].set(0)
+    np.testing.assert_allclose(ground(attention(0, 0, 6), spoken=silent), 0, atol=1e-4)
+    assert ground(attention(6, 0, 6), told=False) == 0
+
+
+def test_grounding_of_noisy_pictures_counts_less():
+    wrong, right = attention(6, 0, 6), attention(2, 0, 6)
+    found = grounding(
+        {"a": jnp.concatenate([wrong, right])},
+        jnp.concatenate([SPOKEN, SPOKEN]),
+        jnp.asarray(np.concatenate([THINGS, THINGS])),
+        jnp.array([0.1, 1.0]),
+        jnp.array([True, True]),
+    )
+    np.testing.assert_allclose(found, -np.log(LEAST) / 2 * 0.1 / 1.1, rtol=1e-3)

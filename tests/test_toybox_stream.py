@@ -5,10 +5,12 @@ import pytest
 
 from sbir_jax.data.toybox import world
 from sbir_jax.data.toybox.scenes import pretraining
+from sbir_jax.data.toybox.scenes.spoken import OF_THINGS
 from tools import toybox_stream
 from tools.toybox_stream import NOTHING, Stream, most_frequent
 
 SIZE = 16
+NAMES = world.SEEN[:4]
 
 
 @pytest.fixture
@@ -22,8 +24,8 @@ def drawn(monkeypatch):
         rng = np.random.default_rng(number)
         photos = np.full((world.LOOKS * count, size, size, 3), number, np.uint8)
         sketches = np.full((world.HANDS * count, size, size, 3), 100, np.uint8)
-        names = [f"{number} {i // world.LOOKS}" for i in range(len(photos))]
-        drawings = [f"s {number} {i // world.HANDS}" for i in range(len(sketches))]
+        names = [f"a {NAMES[i // world.LOOKS]}" for i in range(len(photos))]
+        drawings = [f"s a {NAMES[i // world.HANDS]}" for i in range(len(sketches))]
         maps = np.stack([np.full((4, 4, 17), i) for i in range(count)])
         labels = rng.integers(48, size=count)
         return world.Chunk(photos, names, sketches, drawings, labels, maps)
@@ -38,25 +40,47 @@ def stream(folder, **changes):
         return images[:, ::4, ::4, :1].astype(np.float32)
 
     def tokenize(texts):
-        return np.array([[len(text), int(text.split()[-1])] for text in texts])
+        numbers = [world.CATEGORIES.index(text.split()[-1]) for text in texts]
+        return np.stack([numbers, numbers], 1)
 
     given = {"size": SIZE, "first": 5, "ready": 2, "every": 10, "tokenize": tokenize}
     return Stream(folder, encode, **given | changes)
 
 
 def test_pictures_come_with_what_is_of_them(tmp_path, drawn):
-    latents, tokens, dropped, maps, labels = stream(tmp_path).batch(0, 200, 0.25)
-    things = maps[:, 0, 0, 0]
-    np.testing.assert_array_equal(tokens[:, 1], things)
+    found = stream(tmp_path).batch(0, 200, 0.25)
+    latents, things = found["latents"], found["geometry"][:, 0, 0, 0].astype(int)
+    own = np.array([world.CATEGORIES.index(NAMES[thing]) for thing in things])
+    np.testing.assert_array_equal(found["tokens"][:, 1], own)
     for number in (5, 6):
         rows = latents[:, 0, 0, 0] == number
         assert rows.any()
-        expected = np.random.default_rng(number).integers(48, size=4)
-        expected = expected[things[rows].astype(int)]
-        np.testing.assert_array_equal(labels[rows][:, 3, 0], expected)
+        expected = np.random.default_rng(number).integers(48, size=4)[things[rows]]
+        np.testing.assert_array_equal(found["categories"][rows][:, 3, 0], expected)
+    # The cover is the first map of geometry, here the number of the thing.
+    np.testing.assert_array_equal(found["things"][:, 0, 2, 1], things)
+    assert not found["things"][:, 1:].any() and not found["false"].any()
     drawings = latents[:, 0, 0, 0] == 100
     assert 0.3 < drawings.mean() < 0.5  # two of five pictures
-    assert 0.15 < dropped.mean() < 0.35
+    assert 0.15 < found["dropped"].mean() < 0.35
+    name = 1 + drawings + 1  # after the start token, the "s" of a drawing, and "a"
+    np.testing.assert_array_equal(
+        found["spoken"][np.arange(200), name], np.full(200, OF_THINGS | 1)
+    )
+
+
+def test_some_captions_are_false_and_say_so(tmp_path, drawn):
+    found = stream(tmp_path).batch(0, 300, 0.25, lies=0.4)
+    false = found["false"]
+    assert not (false & found["dropped"]).any()
+    assert 0.3 < false[~found["dropped"]].mean() < 0.5
+    things = found["geometry"][:, 0, 0, 0].astype(int)
+    own = np.array([world.CATEGORIES.index(NAMES[thing]) for thing in things])
+    np.testing.assert_array_equal(found["tokens"][:, 1] != own, false)
+    named = found["spoken"].max(1)
+    np.testing.assert_array_equal(named, np.where(false, OF_THINGS, OF_THINGS | 1))
+    novel = [world.CATEGORIES.index(name) for name in world.NOVEL]
+    assert not np.isin(found["tokens"][:, 1], novel).any()
 
 
 def test_one_more_chunk_joins_after_some_steps(tmp_path, drawn):
@@ -78,8 +102,8 @@ def test_a_stopped_run_goes_on_alike_and_renders_nothing_twice(tmp_path, drawn):
     again = stream(tmp_path / "b")
     halves += [again.batch(step, 8, 0.5) for step in range(15, 30)]
     for one, other in zip(whole, halves, strict=True):
-        for a, b in zip(one, other, strict=True):
-            np.testing.assert_array_equal(a, b)
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
     assert drawn[before:] == [8]  # the only one that was not there
     assert not list((tmp_path / "b").glob("*.part.npz"))
 
@@ -114,6 +138,11 @@ def test_scenes_come_between_things(tmp_path, monkeypatch):
         assert chunk.geometry.shape == (2, 4, 4, 17)
         assert np.isfinite(chunk.geometry).all()
         assert chunk.categories.shape == (2, 4, 4)
+        assert chunk.things.shape == (2, 4, 4, 4)
+        # All things together are what the cover is, but for the pixels' rounding.
+        cover = chunk.things.astype(float).sum(1)
+        assert np.abs(cover - chunk.geometry[..., 0]).max() < 0.3
+        assert chunk.spoken.shape == (2, images, 77)
     covered = scenes.geometry[..., 0] > 0.6
     assert covered.any()
     assert (scenes.categories[covered] != NOTHING).all()

@@ -40,12 +40,13 @@ def measure(configs: dict, batch: int, runs: int, product: int = 2048) -> dict:
     tokens = np.full((batch, length), text.config.vocab_size - 1, np.int32)
     tokens[:, :WORDS] = rng.integers(text.config.vocab_size, size=(batch, WORDS))
     schedule = noise_schedule.NoiseSchedule.from_json(configs["scheduler"])
-    loss = toybox_losses.diffusion_loss(networks, schedule, tokens[0])
+    nothing = dict.fromkeys(pretrain_toybox.ALIGN, 0.0)
+    loss = toybox_losses.diffusion_loss(networks, schedule, tokens[0], nothing)
     optimiser = fit.optimiser(1e-3)
     step = Step(lambda *x: (loss(x[0], x[3], x[2]), {}), optimiser, fit.SEED, 0.999)
-    nothing = np.zeros(batch, np.float32)  # what alignment would ask for
-    named = np.zeros(batch, bool)
-    given = latents.astype(np.float16), tokens, named, nothing, nothing
+    no = np.zeros(batch, bool)
+    given = {"latents": latents.astype(np.float16), "tokens": tokens}
+    given |= {"dropped": no, "false": no}
     operations = fit.operations(loss, params, given)
     state = jax.tree.map(jnp.array, new_state(params, optimiser, 0.0, average=True))
 

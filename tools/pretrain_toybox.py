@@ -5,10 +5,10 @@
 Renders captioned photos and sketches of the Toybox world, builds a CLIP tokenizer from
 its words, trains the autoencoder, then the UNet together with the text encoder, and
 writes a folder in the diffusers layout with the curves and a sheet of samples beside
-it. While noise is removed, inner features are asked for what the renderer knows
-(`toybox_losses.alignment`). Every stage leaves its result in the work folder, so the
-same command goes on where it was stopped. The recipe of sizes and steps is `Recipe`;
-all of it is ours.
+it. While noise is removed, inner features are asked for what the renderer knows, and
+attention to the text for what is where (`tools/toybox_losses.py`). Every stage leaves
+its result in the work folder, so the same command goes on where it was stopped. The
+recipe of sizes and steps is `Recipe`; all of it is ours.
 
     python -m tools.pretrain_toybox --start toybox --workdir runs/pretrain-2
 
@@ -49,6 +49,7 @@ from tools.toybox_tokenizer import (
     make_tokenizer,
 )
 
+ALIGN = "geometry", "category", "grounding"
 ENCODED = 64  # pictures that go through the autoencoder at once
 
 
@@ -67,15 +68,17 @@ class Recipe:
     unet_batch: int = 32
     unet_learning_rate: float = 1e-3
     caption_dropout: float = 0.4  # the features of a picture alone are learned there
+    lies: float = 0.15  # of the captions that are not left out
     geometry_weight: float = 1.0
     category_weight: float = 0.2
+    grounding_weight: float = 0.2
     ready: int = 48  # chunks that diffusion begins with
     every: int = 20  # steps for one more chunk: every picture is drawn about twice
     ema: float = 0.999
 
 
 # What `--start` does: other things than the first time, and nothing but diffusion.
-FURTHER = Recipe(first_chunk=224, unet_learning_rate=5e-4)
+FURTHER = Recipe(first_chunk=448, unet_learning_rate=5e-4)
 QUICK = {"chunks": 1, "vae_steps": 4, "unet_steps": 4, "ready": 1}
 
 
@@ -158,12 +161,12 @@ def train_unet(params, recipe, stream, networks, schedule, workdir):
     wide = {COARSE: channels[-2], FINE: channels[-3]}
     heads = toybox_losses.new_heads(wide)
     empty = jnp.asarray(stream.tokenize([""])[0])
-    loss = toybox_losses.diffusion_loss(
-        networks, schedule, empty, recipe.geometry_weight, recipe.category_weight
-    )
+    weights = {name: getattr(recipe, f"{name}_weight") for name in ALIGN}
+    loss = toybox_losses.diffusion_loss(networks, schedule, empty, weights)
+    lies = recipe.lies if recipe.grounding_weight else 0.0
 
     def batches(step):
-        return stream.batch(step, recipe.unet_batch, recipe.caption_dropout)
+        return stream.batch(step, recipe.unet_batch, recipe.caption_dropout, lies)
 
     trained = fit(
         "unet",
@@ -253,9 +256,9 @@ def main() -> None:
     parser.add_argument(
         "--align",
         nargs="*",
-        choices=("geometry", "category"),
-        default=("geometry", "category"),
-        help="what features are held to beside removing noise; nothing for neither",
+        choices=ALIGN,
+        default=ALIGN,
+        help="what is asked of features and attention; nothing for noise alone",
     )
     args = parser.parse_args()
     if args.minutes < 0:
@@ -265,8 +268,7 @@ def main() -> None:
         recipe,
         unet_minutes=args.minutes,
         unet_steps=args.steps or recipe.unet_steps,
-        geometry_weight=recipe.geometry_weight if "geometry" in args.align else 0.0,
-        category_weight=recipe.category_weight if "category" in args.align else 0.0,
+        **{f"{name}_weight": 0.0 for name in ALIGN if name not in args.align},
     )
     if args.quick:
         minutes = min(args.minutes, 0.2)

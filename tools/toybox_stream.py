@@ -3,6 +3,7 @@
     FOLDER/00012.npz   latents, captions, geometry and categories of one chunk
 
 Every third chunk shows scenes of up to four things, the others one thing a picture.
+Each picture has a false caption beside its true one, which names what it does not show.
 Chunks are rendered and encoded when a step first asks for them. Which ones a step draws
 from follows from its number, so a stopped run goes on with what it would have seen.
 """
@@ -11,14 +12,20 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from sbir_jax.data.toybox import world
-from sbir_jax.data.toybox.scenes import pretraining
+from sbir_jax.data.toybox.scenes import pretraining, spoken
 from sbir_jax.data.toybox.scenes.render import FIRST
+from sbir_jax.data.toybox.scenes.scene import MOST
+from sbir_jax.data.toybox.scenes.spoken import Spoken
+from tools.toybox_tokenizer import TOKENS
 
+KNOWN = world.SEEN + world.UNSEEN  # categories that pretraining may name
+KEPT = "latents", "spoken", "things", "geometry", "categories", "subject"
 SCENES_EVERY = 3  # chunks
 NOTHING = -1  # the category of a place that shows no thing
 # Chunks that a batch is drawn from: 82,000 pictures, half a gigabyte.
@@ -33,7 +40,9 @@ class Chunk:
     """
 
     latents: Float[np.ndarray, "n y x c"]  # float16, of unit variance
-    tokens: Int[np.ndarray, "n 77"]
+    tokens: Int[np.ndarray, "2 n 77"]  # of the true captions and of the false ones
+    spoken: Int[np.ndarray, "2 n 77"]  # of which things each token speaks, see `Spoken`
+    things: Float[np.ndarray, "t k y x"]  # float16, the share of a place that each has
     geometry: Float[np.ndarray, "t y x g"]  # float16
     categories: Int[np.ndarray, "t y x"]  # of each place, or NOTHING
     subject: Int[np.ndarray, " n"]  # which of the t each picture shows
@@ -64,8 +73,15 @@ class Stream:
         end = self.first + self.ready + step // self.every
         return range(max(self.first, end - WINDOW), end)
 
-    def batch(self, step: int, count: int, dropout: float) -> tuple[np.ndarray, ...]:
-        """Latents, token ids, which captions to leave out, geometry, categories."""
+    def batch(
+        self, step: int, count: int, dropout: float, lies: float = 0.0
+    ) -> dict[str, np.ndarray]:
+        """What `count` pictures are and what is said of them.
+
+        Args:
+          dropout: the share whose caption is "dropped".
+          lies: the share of the others whose caption is "false".
+        """
         rng = np.random.default_rng((2, step))
         numbers = self.numbers(step)
         rows = []
@@ -73,10 +89,21 @@ class Stream:
             chunk = self.chunk(int(number))
             i = rng.integers(len(chunk.latents))
             subject = chunk.subject[i]
-            about = chunk.geometry[subject], chunk.categories[subject]
-            rows.append((chunk.latents[i], chunk.tokens[i], rng.random() < dropout))
-            rows[-1] += about
-        return tuple(np.stack(column) for column in zip(*rows, strict=True))
+            dropped = rng.random() < dropout
+            false = not dropped and rng.random() < lies
+            rows.append(
+                {
+                    "latents": chunk.latents[i],
+                    "tokens": chunk.tokens[int(false), i],
+                    "spoken": chunk.spoken[int(false), i],
+                    "dropped": dropped,
+                    "false": false,
+                    "things": chunk.things[subject],
+                    "geometry": chunk.geometry[subject],
+                    "categories": chunk.categories[subject],
+                }
+            )
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
     @functools.cached_property
     def _kept(self) -> dict[int, Chunk]:
@@ -98,43 +125,79 @@ class Stream:
             np.savez(partial, **self._make(number))
             partial.rename(path)
         with np.load(path) as data:
-            captions = [str(caption) for caption in data["captions"]]
-            return Chunk(
-                data["latents"],
-                self.tokenize(captions),
-                data["geometry"],
-                data["categories"],
-                data["subject"],
-            )
+            kept = {name: data[name] for name in KEPT}
+            texts = data["captions"]
+        tokens = [self.tokenize([str(text) for text in row]) for row in texts]
+        return Chunk(tokens=np.stack(tokens), **kept)
 
     def _make(self, number: int) -> dict[str, np.ndarray]:
         scenes = number % SCENES_EVERY == SCENES_EVERY - 1
-        drawn, places, subject = (_scenes if scenes else _things)(number, self.size)
-        images = np.concatenate([drawn.photos, drawn.sketches])
+        drawn = (_scenes if scenes else _things)(number, self.size)
+        told = drawn.true, drawn.false
         return {
-            "latents": self.encode(images).astype(np.float16),
-            "captions": np.array([*drawn.photo_captions, *drawn.sketch_captions]),
+            "latents": self.encode(drawn.images).astype(np.float16),
+            "captions": np.array([[said.text for said in row] for row in told]),
+            "spoken": np.stack([[by_token(said) for said in row] for row in told]),
+            "things": drawn.things.astype(np.float16),
             "geometry": drawn.geometry.astype(np.float16),
-            "categories": places.astype(np.int8),
-            "subject": subject,
+            "categories": drawn.categories.astype(np.int8),
+            "subject": drawn.subject,
         }
 
 
-def _things(number: int, size: int) -> tuple[world.Chunk, np.ndarray, np.ndarray]:
-    """A chunk, what category its places show, and which thing each picture does."""
+class _Drawn(NamedTuple):
+    """What a chunk is made of; see `Chunk`."""
+
+    images: UInt8[np.ndarray, "n h w 3"]
+    true: list[Spoken]
+    false: list[Spoken]
+    things: Float[np.ndarray, "t k y x"]
+    geometry: Float[np.ndarray, "t y x g"]
+    categories: Int[np.ndarray, "t y x"]
+    subject: Int[np.ndarray, " n"]
+
+
+def _things(number: int, size: int) -> _Drawn:
     drawn = world.pretraining_chunk(0, number, size)
-    things = np.arange(len(drawn.categories))
-    shape = drawn.geometry.shape[:3]
-    subject = np.concatenate([things.repeat(world.LOOKS), things.repeat(world.HANDS)])
-    return drawn, np.broadcast_to(drawn.categories[:, None, None], shape), subject
+    count, shape = len(drawn.categories), drawn.geometry.shape[:3]
+    names, places = np.arange(count), drawn.categories[:, None, None]
+    texts = [*drawn.photo_captions, *drawn.sketch_captions]
+    rng = np.random.default_rng((3, number))
+    things = np.zeros((count, MOST, *shape[1:]))
+    things[:, 0] = drawn.geometry[..., 0]
+    return _Drawn(
+        np.concatenate([drawn.photos, drawn.sketches]),
+        [spoken.of_thing(text) for text in texts],
+        [spoken.false_of_thing(text, rng, KNOWN) for text in texts],
+        things,
+        drawn.geometry,
+        np.broadcast_to(places, shape),
+        np.concatenate([names.repeat(world.LOOKS), names.repeat(world.HANDS)]),
+    )
 
 
-def _scenes(
-    number: int, size: int
-) -> tuple[pretraining.SceneChunk, np.ndarray, np.ndarray]:
+def _scenes(number: int, size: int) -> _Drawn:
     drawn = pretraining.pretraining_scenes(0, number, size)
-    places = most_frequent(drawn.categories, world.PLACE)
-    return drawn, places, np.concatenate([drawn.photo_scene, drawn.sketch_scene])
+    numbers = FIRST + np.arange(MOST)[:, None, None]
+    masks = (drawn.instances[:, None] == numbers).astype(np.float32)
+    *more, h, w = masks.shape
+    side = world.PLACE
+    return _Drawn(
+        np.concatenate([drawn.photos, drawn.sketches]),
+        [*drawn.photo_captions, *drawn.sketch_captions],
+        [*drawn.photo_false, *drawn.sketch_false],
+        masks.reshape(*more, h // side, side, w // side, side).mean((-3, -1)),
+        drawn.geometry,
+        most_frequent(drawn.categories, world.PLACE),
+        np.concatenate([drawn.photo_scene, drawn.sketch_scene]),
+    )
+
+
+def by_token(said: Spoken) -> Int[np.ndarray, " 77"]:
+    """Bits of each token of a text: a start, one for each word, an end, and padding."""
+    bits = np.zeros(TOKENS, np.uint8)
+    bits[1 : 1 + len(said.things)] = said.things
+    return bits
 
 
 def most_frequent(

@@ -8,9 +8,11 @@ from jaxtyping import Float, Int, UInt8
 
 from sbir_jax.data.toybox import world
 from sbir_jax.data.toybox.scenes import scene as scene_module
-from sbir_jax.data.toybox.scenes import words
+from sbir_jax.data.toybox.scenes import spoken, words
+from sbir_jax.data.toybox.scenes.grammar import Statement
 from sbir_jax.data.toybox.scenes.render import render_scenes
-from sbir_jax.data.toybox.scenes.truth import dress, truths
+from sbir_jax.data.toybox.scenes.spoken import Spoken
+from sbir_jax.data.toybox.scenes.truth import Truth, dress, truths
 
 SCENES, LOOKS, HANDS = 64, 3, 2  # per chunk, per scene, per scene
 
@@ -19,14 +21,17 @@ class SceneChunk(NamedTuple):
     """Training data; captions are in the order of the images.
 
     What is where belongs to scenes, of which there are s: that of photo i is at
-    `photo_scene[i]`.
+    `photo_scene[i]`. `false` are captions that name a thing which is not there, or the
+    true one again where there is none to name.
     """
 
     photos: UInt8[np.ndarray, "n h w 3"]
-    photo_captions: list[str]
+    photo_captions: list[Spoken]
+    photo_false: list[Spoken]
     photo_scene: Int[np.ndarray, " n"]
     sketches: UInt8[np.ndarray, "m h w 3"]
-    sketch_captions: list[str]
+    sketch_captions: list[Spoken]
+    sketch_false: list[Spoken]
     sketch_scene: Int[np.ndarray, " m"]
     depth: Float[np.ndarray, "s h w"]  # scene units along the ray
     instances: UInt8[np.ndarray, "s h w"]  # 0 wall, 1 floor, 2 + number of the thing
@@ -59,25 +64,50 @@ def pretraining_scenes(
     pictures = render_scenes(scenes, size, range(LOOKS), range(HANDS), side)
     found = truths(scenes, pictures)
     assert pictures.geometry is not None
-    photo_captions, sketch_captions = [], []
+    told: dict[bool, list[tuple[Spoken, Spoken]]] = {False: [], True: []}
     for scene, truth in zip(scenes, found, strict=True):
-        for k in range(LOOKS):
-            dressed, rng = scene.dressed(k), scene.rng("words", 0, k)
-            said = words.statement(dress(truth, dressed), rng)
-            photo_captions.append(words.caption(said, rng))
-        for k in range(HANDS):
-            rng = scene.rng("words", 1, k)
-            said = words.statement(truth, rng)
-            sketch_captions.append(words.caption(said, rng, drawn=True))
+        for drawn, looks in ((False, LOOKS), (True, HANDS)):
+            for k in range(looks):
+                dressed = truth if drawn else dress(truth, scene.dressed(k))
+                rngs = (scene.rng(name, int(drawn), k) for name in ("words", "false"))
+                told[drawn].append(_told(dressed, drawn, categories, *rngs))
+    photo_captions, photo_false = zip(*told[False], strict=True)
+    sketch_captions, sketch_false = zip(*told[True], strict=True)
     return SceneChunk(
         pictures.photos.reshape(-1, size, size, 3),
-        photo_captions,
+        list(photo_captions),
+        list(photo_false),
         np.repeat(np.arange(SCENES), LOOKS),
         pictures.sketches.reshape(-1, size, size, 3),
-        sketch_captions,
+        list(sketch_captions),
+        list(sketch_false),
         np.repeat(np.arange(SCENES), HANDS),
         pictures.depth,
         pictures.instances,
         np.stack([truth.category_map for truth in found]),
         pictures.geometry,
     )
+
+
+def _told(
+    truth: Truth,
+    drawn: bool,
+    categories: Sequence[str],
+    rng: np.random.Generator,
+    rng_false: np.random.Generator,
+) -> tuple[Spoken, Spoken]:
+    """A true and a false caption of one picture."""
+
+    def write(said: Statement | None, rng: np.random.Generator) -> str:
+        return words.caption(said, rng, drawn)
+
+    said = words.statement(truth, rng)
+    text = write(said, rng)
+    if said is None:
+        return (spoken.of_scene(text, None, truth),) * 2
+    said = words.as_written(said, drawn)
+    true = spoken.of_scene(text, said, truth)
+    false = spoken.false_of_scene(
+        said, truth, lambda other: write(other, rng_false), rng_false, categories
+    )
+    return true, false or true

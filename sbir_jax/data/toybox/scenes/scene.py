@@ -25,7 +25,7 @@ _TRIES = 8
 SCALES = (0.5, 1.0)
 # Things of scenes are none of those that have pictures of their own.
 BENCHMARK_START, PRETRAINING_START = 2**30, 2**29
-_STREAMS = {"place": 16, "camera": 17, "room": 18, "hand": 19, "words": 20}
+_STREAMS = {"place": 16, "camera": 17, "room": 18, "hand": 19, "words": 20, "false": 21}
 
 
 @dataclass(frozen=True)

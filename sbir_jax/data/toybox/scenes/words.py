@@ -89,14 +89,18 @@ def statement(truth: Truth, rng: np.random.Generator) -> Statement | None:
     )
 
 
-def caption(said: Statement | None, rng: np.random.Generator, drawn=False) -> str:
-    """A statement as the caption of a photo, or of a sketch; no thing for None.
+def as_written(said: Statement, drawn: bool) -> Statement:
+    """A statement with what a caption writes of it: a drawing has no colours, of its
+    things only the categories are named."""
+    if not drawn:
+        return said
+    return replace(said, nouns=tuple(Noun(noun.category) for noun in said.nouns))
 
-    A drawing has no colours: of its things only the categories are named.
-    """
+
+def caption(said: Statement | None, rng: np.random.Generator, drawn=False) -> str:
+    """A statement as the caption of a photo, or of a sketch; no thing for None."""
     starts = looks.SKETCH if drawn else looks.PHOTO
-    if drawn and said:
-        said = replace(said, nouns=tuple(Noun(noun.category) for noun in said.nouns))
+    said = as_written(said, drawn) if said else None
     return f"{_pick(starts, rng)} {said.text if said else 'a thing'}"
 
 
@@ -150,7 +154,7 @@ def _first(options, wanted, rng: np.random.Generator):
     return next((options[i] for i in order if wanted(options[i])), None)
 
 
-def _changed(said: Statement, change: str) -> Iterator[Statement]:
+def changed(said: Statement, change: str) -> Iterator[Statement]:
     """All statements that differ from this one by one change of this kind."""
     if change == "swap":
         if said.relations:
@@ -187,7 +191,7 @@ def negatives(
     """One false statement by every change that makes one."""
     found = []
     for change in CHANGES:
-        options = list(_changed(said, change))
+        options = list(changed(said, change))
         false = _first(options, lambda other: other.holds(truth) == FALSE, rng)
         if false:
             found.append(Negative(false.text, change))
