@@ -97,3 +97,35 @@ def test_ancestral_steps_are_moved_by_variance_times_gradient():
     before, after = (float(a) for a in steps.alphas)
     variance = (1 - after) / (1 - before) * (1 - before / after)
     np.testing.assert_allclose(other - one, variance, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["scaled", "v"])
+def test_by_direction_moves_the_noise_by_a_share_of_its_length(name):
+    schedule = NoiseSchedule.from_json(SCHEDULES[name])
+    x, t, scale = normal(2, 2, 2, 3), 400, 0.4
+
+    def steep(latents, clean, t):
+        return 1e4 * probability(latents, clean, t)
+
+    alpha = guidance.level(schedule, t)
+    _, before = noise_schedule.split(schedule, x, predict(x, t), alpha)
+    clean, _ = noise_schedule.split(schedule, x, predict(x, t), alpha)
+    slope = jax.grad(lambda x: probability(x, clean, t).sum())(x)
+    for logp in (probability, steep):
+        guided = guidance.by_direction(predict, schedule, logp, scale)
+        _, after = noise_schedule.split(schedule, x, guided(x, t), alpha)
+        for row in range(2):
+            moved = after[row] - before[row]
+            length = jnp.linalg.norm(moved) / jnp.linalg.norm(before[row])
+            np.testing.assert_allclose(length, scale, rtol=1e-3)
+            against = -(moved * slope[row]).sum()
+            size = jnp.linalg.norm(moved) * jnp.linalg.norm(slope[row])
+            np.testing.assert_allclose(against / size, 1, rtol=1e-4)
+    assert guidance.by_direction(predict, schedule, steep, 0.0) is predict
+
+
+def test_guidance_while_noisy_ends_at_its_timestep():
+    x = normal(2, 2, 2, 3)
+    f = guidance.while_noisy(lambda x, t: x + 1, lambda x, t: x, 300.0)
+    for t, expected in ((999.0, x + 1), (300.0, x + 1), (299.0, x)):
+        np.testing.assert_array_equal(f(x, jnp.asarray(t)), expected)

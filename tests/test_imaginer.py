@@ -27,7 +27,7 @@ def whole(tiny_folder):
 def imaginer(whole):
     """With an adapter of random weights, which every drawing moves."""
     key = jax.random.key(3)
-    adapter = sketch_adapter.init_adapter(whole.backbone, whole.frozen, key)
+    adapter = sketch_adapter.init_adapter(whole.backbone, whole.frozen, key, 3)
     moved = jax.tree.map(lambda x: 0.3 * jax.random.normal(key, x.shape), adapter)
     return Imaginer(whole, moved, FAST)
 
@@ -78,7 +78,7 @@ def test_hold_0_and_no_adapter_are_words_alone_bit_for_bit(imaginer, whole, draw
     ).imagine(drawings, texts)
     np.testing.assert_array_equal(loose, plain)
     untrained = sketch_adapter.init_adapter(
-        whole.backbone, whole.frozen, jax.random.key(0)
+        whole.backbone, whole.frozen, jax.random.key(0), 3
     )
     found = Imaginer(whole, untrained, FAST).imagine(drawings, texts)
     np.testing.assert_array_equal(found, plain)
@@ -103,6 +103,23 @@ def test_every_sampler_draws(imaginer, drawings, sampling):
     # Euler's steps are those of DDIM, see `samplers.euler`.
     assert (found != plain).any() == (sampling.sampler != "euler")
     np.testing.assert_array_equal(found, other.imagine(drawings[:1], ["a mug"]))
+
+
+def test_each_guide_moves_pictures(imaginer, drawings):
+    texts = ["a mug", "a mug", "a hat"]
+
+    def drawn(**scales):
+        sampling = dataclasses.replace(FAST, guidance=1.0, **scales)
+        given = imaginer.loaded, imaginer.adapter, sampling
+        return Imaginer(*given).imagine(drawings, texts)
+
+    before = drawn()
+    scales = {"lgp": 0.5, "classifier": 50.0, "distance": 5.0}
+    for name, scale in scales.items():
+        assert (drawn(**{name: scale}) != before).any((1, 2, 3)).all(), name
+    np.testing.assert_array_equal(drawn(**scales, guided=0.0), before)
+    noisy, steered = drawn(eta=1.0), drawn(eta=1.0, **scales)
+    assert (steered != noisy).any((1, 2, 3)).all()
 
 
 def test_editing_changes_what_the_strokes_changed_and_nothing_else(imaginer, drawings):
@@ -159,6 +176,8 @@ def test_drawings_need_an_adapter(whole, drawings):
         ({"sampler": "plms"}, "sampler is 'plms'; give ddim, euler"),
         ({"sampler": "euler", "eta": 0.5}, "euler has none, ddim has"),
         ({"eta": 1.5}, "eta is 1.5; give 0 to 1"),
+        ({"guided": 2}, "guided is 2; give 0 to 1"),
+        ({"lgp": -1}, "lgp is -1; give 0 or more"),
     ],
 )
 def test_sampling_that_cannot_be(values, message):

@@ -22,7 +22,8 @@ BELOW = {
     "backbones": LOW | {"diffusion", "features"},
     "features": LOW | {"backbones", "diffusion", "adapters"},
     # A prompts file opens as an embedder.
-    "adapters": LOW | {"backbones", "features", "embedder"},
+    # Guides of a sampler are probabilities as `diffusion.guidance` takes them.
+    "adapters": LOW | {"backbones", "diffusion", "features", "embedder"},
     "text_queries": LOW | {"backbones", "diffusion", "features", "embedder"},
     "embedder": LOW
     | {"backbones", "diffusion", "features", "adapters", "data", "text_queries"},
@@ -33,7 +34,8 @@ BELOW = {
     "tasks.base": LOW | {"config", "data", "backbones", "report"},
     "tasks.retrieval": LOW
     | {"config", "data", "backbones", "report", "metrics", "adapters"}
-    | {"features", "embedder", "reranker", "text_queries", "tasks", "tasks.base"},
+    | {"features", "embedder", "reranker", "text_queries", "tasks", "tasks.base"}
+    | {"tasks.synthesis"},  # photos made of a drawing can stand beside it
     # What re-ranks is scored as what it re-ranks is.
     "tasks.token_matching": LOW
     | {"config", "data", "backbones", "report", "metrics", "adapters"}
@@ -47,7 +49,7 @@ BELOW = {
     | {"diffusion", "features", "tasks", "tasks.base"},
     "tasks.synthesis": LOW
     | {"config", "data", "backbones", "report", "metrics", "adapters"}
-    | {"diffusion", "tasks", "tasks.base"},
+    | {"diffusion", "embedder", "tasks", "tasks.base"},
     "train": {"adapters", "runtime", "tasks.base", "train_step"},
     "experiment": LOW
     | {"backbones", "config", "report", "tasks", "tasks.base", "train"},

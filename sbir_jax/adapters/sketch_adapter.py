@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sbir_jax.adapters import guides
 from sbir_jax.backbones.base import Backbone, Residuals
 from sbir_jax.models import sketch_encoder
 from sbir_jax.models.sketch_encoder import SketchEncoder
@@ -23,9 +24,11 @@ class SketchAdapter:
 
     Attributes:
       encoder: parameters of the `SketchEncoder`.
+      guides: of `adapters.guides`, by name.
     """
 
     encoder: Any
+    guides: Any
 
 
 def network(backbone: Backbone, frozen: Any) -> SketchEncoder:
@@ -54,10 +57,16 @@ def _ends_a_level(name: str, backbone: Backbone) -> bool:
     return names[names.index(name) + 1] == f"{level}.out"
 
 
-def init_adapter(backbone: Backbone, frozen: Any, key: Array) -> SketchAdapter:
-    """One that changes nothing yet."""
+def init_adapter(
+    backbone: Backbone, frozen: Any, key: Array, classes: int
+) -> SketchAdapter:
+    """One that changes nothing yet, for drawings of so many classes."""
     encoder = network(backbone, frozen)
-    return SketchAdapter(sketch_encoder.init(encoder, key, backbone.image_size))
+    ours, theirs = jax.random.split(key)
+    return SketchAdapter(
+        sketch_encoder.init(encoder, ours, backbone.image_size),
+        guides.init_guides(backbone, frozen, classes, theirs),
+    )
 
 
 def residuals(

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sbir_jax.adapters import sketch_adapter
+from sbir_jax.adapters import guides, sketch_adapter
+from sbir_jax.adapters.guides import GUIDES
 from sbir_jax.adapters.sketch_adapter import SketchAdapter
 from sbir_jax.backbones.base import Backbone
 from sbir_jax.diffusion import guidance, samplers
@@ -27,7 +28,11 @@ class Sampling:
       sampler: of `samplers.SAMPLERS`.
       steps: how many, or the name of a respacing such as "ddim25".
       guidance: scale of classifier-free guidance by the words; 1 is none.
-      hold: how firmly the drawing holds; 0 lets go.
+      hold: how firmly the drawing holds by its residuals; 0 lets go.
+      lgp, classifier, distance: scales of the guides by the drawing, `adapters.guides`;
+        0 for none. The first is the share of the predicted noise by which a step is
+        moved, the others multiply a logarithm of probability.
+      guided: the share of steps, the noisy ones, in which they guide.
       eta: of DDIM; 0 is deterministic.
     """
 
@@ -35,6 +40,10 @@ class Sampling:
     steps: str = "25"
     guidance: float = 3.0
     hold: float = 1.0
+    lgp: float = 0.0
+    classifier: float = 0.0
+    distance: float = 0.0
+    guided: float = 0.5
     eta: float = 0.0
 
     def __post_init__(self):
@@ -42,8 +51,18 @@ class Sampling:
             raise ValueError(f"sampler is {self.sampler!r}; give {', '.join(SAMPLERS)}")
         if self.eta and self.sampler != "ddim":
             raise ValueError(f"eta is {self.eta}; {self.sampler} has none, ddim has")
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta is {self.eta}; give 0 to 1")
+        for name in ("eta", "guided"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 0 to 1")
+        for name in GUIDES:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")
+
+    @property
+    def guides(self) -> dict[str, float]:
+        """The scales that are not 0, by name."""
+        found = {name: getattr(self, name) for name in GUIDES}
+        return {name: scale for name, scale in found.items() if scale}
 
     def stops(self, schedule: NoiseSchedule) -> Steps:
         """Raises: ValueError for steps that the schedule does not have."""
@@ -98,6 +117,9 @@ def _program(device: Any) -> Any:
 def _draw(backbone, encoder, sampling, frozen, adapter, request, steps, schedule):
     predict = predictor(backbone, encoder, sampling, frozen, adapter, request)
     more = {}
+    if sampling.guides and sampling.guided and request.sketches is not None:
+        given = backbone, sampling, frozen, adapter, request, steps, schedule
+        predict, more = guided(predict, *given)
     if request.known is not None:
         given = request.mask, request.known, request.noise
         more["keep"] = samplers.keep_outside(*given)
@@ -134,3 +156,42 @@ def predictor(backbone, encoder, sampling, frozen, adapter, request):
         return backbone.predict(frozen, latents, t, both, residuals=twice)
 
     return guidance.classifier_free(pair, sampling.guidance)
+
+
+def guided(predict, backbone, sampling, frozen, adapter, request, steps, schedule):
+    """`predict` with the guides by the drawing, and arguments of the sampler.
+
+    Steps with noise of their own are moved by their variance (Dhariwal & Nichol 2021,
+    algorithm 1), others by a change of the predicted noise.
+    """
+    n, scales = len(request.start), sampling.guides
+    text = jax.tree.map(lambda x: jnp.repeat(x[n:], n, axis=0), request.text)
+    drawn = backbone.encode_image(frozen, request.sketches)
+    found = guides.log_probabilities(adapter.guides, backbone, frozen, text, drawn)
+    # Of the step after the last that is guided.
+    count = max(round(sampling.guided * len(steps.t)), 1)
+    least = steps.t[count - 1]
+
+    def total(latents, clean, t):
+        return sum(
+            scale * found[name](latents, clean, t)
+            for name, scale in scales.items()
+            if name != "lgp"
+        )
+
+    steered, more = predict, {}
+    if set(scales) - {"lgp"}:
+        if sampling.eta:
+            slope = guidance.gradient(predict, schedule, total)
+            shift = guidance.while_noisy(
+                lambda latents, t: slope(latents, t)[1],
+                lambda latents, t: jnp.zeros_like(latents),
+                least,
+            )
+            more = {"shift": shift}
+        else:
+            steered = guidance.by_gradient(predict, schedule, total, 1.0)
+    if "lgp" in scales:
+        given = schedule, found["lgp"], scales["lgp"]
+        steered = guidance.by_direction(steered, *given)
+    return guidance.while_noisy(steered, predict, least), more

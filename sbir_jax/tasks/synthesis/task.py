@@ -10,7 +10,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from sbir_jax.adapters import sketch_adapter
+from sbir_jax.adapters import guides, sketch_adapter
+from sbir_jax.adapters.guides import GUIDES
 from sbir_jax.adapters.sketch_adapter import SketchAdapter
 from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.backbones.loading import load_backbone
@@ -28,7 +29,7 @@ VALIDATED = 32  # held-out pairs
 
 
 class Synthesis(Task):
-    """Trains a `SketchAdapter` to denoise photos, given their drawings."""
+    """Trains a `SketchAdapter` to denoise photos, given their drawings; and guides."""
 
     Setup: ClassVar[type[SynthesisSetup]] = SynthesisSetup
     saved_as: ClassVar[str] = adapter_files.NAME
@@ -53,6 +54,10 @@ class Synthesis(Task):
         self.setup.sampling.stops(self.backbone.schedule)
         self.groups = groups(given.dataset, self.setup.held_out)
         self.encoder = sketch_adapter.network(self.backbone, self.loaded.frozen)
+        names = [given.dataset.classes.index(name) for name in given.dataset.seen]
+        # Of seen classes alone; others have no guide of their own.
+        self.classes = {label: i for i, label in enumerate(names)}
+        self.guides = guides.networks(self.backbone, len(names))
 
     @classmethod
     def load_backbone(
@@ -75,7 +80,8 @@ class Synthesis(Task):
         return {"data": self.dataset.fingerprint, "unseen": list(self.dataset.unseen)}
 
     def init(self, key: Array) -> SketchAdapter:
-        return sketch_adapter.init_adapter(self.backbone, self.loaded.frozen, key)
+        given = self.backbone, self.loaded.frozen, key, len(self.dataset.seen)
+        return sketch_adapter.init_adapter(*given)
 
     def frozen(self, mesh: Mesh) -> dict[str, Any]:
         return sharding.place_frozen(self.loaded.frozen, mesh)
@@ -101,24 +107,38 @@ class Synthesis(Task):
         texts = [
             text if tell else "" for text, tell in zip(captions, told, strict=True)
         ]
-        tokens = self.backbone.tokenize(texts)
-        return {"photo": photos, "sketch": sketches, "tokens": tokens}
+        labels = self.dataset.photos.labels[pairs.photos]
+        return {
+            "photo": photos,
+            "sketch": sketches,
+            "tokens": self.backbone.tokenize(texts),
+            "label": np.array([self.classes[label] for label in labels], np.int32),
+            # Every other row of what the guides read is a drawing.
+            "read_photo": np.arange(count) % 2 == 0,
+        }
 
     def loss(
         self, trained: SketchAdapter, frozen: Any, batch: Any, key: Array
     ) -> tuple[Array, dict[str, Array]]:
-        """Timesteps are drawn towards the noisy end, as 1 - u^3, where a drawing has
-        most to say (T2I-Adapter, section 3.3)."""
+        """Of the residuals, and of the guides, which share nothing that is trained.
+
+        Timesteps are drawn towards the noisy end, as 1 - u^3, where a drawing has most
+        to say (T2I-Adapter, section 3.3).
+        """
         steps = self.backbone.schedule.timesteps
         key_t, key_n = jax.random.split(key)
         share = 1 - jax.random.uniform(key_t, (len(batch["photo"]),)) ** 3
         t = jnp.minimum((share * steps).astype(jnp.int32), steps - 1)
-        return self._error(trained, frozen, batch, t, key_n), {}
+        found = self._errors(trained, frozen, batch, t, key_n)
+        total = sum(found.values(), jnp.zeros(()))
+        return total, {name: found[name] for name in GUIDES}
 
-    def _error(self, trained, frozen, batch, t, key):
+    def _errors(self, trained, frozen, batch, t, key) -> dict[str, Array]:
         backbone = self.backbone
         text = backbone.encode_text(frozen, batch["tokens"])
-        clean = jax.lax.stop_gradient(backbone.encode_image(frozen, batch["photo"]))
+        pictures = jnp.concatenate([batch["photo"], batch["sketch"]])
+        latents = jax.lax.stop_gradient(backbone.encode_image(frozen, pictures))
+        clean, drawn = jnp.split(latents, 2)
         noise = jax.random.normal(key, clean.shape)
         noised = noise_schedule.add_noise(backbone.schedule, clean, noise, t)
         held = sketch_adapter.residuals(self.encoder, trained, batch["sketch"])
@@ -126,7 +146,13 @@ class Synthesis(Task):
         wanted = noise
         if backbone.schedule.prediction_type == "v_prediction":
             wanted = noise_schedule.velocity(backbone.schedule, clean, noise, t)
-        return jnp.square(said.astype(jnp.float32) - wanted).mean()
+        photo = batch["read_photo"]
+        read = jnp.where(photo[:, None, None, None], clean, drawn)
+        about = noise_schedule.add_noise(backbone.schedule, read, noise, t), t, text
+        more = drawn, batch["label"], photo.astype(jnp.float32)
+        given = self.guides, trained.guides, backbone, frozen
+        found = guides.losses(*given, *about, *more)
+        return {"loss": jnp.square(said.astype(jnp.float32) - wanted).mean(), **found}
 
     def validate(self, trained: SketchAdapter) -> dict[str, float]:
         pairs = self.groups.seen.some(VALIDATED)
@@ -134,11 +160,11 @@ class Synthesis(Task):
         steps = self.backbone.schedule.timesteps
         t = jnp.asarray((np.arange(len(pairs)) + 0.5) / len(pairs) * steps, jnp.int32)
         found = self._compiled(trained, self.loaded.frozen, batch, t, jax.random.key(0))
-        return {"loss": float(found)}
+        return {name: float(value) for name, value in found.items()}
 
     @functools.cached_property
     def _compiled(self) -> Any:
-        return hardware.jit(self._error)
+        return hardware.jit(self._errors)
 
     def evaluate(self, trained: SketchAdapter) -> Evaluation:
         return evaluation.evaluate(self, trained)
