@@ -23,6 +23,7 @@ NAMES = {
     "learned": "Learned prompts",
     "frozen": "Frozen backbone",
     "reranked": "Re-ranked",
+    "imagined": "With imagined photos",
     "hog": "HOG",
     "pixels": "Pixels",
     "chance": "Chance",

@@ -34,6 +34,9 @@ class Scoring:
         (ours, docs/token_matching.md); 0 for none.
       reranker: a run of the task reranking, or tokens.
       rerank_share: of its scores in that order; the rest is the descriptors'.
+      imaginer: a run of the task synthesis: photos that it makes of each sketch stand
+        beside it (ours, docs/synthesis.md); "" for none.
+      imagined_share: of their mean descriptor in the query.
     """
 
     name: str = ""
@@ -50,6 +53,8 @@ class Scoring:
     rerank: int = 0
     reranker: str = ""
     rerank_share: float = 0.5
+    imaginer: str = ""
+    imagined_share: float = SHARE
 
     def __post_init__(self):
         if self.words not in ("", "class", "caption"):
@@ -63,8 +68,9 @@ class Scoring:
             raise ValueError(
                 f"score.generalised is {self.generalised!r}; give one of {rules}"
             )
-        if not 0 <= self.text_share <= 1:
-            raise ValueError(f"score.text_share is {self.text_share}; give 0 to 1")
+        for name in ("text_share", "imagined_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"score.{name} is {getattr(self, name)}; give 0 to 1")
         if any(k < 1 for k in self.cutoffs):
             raise ValueError(
                 f"score.cutoffs are {self.cutoffs}; give whole numbers from 1"
@@ -96,6 +102,8 @@ class Scoring:
             parts += ["prepared"]
         if self.rerank:
             parts += [f"reranked{self.rerank}", f"{self.rerank_share:g}"]
+        if self.imaginer:
+            parts += ["imagined", f"{self.imagined_share:g}"]
         aside = "-".join(filter(None, parts))
         return f"scores/{aside}" if aside else "."
 

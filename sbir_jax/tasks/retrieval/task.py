@@ -29,6 +29,7 @@ from sbir_jax.tasks.retrieval import (
     descriptor_cache,
     draws,
     evaluation,
+    imagined,
     latent_cache,
     microbatch,
     progress,
@@ -42,6 +43,7 @@ from sbir_jax.tasks.retrieval.objective import objective
 from sbir_jax.tasks.retrieval.ranked_queries import ranked_queries
 from sbir_jax.tasks.retrieval.setup import Setup as RetrievalSetup
 from sbir_jax.tasks.retrieval.setup import TripletConfig
+from sbir_jax.tasks.synthesis.imagined import open_imaginer
 
 VAL_LIMIT = 200  # sketches, and photos, of held-out seen classes scored for the curve
 
@@ -77,6 +79,7 @@ class Retrieval(Task):
         self.reranker = None
         if score.rerank:
             self.reranker = Reranker.from_run(score.reranker, given.local)
+        self.imaginer = open_imaginer(score.imaginer) if score.imaginer else None
         self.beside = query_texts.words_beside(score, self.scored, self.protocol)
         self.validates = bool(self.dataset.val)
         self.metric = ranking.metric(self.protocol.primary)
@@ -214,15 +217,23 @@ class Retrieval(Task):
         models = {"frozen": frozen, "learned": frozen.with_prompts(trained)}
         assert self.given.folder is not None
         out = self.given.folder / self.folder
-        for name, model in models.items():
-            queries, gallery = descriptor_cache.cached_embed(
-                model, self.scored, protocol, out / "features", name, self.beside
+        kept, score = out / "features", self.setup.score
+        described = {
+            name: descriptor_cache.cached_embed(
+                model, self.scored, protocol, kept, name, self.beside
             )
-            rankings[name] = evaluation.similarity(queries, gallery)
+            for name, model in models.items()
+        }
+        for name, both in described.items():
+            rankings[name] = evaluation.similarity(*both)
+        if self.imaginer is not None:
+            drawn, gallery = described["learned"]
+            given = models["learned"], drawn, self.scored, protocol, score, kept
+            both = imagined.queries(self.imaginer, *given), gallery
+            rankings["imagined"] = evaluation.similarity(*both)
         if self.reranker is not None:
-            given = self.scored, protocol, rankings["learned"], self.setup.score
-            again = reranked.rows(self.reranker, *given, out / "features")
-            rankings["reranked"] = again
+            given = self.scored, protocol, rankings["learned"], score, kept
+            rankings["reranked"] = reranked.rows(self.reranker, *given)
         for name, shown in rankings.items():
             values = evaluation.measure(protocol, shown)
             found, classes = evaluation.summarise(protocol, values)

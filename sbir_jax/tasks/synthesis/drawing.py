@@ -173,11 +173,12 @@ def guided(predict, backbone, sampling, frozen, adapter, request, steps, schedul
     least = steps.t[count - 1]
 
     def total(latents, clean, t):
-        return sum(
+        each = (
             scale * found[name](latents, clean, t)
             for name, scale in scales.items()
             if name != "lgp"
         )
+        return sum(each, jnp.zeros(n))
 
     steered, more = predict, {}
     if set(scales) - {"lgp"}:

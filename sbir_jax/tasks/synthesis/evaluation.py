@@ -50,12 +50,19 @@ SHOWN = 6
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Pictures of one group of pairs, by row, [seeds n h w 3]."""
+    """One group of pairs, with words, and pictures made of them.
+
+    Attributes:
+      sketches, photos: uint8 [n h w 3].
+      texts: captions of the photos.
+      pictures: by row of the table, [seeds n h w 3].
+    """
 
     sketches: np.ndarray
     photos: np.ndarray
     classes: list[str]
-    pictures: dict[str, np.ndarray]
+    texts: list[str]
+    pictures: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def evaluate(task: Any, trained: Any) -> Evaluation:
@@ -64,13 +71,9 @@ def evaluate(task: Any, trained: Any) -> Evaluation:
     score, judge, found, kept = task.setup.score, judge_of(task), {}, {}
     for name in ("seen", "unseen"):
         pairs = getattr(task.groups, name).some(score.sketches)
-        kept[name] = draw_group(imaginer, task.dataset, pairs, score.seeds)
-        group, real = kept[name], judge and judge(kept[name].photos).features
-        strokes = np.tile(generation.strokes(group.sketches), (score.seeds, 1, 1))
-        found[name] = {
-            row: figures(group, row, strokes) | judged(group, row, judge, real)
-            for row in ROWS
-        }
+        kept[name] = read_group(task.dataset, pairs, imaginer.size)
+        draw_rows(imaginer, kept[name], score.seeds)
+        found[name] = scored(kept[name], judge)
     results = [Result(row, found["unseen"][row]) for row in ROWS]
     there = [m for m in METRICS if m.name in found["unseen"]["learned"]]
     facts = {
@@ -84,14 +87,20 @@ def evaluate(task: Any, trained: Any) -> Evaluation:
     return Evaluation(results, there, "edge F", facts=facts, kept=(kept, found))
 
 
-def draw_group(imaginer: Imaginer, dataset: Dataset, pairs: Pairs, seeds: int) -> Group:
-    """Every row's pictures of these pairs."""
-    sketches = dataset.sketches.pixels(pairs.sketches, imaginer.size)
-    photos = dataset.photos.pixels(pairs.photos, imaginer.size)
+def read_group(dataset: Dataset, pairs: Pairs, size: int) -> Group:
+    """Pairs of which nothing is made yet, at `size` pixels a side."""
+    sketches = dataset.sketches.pixels(pairs.sketches, size)
+    photos = dataset.photos.pixels(pairs.photos, size)
+    classes = [dataset.classes[label] for label in dataset.photos.labels[pairs.photos]]
     texts = [dataset.photos.captions[row] for row in pairs.photos]
     if not any(texts):  # a data set without captions still knows its classes
-        labels = dataset.photos.labels[pairs.photos]
-        texts = [f"a photo of a {dataset.classes[label]}" for label in labels]
+        texts = [f"a photo of a {name}" for name in classes]
+    return Group(sketches, photos, classes, texts)
+
+
+def draw_rows(imaginer: Imaginer, group: Group, seeds: int) -> None:
+    """Puts the pictures of every row of `ROWS` into the group."""
+    sketches, texts = group.sketches, group.texts
     others = np.roll(sketches, len(sketches) // 2, axis=0)
     draw = {
         "frozen": lambda seed: imaginer.imagine(None, texts, seed),
@@ -106,9 +115,17 @@ def draw_group(imaginer: Imaginer, dataset: Dataset, pairs: Pairs, seeds: int) -
         todo, "draw", unit="set", disable=not multiprocess.is_first()
     ):
         pictures[row].append(draw[row](seed))
-    classes = [dataset.classes[label] for label in dataset.photos.labels[pairs.photos]]
-    made = {row: np.stack(some) for row, some in pictures.items()}
-    return Group(sketches, photos, classes, made)
+    group.pictures.update({row: np.stack(some) for row, some in pictures.items()})
+
+
+def scored(group: Group, judge: Judge | None) -> dict[str, dict[str, float]]:
+    """`METRICS` of the pictures of each row; without a judge the first alone."""
+    strokes, real = generation.strokes(group.sketches), judge and judge(group.photos)
+    features = real and real.features
+    return {
+        row: figures(made, strokes) | judged(group, row, judge, features)
+        for row, made in group.pictures.items()
+    }
 
 
 def judge_of(task: Any) -> Judge | None:
@@ -121,11 +138,11 @@ def judge_of(task: Any) -> Judge | None:
     return functools.partial(judges.judge, config, params) if known else None
 
 
-def figures(group: Group, row: str, strokes: np.ndarray) -> dict[str, float]:
-    """The mean over all pictures of a row; strokes are of each of them."""
-    pictures = group.pictures[row]
+def figures(pictures: np.ndarray, strokes: np.ndarray) -> dict[str, float]:
+    """The mean over all pictures of a row; strokes are of each of n drawings."""
     flat = pictures.reshape(-1, *pictures.shape[2:])
-    agreed = generation.edge_agreement(generation.edges(flat), strokes)
+    each = np.tile(strokes, (len(pictures), 1, 1))
+    agreed = generation.edge_agreement(generation.edges(flat), each)
     return {"edge F": float(agreed["F"].mean())}
 
 

@@ -8,6 +8,7 @@ strip = imaginer.between(sketch, redrawn, 8)
 
 import dataclasses
 import functools
+import hashlib
 import os
 import pathlib
 from collections.abc import Sequence
@@ -72,6 +73,14 @@ class Imaginer:
         from sbir_jax.tasks.synthesis import adapter_files
 
         return cls(*adapter_files.from_run(pathlib.Path(folder)), sampling)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """sha256 hex over everything that changes a picture but the way of sampling."""
+        digest = hashlib.sha256(self.loaded.backbone.fingerprint.encode())
+        for leaf in jax.tree.leaves(self.adapter):
+            digest.update(np.asarray(leaf, np.float32).tobytes())
+        return digest.hexdigest()
 
     def imagine(
         self,

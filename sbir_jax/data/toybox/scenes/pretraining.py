@@ -104,7 +104,8 @@ def _told(
     said = words.statement(truth, rng)
     text = write(said, rng)
     if said is None:
-        return (spoken.of_scene(text, None, truth),) * 2
+        nothing = spoken.of_scene(text, None, truth)
+        return nothing, nothing
     said = words.as_written(said, drawn)
     true = spoken.of_scene(text, said, truth)
     false = spoken.false_of_scene(

@@ -104,9 +104,9 @@ def false_of_scene(
     """
 
     def wrong(other: Statement) -> bool:
-        (new,) = set(other.nouns) - set(said.nouns) or {None}
-        known = new is not None and new.category in categories
-        return known and bool((new.holds(truth) == FALSE).all())
+        new = set(other.nouns) - set(said.nouns)
+        known = bool(new) and all(noun.category in categories for noun in new)
+        return known and all((noun.holds(truth) == FALSE).all() for noun in new)
 
     for change in rng.permutation(CHANGES):
         options = [other for other in words.changed(said, str(change)) if wrong(other)]
