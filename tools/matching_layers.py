@@ -9,6 +9,7 @@ and of both by timestep. What is chosen from them goes into `configs/toybox.py`.
 """
 
 import argparse
+import itertools
 from typing import Any
 
 import jax
@@ -33,6 +34,8 @@ STATISTICS = {
     "peak": "log-mean-exp over places of a word's logit less its mean, mean over words",
     "spread": "standard deviation over places, mean over words",
     "claim": "greatest share of the words' softmax that a word has, mean over words",
+    "found": "logarithm of the greatest share of the softmax that a word has at any "
+    "place, mean over words",
 }
 
 
@@ -52,6 +55,7 @@ def statistics(
     def mean(values: Float[Array, "b heads n"]) -> Float[Array, "b heads"]:
         return jnp.where(words[:, None], values, 0).sum(-1) / count
 
+    told = jax.nn.log_softmax(flat, -1).max(2)  # pyright: ignore
     peak = jax.nn.logsumexp(apart, axis=2) - jnp.log(apart.shape[2])
     found = [
         total.mean((2, 3)) - jnp.log(count),
@@ -60,6 +64,7 @@ def statistics(
         mean(peak),
         mean(apart.std(2)),
         mean(shares.max(2)),
+        mean(told),
     ]
     return jnp.stack(found, -1)
 
@@ -116,8 +121,9 @@ def main() -> None:
         row(name, parts[..., i].mean((1, 2)))
     row("less error", -errors.mean(1))
     owners = np.array([n for n in matcher.layers for _ in range(_heads(matcher, n))])
-    for name in matcher.layers:
-        row(f"logits, {name}", parts[:, :, owners == name, 0].mean((1, 2)))
+    for name, i in itertools.product(matcher.layers, (0, len(STATISTICS) - 1)):
+        what = tuple(STATISTICS)[i]
+        row(f"{what}, {name}", parts[:, :, owners == name, i].mean((1, 2)))
     for k, t in enumerate(recipe.steps):
         row(f"logits, t = {t}", parts[:, k, :, 0].mean(1))
         row(f"less error, t = {t}", -errors[:, k])
