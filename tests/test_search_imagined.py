@@ -190,6 +190,16 @@ def test_the_shell_searches_by_imagination(
     assert shares == [0.5, None]
 
 
+def test_the_shell_serves_an_imaginer(folder, paints, monkeypatch):
+    server = pytest.importorskip("sbir_jax.search.server")
+    served = []
+    monkeypatch.setattr(server, "serve", lambda index, *_: served.append(index))
+    assert cli.main(["serve", str(folder), "--imagine", "runs/synthesis"]) == 0
+    assert served[0].imaginer is paints
+    assert cli.main(["serve", str(folder)]) == 0
+    assert served[1].imaginer is None
+
+
 def test_commands_refuse_what_means_nothing(folder, capsys):
     for flags, words in (
         (["--text", "red", "--imagine", "runs/x"], "--imagine makes photos of a draw"),

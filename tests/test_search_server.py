@@ -165,6 +165,17 @@ def test_a_drawing_is_imagined(client, index):
     assert len(form.json()["pictures"]) == 4
 
 
+def test_the_imaginer_is_made_ready_before_the_first_visitor(index, monkeypatch):
+    """With words beside the drawing it is another program than without."""
+    monkeypatch.setattr(server._Server, "run", lambda self, sockets: None)
+    index.imagined.clear()
+    server.serve(index, port=0)
+    assert [text for _, text, *_ in index.imagined] == [None, "a photo"]
+    monkeypatch.setattr(index, "imagines", False)
+    server.serve(index, port=0)
+    assert len(index.imagined) == 2
+
+
 def test_what_cannot_be_imagined_is_told(client, index, monkeypatch):
     place = "/api/imagine"
     refused(client.post(place, json={"text": "a mug"}), 400, "the photo of a drawing")
@@ -763,7 +774,7 @@ def test_openapi_describes_json_and_form(client):
     fields |= {"prepare", "show_prepared", "rerank_text", "rerank", "modality"}
     assert fields == set(kinds["application/json"]["schema"]["properties"])
     assert "/api/imagine" in paths
-    scripts = ("/page.js", "/docs.js", "/sheet.js")
+    scripts = ("/page.js", "/docs.js", "/sheet.js", "/imagined.js")
     for page in ("/", "/docs", "/page.css", *scripts):
         text = client.get(page).text
         assert "https://" not in text

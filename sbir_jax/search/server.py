@@ -64,7 +64,7 @@ PAGE = {
     "/page.css": ("page.css", "text/css"),
     **{
         f"/{name}.js": (f"{name}.js", "text/javascript")
-        for name in ("page", "sheet", "server", "viewer", "chosen")
+        for name in ("page", "sheet", "server", "viewer", "chosen", "imagined")
     },
     "/examples.json": ("examples.json", "application/json"),
     "/docs": ("docs.html", "text/html"),

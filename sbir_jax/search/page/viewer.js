@@ -6,7 +6,7 @@ import * as sheet from "/sheet.js";
 
 const $ = (id) => document.getElementById(id);
 let hits = [], current = -1, explaining = null, looking = null, matched = [];
-let state = () => ({}); // what is asked for now: {words, like, raw}
+let state = () => ({}); // what is asked for now: {words, like, imagined, raw}
 
 // Args: asked: tells the state; like, inside: called for more like a photo, or for a folder.
 export function start(asked, like, inside) {
@@ -39,7 +39,7 @@ export function enlarge(found, i) {
   $("next").disabled = i === hits.length - 1;
   $("copy-path").hidden = !hit.path;
   $("inside").hidden = !hit.folder;
-  $("explain").hidden = Boolean(state().like) || sheet.isBlank();
+  $("explain").hidden = Boolean(state().like || state().imagined) || sheet.isBlank();
   showWhy(false);
   showMasks(false);
   $("masks").hidden = !state().words;
