@@ -36,10 +36,12 @@ class FakeIndex:
     embedder = types.SimpleNamespace(size=64)
     segment = staticmethod(fake_masks)
     reranker = None
+    imagines = True  # as if opened with an imaginer
 
     def __init__(self, folder: pathlib.Path):
         self.paths = {}
         self.asked = b""  # the last drawing
+        self.imagined = []  # what was asked to be imagined
         for i in range(36):
             place = folder / ("left" if i % 6 < 3 else "right")
             place.mkdir(exist_ok=True)
@@ -69,8 +71,10 @@ class FakeIndex:
         folder="",
         rerank_text=0,
         rerank=0,
+        modality="sketch",
     ):
         self.asked, self.reranked, self.closer = sketch, rerank_text, rerank
+        self.modality = modality
         ink = np.zeros((64, 64))
         if sketch is not None:
             ink = 255.0 - images.decode(sketch, 64, "pad").mean(-1)
@@ -79,6 +83,14 @@ class FakeIndex:
         hits = self._ranked(x, y, text is not None and "far" in text)
         hits = [hit for hit in hits if hit.path.startswith(folder)][:k]
         return [h for h in hits if min_score is None or h.score >= min_score]
+
+    def imagine(self, sketch, text=None, seed=0, prepare=True):
+        """Four sheets with ink in a corner each: top left, top right, ..."""
+        self.imagined.append((sketch, text, seed, prepare))
+        made = np.full((4, 64, 64, 3), 255, np.uint8)
+        for i, (y, x) in enumerate(((2, 2), (2, 54), (54, 2), (54, 54))):
+            made[i, y : y + 8, x : x + 8] = 0
+        return made
 
     def folders(self):
         root = pathlib.Path(next(iter(self.paths.values()))).parent.parent
@@ -106,6 +118,7 @@ class FakeIndex:
             "fingerprint": "f" * 64,
             "backend": "exact",
             "reranker": self.reranker is not None,
+            "imaginer": self.imagines,
         }
 
 

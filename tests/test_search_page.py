@@ -279,7 +279,10 @@ def told(page, text):
 
 
 def expect_complaint(page, text):
-    """The browser itself logs answers of 4xx; anything else is a fault."""
+    """The browser itself logs refusals, when it comes to it; all else is a fault."""
+    begin = time.monotonic()
+    while not page.complaints and time.monotonic() - begin < PATIENCE / 1000:
+        page.wait_for_timeout(50)
     assert len(page.complaints) == 1 and text in page.complaints[0]
     page.complaints.clear()
 
@@ -423,6 +426,150 @@ def test_the_first_words_say_how_far_their_model_is(page, index, monkeypatch):
     settled(page)
 
 
+def imagined(page):
+    """Waits for the photos that the model takes the drawing for."""
+    page.wait_for_selector("#imagined-pictures button")
+    return page.locator("#imagined-pictures button")
+
+
+def corner_of(page):
+    """The first photo's number once an imagined one was searched with."""
+    page.wait_for_selector("#back")
+    settled(page)
+    return page.locator("#grid li button").first.get_attribute("title")
+
+
+def test_an_imagined_photo_is_a_question(page, index):
+    assert page.locator("#imagined").is_hidden()
+    draw(page, *CORNER)
+    photos = imagined(page)
+    assert photos.count() == 4
+    first(page, "photo00.png")
+    drawn, text, *_ = index.imagined[-1]
+    assert drawn.shape == (512, 512, 3) and drawn[:80, :80].min() < 40 and text is None
+    alts = photos.locator("img").evaluate_all("all => all.map(image => image.alt)")
+    assert alts[1] == "Search with imagined photo 2 of 4" and len(set(alts)) == 4
+    assert page.get_by_role("button", name=alts[3]).count() == 1
+    told, place = len(index.imagined), photos.nth(1).bounding_box()
+    photos.nth(1).focus()
+    page.keyboard.press("Enter")
+    assert corner_of(page) == "photo05.png" and index.modality == "photo"
+    assert page.locator("#title").inner_text() == "Photos like imagined photo 2"
+    pressed = "all => all.map(button => button.getAttribute('aria-pressed'))"
+    assert photos.evaluate_all(pressed) == ["false", "true", "false", "false"]
+    assert photos.nth(1).bounding_box() == place  # the next one is where it was
+    page.locator("#grid button").first.click()  # nothing is asked of the drawing now
+    assert page.get_by_role("button", name="Why this photo?").count() == 0
+    page.keyboard.press("Escape")
+    photos.nth(2).click()
+    first(page, "photo30.png")
+    page.locator("#folder").select_option("right")
+    first(page, "photo33.png")
+    assert page.locator("#title").inner_text() == (
+        "Photos like imagined photo 3 in right"
+    )
+    page.go_back()
+    first(page, "photo30.png")
+    page.get_by_role("button", name="Back to your search").click()
+    first(page, "photo00.png")
+    assert page.locator("#title").inner_text() == "Photos"
+    assert photos.evaluate_all(pressed) == ["false"] * 4
+    page.get_by_role("button", name="Show more").click()
+    page.wait_for_function("() => document.querySelectorAll('#grid li').length === 36")
+    assert len(index.imagined) == told  # the drawing is the same
+
+
+def test_a_reload_keeps_the_imagined_photo_that_was_chosen(page):
+    draw(page, *CORNER)
+    imagined(page).nth(3).click()
+    first(page, "photo35.png")
+    page.reload()
+    assert corner_of(page) == "photo35.png"
+    assert page.locator("#title").inner_text() == "Photos like imagined photo 4"
+    page.go_back()
+    first(page, "photo00.png")
+    assert imagined(page).count() == 4
+    draw(page, *OTHER)
+    page.locator("#clear").click()
+    page.wait_for_function("() => !document.querySelector('#grid li')")
+    assert page.locator("#imagined").is_hidden()
+
+
+def test_what_is_imagined_follows_the_drawing_and_its_words(page, index, monkeypatch):
+    go_on, imagine, slow = threading.Event(), index.imagine, threading.Event()
+    slow.set()
+
+    def waiting(*asks):
+        if slow.is_set():
+            go_on.wait(20)
+        return imagine(*asks)
+
+    monkeypatch.setattr(index, "imagine", waiting)
+    index.imagined.clear()
+    draw(page, *CORNER)
+    first(page, "photo00.png")
+    page.wait_for_selector("#imagined-status.busy")
+    # Its place is taken already: nothing moves when the photos come.
+    before = page.locator("#grid").bounding_box()["y"]
+    with page.expect_event("requestfailed") as left:
+        draw(page, *OTHER)
+    assert left.value.url.endswith("/api/imagine")
+    assert page.locator("#imagined-pictures button").count() == 0
+    slow.clear()
+    go_on.set()
+    assert imagined(page).count() == 4
+    assert page.locator("#grid").bounding_box()["y"] == before
+    assert index.imagined[-1][0][450:, 450:].min() < 40
+    page.locator("#text").fill("a mug")
+    page.wait_for_selector("#imagined-pictures button", state="detached")
+    imagined(page)
+    assert index.imagined[-1][1] == "a mug"
+    page.locator("#clear").click()
+    page.wait_for_selector("#imagined", state="hidden")  # words alone
+
+
+def test_nothing_is_imagined_while_the_pen_is_down(page, index):
+    index.imagined.clear()
+    box = page.locator("#canvas").bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 40, box["y"] + 40)
+    settled(page)
+    page.wait_for_timeout(300)
+    assert index.imagined == [] and page.locator("#imagined").is_hidden()
+    page.mouse.up()
+    imagined(page)
+    assert len(index.imagined) == 1
+
+
+def test_what_cannot_be_imagined_is_told_in_its_place(page, index, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index, "imagine", broken)
+        draw(page, *CORNER)
+        page.wait_for_selector("#imagined-status.bad")
+        first(page, "photo00.png")
+        said = page.locator("#imagined-status").inner_text()
+        assert "The server failed at this request" in said
+        expect_complaint(page, "500")
+    draw(page, *OTHER)
+    assert imagined(page).count() == 4
+    assert page.locator("#imagined-status.bad").count() == 0
+
+
+def test_a_server_without_an_imaginer_shows_no_place_for_it(page, index, monkeypatch):
+    monkeypatch.setattr(index, "imagines", False)
+    page.reload()
+    page.wait_for_selector("#examples button")
+    draw(page, *CORNER)
+    first(page, "photo00.png")
+    settled(page)
+    assert page.locator("#imagined").is_hidden()
+    assert not any(url.endswith("/api/imagine") for url in page.asked)
+
+
 def test_keyboard_alone(page):
     page.locator("#canvas").focus()
     for _ in range(22):
@@ -466,6 +613,12 @@ def test_touch_on_a_small_screen(browser, address, width, height):
         box["x"] + 0.08 * box["width"], box["y"] + 0.08 * box["height"]
     )
     first(page, "photo00.png")
+    for photo in imagined(page).all():
+        inside = photo.bounding_box()
+        assert inside["x"] >= 0 and inside["x"] + inside["width"] <= width
+        assert (
+            inside["width"] == pytest.approx(inside["height"]) and inside["width"] > 44
+        )
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("#grid .name").first.is_visible()
     page.locator("#grid button").first.tap()
@@ -501,14 +654,20 @@ def test_accessibility(browser, address, scheme):
     draw(page, *CORNER)
     first(page, "photo00.png")
     settled(page)
+    imagined(page)
     page.locator("#grid .tick").first.check(force=True)
     check()
+    page.locator("#imagined-pictures button").first.click()
+    page.wait_for_selector("#back")
+    check()
+    page.locator("#back").click()
+    page.wait_for_selector("#back", state="hidden")
     page.locator("#grid button").first.click()
     page.get_by_role("button", name="Why this photo?").click()
     page.wait_for_selector("#lines circle")
     check()
     page.goto(f"{address}docs")
     page.wait_for_selector("article")
-    assert page.locator("article").count() == 10
+    assert page.locator("article").count() == 11
     check()
     page.context.close()

@@ -12,7 +12,7 @@ import types
 import urllib.parse
 import urllib.request
 import zlib
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import numpy as np
 import pytest
@@ -136,6 +136,118 @@ def test_a_re_ranker_puts_the_first_photos_in_a_new_order(client, index):
     assert index.closer == 12
     words = {"text": "far", "rerank": 5}
     refused(client.post("/api/search", json=words), 400, "rerank without a drawing")
+
+
+def test_a_drawing_is_imagined(client, index):
+    assert client.get("/api/info").json()["imaginer"] is True
+    index.imagined.clear()
+    asked = {"image": coded(drawing()), "text": "a mug", "seed": 5}
+    answer = client.post("/api/imagine", json=asked)
+    assert answer.status_code == 200, answer.text
+    pictures = answer.json()["pictures"]
+    assert len(pictures) == 4
+    for i, url in enumerate(pictures):
+        kind, _, data = url.partition(",")
+        picture = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert kind == "data:image/png;base64" and picture.size == (64, 64)
+        made = index.imagine(None)[i]
+        np.testing.assert_array_equal(np.asarray(picture), made)
+    seen, *more = index.imagined[0]
+    assert more == ["a mug", 5, False]
+    # It was prepared before its turn: a dot in a corner fills the sheet.
+    assert seen.shape == (512, 512, 3) and seen[256, 256].mean() < 50
+    client.post("/api/imagine", json=GOOD)
+    assert index.imagined[-1][0].shape == (64, 64, 3)
+    assert index.imagined[-1][1:3] == (None, 0)
+    form = client.post(
+        "/api/imagine", files={"image": ("d.png", drawing(), "image/png")}
+    )
+    assert len(form.json()["pictures"]) == 4
+
+
+def test_the_imaginer_is_made_ready_before_the_first_visitor(index, monkeypatch):
+    """With words beside the drawing it is another program than without."""
+    monkeypatch.setattr(server._Server, "run", lambda self, sockets: None)
+    index.imagined.clear()
+    server.serve(index, port=0)
+    assert [text for _, text, *_ in index.imagined] == [None, "a photo"]
+    monkeypatch.setattr(index, "imagines", False)
+    server.serve(index, port=0)
+    assert len(index.imagined) == 2
+
+
+def test_what_cannot_be_imagined_is_told(client, index, monkeypatch):
+    place = "/api/imagine"
+    refused(client.post(place, json={"text": "a mug"}), 400, "the photo of a drawing")
+    blank = io.BytesIO()
+    Image.new("RGB", (64, 64), "white").save(blank, "PNG")
+    asked = {"image": coded(blank.getvalue())}
+    refused(client.post(place, json=asked), 400, "nothing drawn")
+    refused(client.post(place, json={"image": coded(b"?")}), 400, "image: ")
+    for name, value in (("seed", -1), ("seed", 2**31), ("text", "x" * 501)):
+        refused(client.post(place, json={**GOOD, name: value}), 422, f"{name} is ")
+    refused(client.post(place, json={**GOOD, "steps": 9}), 422, "steps is 9")
+    made = len(index.imagined)
+    monkeypatch.setattr(index, "imagines", False)
+    assert client.get("/api/info").json()["imaginer"] is False
+    refused(client.post(place, json=GOOD), 400, "--imagine RUN")
+    assert len(index.imagined) == made
+    closed = TestClient(server.make_app(index, "word"), base_url=HERE)
+    assert closed.post(place, json=GOOD).status_code == 401
+
+
+def test_no_search_waits_for_what_is_imagined(client, index, monkeypatch):
+    """And only so many may wait to be imagined."""
+    monkeypatch.setattr(server, "IMAGINING", 1)
+    client = TestClient(server.make_app(index), base_url=HERE)
+    begun, done = threading.Semaphore(0), threading.Event()
+    at_once = []
+
+    def slow(*_):
+        at_once.append(1)
+        begun.release()
+        done.wait(30)
+        at_once.pop()
+        return np.zeros((4, 8, 8, 3), np.uint8)
+
+    monkeypatch.setattr(index, "imagine", slow)
+    with client, ThreadPoolExecutor(3) as pool:
+        asks = [pool.submit(client.post, "/api/imagine", json=GOOD) for _ in range(3)]
+        assert begun.acquire(timeout=30)
+        works(client)
+        turned_away = next(as_completed(asks, timeout=30))
+        refused(turned_away.result(), 503, "1 requests may wait")
+        assert at_once == [1]
+        done.set()
+        codes = [each.result().status_code for each in asks]
+        assert sorted(codes) == [200, 200, 503]
+
+
+def test_a_photo_can_be_searched_with(client, index):
+    image = coded(drawing(15.5, 15.5))
+    asked = {"image": image, "modality": "photo", "k": 3}
+    # It is not prepared: the dot stays in its corner.
+    assert names(client.post("/api/search", json=asked))[0] == "photo07.png"
+    assert index.modality == "photo" and index.asked.shape == (64, 64, 3)
+    names(client.post("/api/search", json=GOOD))
+    assert index.modality == "sketch"
+    refused(client.post("/api/search", json={**asked, "modality": "film"}), 422, "film")
+    closer = client.post("/api/search", json={**asked, "rerank": 3})
+    refused(closer, 400, "rerank without a drawing")
+
+
+def test_a_photo_is_shown_as_the_network_sees_it(client):
+    """The middle of a wide one, where a drawing would be padded."""
+    wide = Image.new("RGB", (120, 60), "black")
+    wide.paste("red", (30, 0, 90, 60))
+    out = io.BytesIO()
+    wide.save(out, "PNG")
+    asked = {"image": coded(out.getvalue()), "show_prepared": True, "prepare": False}
+    for modality, all_red in (("photo", True), ("sketch", False)):
+        answer = client.post("/api/search", json={**asked, "modality": modality})
+        data = answer.json()["prepared"].partition(",")[2]
+        seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+        assert (seen[..., 0] > 200).all() == all_red
 
 
 def test_paths_are_for_this_machine_alone_and_min_score_cuts(client, index):
@@ -266,7 +378,7 @@ class Gallery:
 
     def __init__(self, index, path):
         self.path = path
-        names = ("search", "similar", "info", "reload", "folders")
+        names = ("search", "similar", "info", "reload", "folders", "imagine")
         for name in (*names, "embedder", "reranker", "segment"):
             setattr(self, name, getattr(index, name))
 
@@ -659,10 +771,11 @@ def test_openapi_describes_json_and_form(client):
     form = kinds["multipart/form-data"]["schema"]["properties"]["image"]
     assert form["format"] == "binary"
     fields = {"image", "text", "text_share", "k", "min_score", "folder", "fold"}
-    assert fields | {"prepare", "show_prepared", "rerank_text", "rerank"} == set(
-        kinds["application/json"]["schema"]["properties"]
-    )
-    for page in ("/", "/docs", "/page.js", "/page.css", "/docs.js", "/sheet.js"):
+    fields |= {"prepare", "show_prepared", "rerank_text", "rerank", "modality"}
+    assert fields == set(kinds["application/json"]["schema"]["properties"])
+    assert "/api/imagine" in paths
+    scripts = ("/page.js", "/docs.js", "/sheet.js", "/imagined.js")
+    for page in ("/", "/docs", "/page.css", *scripts):
         text = client.get(page).text
         assert "https://" not in text
         assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")

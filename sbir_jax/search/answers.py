@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from sbir_jax.data import images
@@ -19,6 +20,7 @@ from sbir_jax.search.api import (
     Folder,
     Found,
     FoundPhoto,
+    Imagined,
     Masked,
     MaskedWord,
     Pair,
@@ -71,11 +73,20 @@ def check_reranks(
     if asked.rerank_text and text is None:
         what, rule = "rerank_text without text", "words re-order photos"
         raise Refusal(400, what, rule, "send text, or leave rerank_text out")
-    if asked.rerank and (picture is None or not index.info()["reranker"]):
-        what = "rerank without a drawing" if picture is None else "no re-ranker here"
+    drawn = picture is not None and asked.modality == "sketch"
+    if asked.rerank and not (drawn and index.info()["reranker"]):
+        what = "no re-ranker here" if drawn else "rerank without a drawing"
         rule = "a re-ranker looks at a drawing and each photo"
         remedy = "send a drawing, to a server started with --rerank RUN"
         raise Refusal(400, what, rule, remedy)
+
+
+def check_imaginer(index: Any) -> None:
+    """Raises: Refusal where the server has no imaginer."""
+    if not index.info()["imaginer"]:
+        rule = "photos are imagined by a run of the task synthesis"
+        remedy = "ask a server started with --imagine RUN"
+        raise Refusal(400, "no imaginer here", rule, remedy)
 
 
 def folder_of(name: str, found: Mapping[str, int]) -> str:
@@ -104,6 +115,11 @@ def explained(found: Explanation | TokenExplanation) -> Explained:
         matches=[Pair(**match._asdict()) for match in found.matches],
         tokens=isinstance(found, TokenExplanation),
     )
+
+
+def imagined(pictures: UInt8[np.ndarray, "n h w 3"]) -> Imagined:
+    """Pictures that an imaginer made."""
+    return Imagined(pictures=[_data_url(Image.fromarray(each)) for each in pictures])
 
 
 def masked(found: Masks) -> Masked:

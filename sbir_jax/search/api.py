@@ -23,6 +23,7 @@ from sbir_jax.search.guard import Refusal
 from sbir_jax.search.opened import UnknownPhoto
 from sbir_jax.search.rerank import MOST
 from sbir_jax.text_queries import SHARE
+from sbir_jax.types import Modality
 
 MAX_UPLOAD = 8_000_000
 MAX_TEXT = 500
@@ -53,8 +54,11 @@ class DrawingQuestion(Question):
 
 
 class SearchQuestion(DrawingQuestion):
-    """A drawing, words, or both."""
+    """A picture, words, or both."""
 
+    modality: Modality = Field(
+        "sketch", description="what the picture is; a photo is never prepared"
+    )
     text: str | None = Field(
         None, max_length=MAX_TEXT, description="what the photos show: a red cup"
     )
@@ -75,6 +79,15 @@ class SearchQuestion(DrawingQuestion):
     rerank: int = Field(
         0, ge=0, le=MOST, description="how many of them the server's re-ranker does"
     )
+
+
+class ImagineQuestion(DrawingQuestion):
+    """A drawing, and words beside it."""
+
+    text: str | None = Field(
+        None, max_length=MAX_TEXT, description="what the photos show: a red cup"
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="of the noise")
 
 
 class ExplainQuestion(DrawingQuestion):
@@ -158,12 +171,17 @@ class Masked(BaseModel):
     words: list[MaskedWord]
 
 
+class Imagined(BaseModel):
+    pictures: list[str] = Field(description="data: URLs of PNGs")
+
+
 class Info(BaseModel):
     photos: int
     dim: int
     fingerprint: str = Field(description="of the embedder that made the index")
     backend: str
     reranker: bool = Field(description="whether `rerank` can be asked for")
+    imaginer: bool = Field(description="whether /api/imagine can be asked")
 
 
 class Problem(BaseModel):

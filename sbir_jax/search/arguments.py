@@ -105,6 +105,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="how many --rerank puts in a new order (default: 20)",
     )
+    _imaginer(search)
+    search.add_argument(
+        "--imagined-share",
+        type=float,
+        default=argparse.SUPPRESS,
+        metavar="SHARE",
+        help="of imagined photos beside the drawing, 0 to 1 (default: 0.5)",
+    )
     search.add_argument("-k", type=int, default=20, help="how many (default: 20)")
     search.add_argument(
         "--min-score", type=float, help="only photos with this cosine or more"
@@ -182,6 +190,7 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--token", help="a word that visitors must give")
     _matcher(serve)
     _reranker(serve)
+    _imaginer(serve)
     _backend(serve)
     _model(serve)
     return parser
@@ -279,6 +288,16 @@ def _reranker(parser: argparse.ArgumentParser) -> None:
         help="a run of the task reranking, or tokens, that looks at the drawing and a "
         "photo together: it puts the first photos in a new order, and explains them "
         "(docs/token_matching.md)",
+    )
+
+
+def _imaginer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--imagine",
+        default="",
+        metavar="RUN",
+        help="a run of the task synthesis, which makes photos of a drawing to search "
+        "with (docs/search.md)",
     )
 
 

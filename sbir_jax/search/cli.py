@@ -95,6 +95,12 @@ def _check(args: argparse.Namespace) -> None:
             raise ValueError("--rerank-text orders photos by words: give --text")
         if args.rerank and not args.sketch:
             raise ValueError("--rerank orders photos by a drawing: give one")
+        if args.imagine and not args.sketch:
+            raise ValueError("--imagine makes photos of a drawing: give a SKETCH")
+        if "imagined_share" in given and not args.imagine:
+            raise ValueError(
+                "--imagined-share weighs what --imagine RUN makes: give that too"
+            )
         if args.matcher and not args.rerank_text:
             raise ValueError("--matcher is for --rerank-text: give that too")
         if args.min_score is not None and not math.isfinite(args.min_score):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sbir_jax.search.hits import Hit
     from sbir_jax.search.index import Index
 
+IMAGINED_SHARE = 0.5  # beside the drawing (not tuned)
 REASONS = 5  # of photos that cannot be used, shown on screen
 
 
@@ -114,6 +115,8 @@ def search(args: argparse.Namespace) -> None:
     names = ("text", "k", "min_score", "text_share", "folder", "rerank_text")
     asks = {name: value for name, value in vars(args).items() if name in names}
     asks["rerank"] = args.rerank_first if args.rerank else 0
+    if args.imagine:
+        asks["imagined_share"] = vars(args).get("imagined_share", IMAGINED_SHARE)
     asks["fold"] = not args.all_copies
     _keep_programs()
     with _open(args) as opened:
@@ -308,8 +311,9 @@ def serve(args: argparse.Namespace) -> None:
 def _open(args: argparse.Namespace) -> "Index":
     from sbir_jax.search.index import Index
 
-    given = args.index, None, args.backend, args.model, args.matcher, args.rerank
-    return Index.open(*given)
+    given = {name: vars(args)[name] for name in ("backend", "model", "matcher")}
+    given |= {"reranker": args.rerank, "imaginer": args.imagine}
+    return Index.open(args.index, **given)
 
 
 def _keep_programs() -> None:

@@ -1,4 +1,5 @@
-"""Models beside the one that made an index: what looks at single photos again."""
+"""Models beside the one that made an index: what looks at single photos again, and what
+makes photos of drawings."""
 
 from typing import Any
 
@@ -6,6 +7,8 @@ from sbir_jax.dense.segmenter import Segmenter
 from sbir_jax.reranker import Reranker
 from sbir_jax.search import rerank
 from sbir_jax.tasks.matching.matcher import Matcher
+from sbir_jax.tasks.synthesis import imagined
+from sbir_jax.tasks.synthesis.imagined import Imagines
 
 
 def matcher(source: str, embedder: Any) -> rerank.Scores:
@@ -23,6 +26,11 @@ def matcher(source: str, embedder: Any) -> rerank.Scores:
 def reranker(source: str) -> Reranker | None:
     """What re-ranks by drawings, of a run folder; None for none."""
     return Reranker.from_run(source) if source else None
+
+
+def imaginer(source: str) -> Imagines | None:
+    """What makes photos of drawings, of a run folder; None for none."""
+    return imagined.open_imaginer(source) if source else None
 
 
 def segmenter(embedder: Any, index: str) -> Segmenter:

@@ -35,9 +35,9 @@ class Drawings:
         return await self._reader.run(_png, picture)
 
 
-def as_seen(drawing: np.ndarray, size: int) -> str:
-    """The drawing as a network of this size sees it: the data: URL of a PNG."""
-    seen = images.encode_png(images.decode(drawing, size, images.FIT["sketch"]))
+def as_seen(picture: np.ndarray, size: int, modality: str) -> str:
+    """The picture as a network of this size sees it: the data: URL of a PNG."""
+    seen = images.encode_png(images.decode(picture, size, images.FIT[modality]))
     return f"data:image/png;base64,{base64.b64encode(seen).decode()}"
 
 

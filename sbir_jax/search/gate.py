@@ -25,7 +25,7 @@ class Gate:
             raise Refusal(
                 503,
                 "the server is busy",
-                f"{self.limit} searches may wait",
+                f"{self.limit} requests may wait",
                 "ask again in a moment",
                 {"Retry-After": "1"},
             )

@@ -143,3 +143,22 @@ def below(state: Opened, folder: str) -> Bool[np.ndarray, " rows"]:
         pc.MatchSubstringOptions(start),
     )
     return found.to_numpy()
+
+
+def folder_inside(state: Opened, folder: str | os.PathLike, index: str) -> str:
+    """A folder as the paths of the index have it; "" for all.
+
+    Args:
+      index: its folder, for errors.
+    Raises: ValueError for a folder without photos.
+    """
+    text = os.fspath(folder)
+    if not text:
+        return ""
+    inside = text if "://" in text else os.path.abspath(os.path.expanduser(text))
+    if not (below(state, inside) & state.snapshot.alive).any():
+        raise ValueError(
+            f"{index} has no photo below {inside}; give a folder that was indexed, or "
+            "one inside of it"
+        )
+    return inside

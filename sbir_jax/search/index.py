@@ -11,10 +11,10 @@ import os
 import pathlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float32, Int, UInt8
 
 from sbir_jax import text_queries
 from sbir_jax.search import hits, shards
@@ -23,27 +23,11 @@ from sbir_jax.search.backends import check_descriptors, check_k, open_backend
 from sbir_jax.search.hits import Hit
 from sbir_jax.search.model_paths import plain
 from sbir_jax.search.opened import Opened, Retired, UnknownPhoto, photo_id
+from sbir_jax.search.query import Describes, Query
 
 __all__ = ["Hit", "Index", "UnknownPhoto", "photo_id"]
 
 WORDS = 64  # texts whose descriptors are remembered
-
-
-@runtime_checkable
-class Describes(Protocol):
-    """What an index needs of an embedder; `sbir_jax.embedder.Embedder` is one."""
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    @property
-    def dim(self) -> int: ...
-
-    def embed(
-        self, images: Iterable, modality: str, *, prepare: bool = False
-    ) -> np.ndarray: ...
-
-    def embed_words(self, texts: Sequence[str]) -> np.ndarray: ...
 
 
 class Index:
@@ -61,9 +45,11 @@ class Index:
         model: str = "",
         matcher: str = "",
         reranker: str = "",
+        imaginer: str = "",
     ):
         self.folder, self._backend, self._model = folder, backend, model
         self._matcher_source, self._reranker_source = matcher, reranker
+        self._imaginer_source = imaginer
         self._lock, self._reloading = threading.Lock(), threading.Lock()
         self._state: Opened | None = self._read(None)
         if embedder is not None:
@@ -83,6 +69,7 @@ class Index:
         model: str = "",
         matcher: str = "",
         reranker: str = "",
+        imaginer: str = "",
     ) -> "Index":
         """Opens an index; descriptors stay on disk, memory-mapped.
 
@@ -95,11 +82,13 @@ class Index:
           matcher: what re-ranks by words: a run folder of the task "matching", or a
             backbone; without it the index's own backbone does, training-free.
           reranker: a run folder of the task "reranking" or "tokens".
+          imaginer: a run folder of the task "synthesis".
         Raises: FileNotFoundError without an index there; ValueError for an index that
           is damaged, and for an embedder other than the one that made it, naming both
           fingerprints; ImportError naming the extra that a backend needs.
         """
-        return cls(pathlib.Path(path), embedder, backend, model, matcher, reranker)
+        given = embedder, backend, model, matcher, reranker, imaginer
+        return cls(pathlib.Path(path), *given)
 
     @property
     def head(self) -> shards.Head:
@@ -134,6 +123,14 @@ class Index:
 
         return companions.reranker(self._reranker_source)
 
+    @functools.cached_property
+    def imaginer(self) -> Any:
+        """What makes photos of drawings, loaded when it is first asked for; None where
+        the index was opened without one."""
+        from sbir_jax.search import companions
+
+        return companions.imaginer(self._imaginer_source)
+
     def segment(self, photo: Any, words: Sequence[str]) -> Any:
         """`dense.segmenter.Masks` of words in a photo, by the index's own backbone,
         loaded at the first call; ValueError as `companions.segmenter`."""
@@ -157,8 +154,10 @@ class Index:
         folder: str | os.PathLike = "",
         rerank_text: int = 0,
         rerank: int = 0,
+        modality: str = "sketch",
+        imagined_share: float = 0.0,
     ) -> list[Hit]:
-        """The k photos nearest to a drawing, to words, or to both, best first.
+        """The k photos nearest to a picture, to words, or to both, best first.
 
         Args:
           sketch: a path, the bytes of an image file, a PIL image, or a uint8 array.
@@ -173,38 +172,58 @@ class Index:
             words, see `rerank.rerank`; beside a drawing the words have their share of
             it. 0 for none.
           rerank: how many of them the re-ranker does, before the words.
-        Raises: BadImage for a drawing that cannot be read, NoInk for an empty one
-          where it is prepared; ValueError for neither a drawing nor words, for a k
-          below 1, for a share outside of 0 to 1, for a folder without photos, and for
-          re-ranking without words.
+          modality: what the picture is, "sketch" or "photo", which is never prepared.
+          imagined_share: of photos imagined of a drawing, beside it, 0 to 1.
+        Raises: BadImage for a picture that cannot be read, NoInk for an empty drawing
+          where it is prepared; ValueError for neither a picture nor words, another
+          modality, a k below 1, a share outside of 0 to 1, a folder without photos, and
+          re-ranking or imagining without what it goes by.
         """
-        k, share = check_k(k), text_queries.check_share(text_share)
-        text = (text or "").strip()
-        if sketch is None and not text:
-            raise ValueError("nothing to search for; give a sketch, text, or both")
+        k, text = check_k(k), (text or "").strip()
+        query = Query(sketch, text, modality, text_share, imagined_share)
         if rerank_text and not text:
             raise ValueError("rerank_text orders photos by words; give text")
         if rerank:
-            sketch = reranking.drawing(sketch, prepare, self.reranker)
-            prepare = False  # it was
-        if sketch is None:
-            found = self._words(text)
-        else:
-            found = self.embedder.embed([sketch], "sketch", prepare=prepare)
-            if text and share:
-                found = text_queries.mix(found, self._words(text), share)
+            reranking.check_drawing(query.drawing, self.reranker)
+        imaginer = self._imaginer_for(query.drawing) if imagined_share else None
+        if prepare and (rerank or imagined_share):
+            query, prepare = query.prepared(), False
+        found = query.descriptor(self.embedder, self._words, imaginer, prepare)
         with self._using() as state:
-            inside = self._inside(state, folder)
+            inside = hits.folder_inside(state, folder, str(self.folder))
             count = max(k, rerank_text, rerank)
             found = hits.find(state, found, count, fold, inside)
         if min_score is not None:
             found = [hit for hit in found if hit.score >= min_score]
         if rerank:
-            found = reranking.rerank_drawing(found, sketch, self.reranker, rerank)
+            given = query.drawing, self.reranker, rerank
+            found = reranking.rerank_drawing(found, *given)
         if rerank_text:
-            part = 1.0 if sketch is None else share
+            part = 1.0 if sketch is None else text_share
             found = reranking.rerank(found, text, self.matcher, rerank_text, part)
         return found[:k]
+
+    def imagine(
+        self, sketch: Any, text: str | None = None, seed: int = 0, prepare: bool = True
+    ) -> UInt8[np.ndarray, "n h w 3"]:
+        """Photos that the imaginer takes a drawing for, of its own size.
+
+        Args:
+          sketch, prepare: as of `search`.
+          text: what the photos show, beside the drawing.
+          seed: of the noise.
+        Raises: BadImage, NoInk; ValueError without a drawing, and where the index was
+          opened without an imaginer.
+        """
+        from sbir_jax.search import imagination
+
+        given = sketch, (text or "").strip(), seed, prepare
+        return imagination.pictures(self._imaginer_for(sketch), *given)
+
+    def _imaginer_for(self, drawing: Any) -> Any:
+        from sbir_jax.search import imagination
+
+        return imagination.required(self.imaginer, drawing)
 
     def similar(
         self,
@@ -223,7 +242,7 @@ class Index:
         with self._using() as state:
             row = state.row(photo_id, str(self.folder))
             own = state.snapshot.descriptor(row).astype(np.float32)
-            inside = self._inside(state, folder)
+            inside = hits.folder_inside(state, folder, str(self.folder))
             return hits.find(state, own[None], k, fold, inside, without=row)
 
     def search_descriptors(
@@ -260,6 +279,7 @@ class Index:
             "embedder": plain(snapshot.head.embedder),
             "backend": self._backend,
             "reranker": bool(self._reranker_source),
+            "imaginer": bool(self._imaginer_source),
             "shards": len(snapshot.shards),
             "removed_rows": len(snapshot.alive) - len(self),
             "skipped": len(shards.read_skipped(self.folder)),
@@ -323,19 +343,6 @@ class Index:
         if before is not None:
             snapshot.head.check(before.snapshot.head.fingerprint, str(self.folder))
         return Opened(snapshot, open_backend(self._backend, self.folder, snapshot))
-
-    def _inside(self, state: Opened, folder: str | os.PathLike) -> str:
-        """A folder as the paths of the index have it. Raises: ValueError."""
-        text = os.fspath(folder)
-        if not text:
-            return ""
-        inside = text if "://" in text else os.path.abspath(os.path.expanduser(text))
-        if not (hits.below(state, inside) & state.snapshot.alive).any():
-            raise ValueError(
-                f"{self.folder} has no photo below {inside}; give a folder that was "
-                "indexed, or one inside of it"
-            )
-        return inside
 
     def folders(self) -> dict[str, int]:
         """How many photos lie below each folder; the first is the folder of all."""

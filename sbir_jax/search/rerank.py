@@ -92,18 +92,10 @@ def _reordered(
     return again + list(hits[len(told) :])
 
 
-def drawing(sketch: Any, prepare: bool, reranker: Any) -> Any:
-    """A drawing as both the first search and the re-ranker see it.
-
-    Raises: ValueError without a drawing or without a re-ranker.
-    """
+def check_drawing(sketch: Any, reranker: Any) -> None:
+    """Raises: ValueError without a drawing or without a re-ranker."""
     if sketch is None or reranker is None:
         raise ValueError(
             "rerank orders photos by a drawing, with a re-ranker: give a drawing, and "
             "Index.open(..., reranker=RUN)"
         )
-    if not prepare:
-        return sketch
-    from sbir_jax.data import sketch_preparation
-
-    return sketch_preparation.prepare(sketch)

@@ -1,7 +1,8 @@
 """The drawing page and its JSON interface, over one open index.
 
 Photos go by id, never by path: only what is in the index can be fetched. The model
-runs one call at a time; further ones wait in a short queue.
+runs one call at a time; further ones wait in a short queue. An imaginer, which is slow,
+has a queue of its own.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import time
 import urllib.parse
 from collections.abc import Callable
 from importlib import resources
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated
 
 import numpy as np
 import uvicorn
@@ -32,6 +33,8 @@ from sbir_jax.search.api import (
     Folder,
     Found,
     Id,
+    Imagined,
+    ImagineQuestion,
     Info,
     Masked,
     MasksQuestion,
@@ -51,58 +54,22 @@ from sbir_jax.search.following import following
 from sbir_jax.search.gate import Gate
 from sbir_jax.search.guard import LOOPBACK, Guard, Refusal
 from sbir_jax.search.photo_files import HEADERS, Reader, Thumbnails, whole
-from sbir_jax.text_queries import SHARE
+from sbir_jax.search.searchable import Searchable
 
 QUEUE = 64  # searches that may wait for the model
+IMAGINING = 8  # drawings that may wait for the imaginer
 THUMBNAIL_BYTES = 32_000_000  # kept in memory
 PAGE = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     **{
         f"/{name}.js": (f"{name}.js", "text/javascript")
-        for name in ("page", "sheet", "server", "viewer", "chosen")
+        for name in ("page", "sheet", "server", "viewer", "chosen", "imagined")
     },
     "/examples.json": ("examples.json", "application/json"),
     "/docs": ("docs.html", "text/html"),
     "/docs.js": ("docs.js", "text/javascript"),
 }
-
-
-@runtime_checkable
-class Searchable(Protocol):
-    """What the page needs of an index; `index.Index` is one."""
-
-    @property
-    def embedder(self) -> Any: ...
-
-    @property
-    def reranker(self) -> Any: ...
-
-    def segment(self, photo, words) -> Any: ...
-
-    def search(
-        self,
-        sketch=None,
-        text=None,
-        k=20,
-        min_score=None,
-        text_share=SHARE,
-        prepare=True,
-        fold=True,
-        folder="",
-        rerank_text=0,
-        rerank=0,
-    ) -> list: ...
-
-    def similar(self, photo_id: str, k: int = 20, fold=True, folder="") -> list: ...
-
-    def folders(self) -> dict[str, int]: ...
-
-    def photo(self, photo_id: str) -> Any: ...
-
-    def info(self) -> dict: ...
-
-    def reload(self) -> bool: ...
 
 
 def make_app(
@@ -128,6 +95,8 @@ def make_app(
     for path, (name, kind) in PAGE.items():
         app.get(path, include_in_schema=False)(_static(name, kind))
     gate, reader, drawings, words = Gate(QUEUE), Reader(), Drawings(), FirstWords()
+    # Of its own, so that no search waits until photos are made.
+    imagining = Gate(IMAGINING)
     thumbnails = Thumbnails(THUMBNAIL_BYTES, reader)
     # Whoever may ask from elsewhere need not know how this machine's disk is laid out.
     paths = hosts == LOOPBACK and not token
@@ -138,25 +107,25 @@ def make_app(
 
     @app.post("/api/search", openapi_extra=body_schema(SearchQuestion))
     async def search(request: Request) -> Found:
-        """Photos nearest to a drawing, to words, or to both."""
+        """Photos nearest to a picture, to words, or to both."""
         start = time.monotonic()
         asked, picture = await read_question(request, SearchQuestion)
         text = (asked.text or "").strip() or None
         if text is None:
             require(picture, "a search has a drawing, words, or both", "send either")
         answers.check_reranks(asked, text, picture, index)
-        drawing = None
+        seen, given = None, None
         if picture:
-            drawing = await drawings.read(picture, asked.prepare)
-        asks = drawing, text, asked.k, asked.min_score, asked.text_share, False
+            prepare = asked.prepare and asked.modality == "sketch"
+            given = await drawings.read(picture, prepare)
+        asks = given, text, asked.k, asked.min_score, asked.text_share, False
         inside = answers.folder_of(asked.folder, index.folders())
-        more = asked.fold, inside, asked.rerank_text, asked.rerank
+        more = asked.fold, inside, asked.rerank_text, asked.rerank, asked.modality
         with words.asked() if text else contextlib.nullcontext():
             hits = await gate.run(request, lambda: index.search(*asks, *more))
-        seen = None
-        if drawing is not None and asked.show_prepared:
-            embedder = await run_in_threadpool(lambda: index.embedder)
-            seen = await run_in_threadpool(as_seen, drawing, embedder.size)
+        if given is not None and asked.show_prepared:
+            size = await run_in_threadpool(lambda: index.embedder.size)
+            seen = await run_in_threadpool(as_seen, given, size, asked.modality)
         return answer(hits, start, seen)
 
     @app.get("/api/similar/{id}")
@@ -184,6 +153,18 @@ def make_app(
         photo = await reader.run(decode, path, model.size, FIT["photo"])
         made = await gate.run(request, lambda: explain(model, drawing, photo))
         return answers.explained(made)
+
+    @app.post("/api/imagine", openapi_extra=body_schema(ImagineQuestion))
+    async def imagine(request: Request) -> Imagined:
+        """Photos that the server's imaginer takes a drawing for."""
+        asked, found = await read_question(request, ImagineQuestion)
+        answers.check_imaginer(index)
+        rule = "what is imagined is the photo of a drawing"
+        picture = require(found, rule, "send one")
+        drawing = await drawings.read(picture, asked.prepare)
+        given = drawing, asked.text, asked.seed, False
+        made = await imagining.run(request, lambda: index.imagine(*given))
+        return await run_in_threadpool(answers.imagined, made)
 
     @app.post("/api/masks")
     async def masks(request: Request, asked: MasksQuestion) -> Masked:
@@ -267,6 +248,10 @@ def serve(
         # The first call compiles: better now than under the first stroke.
         white = np.full((64, 64, 3), 255, np.uint8)
         index.search(white, k=1, prepare=False)
+        if index.info()["imaginer"]:
+            print("loading the imaginer ...", flush=True)
+            for text in (None, "a photo"):  # two programs
+                index.imagine(white, text, prepare=False)
         app = make_app(index, token, LOOPBACK if alone and not token else None)
         config = uvicorn.Config(
             app,

@@ -34,6 +34,7 @@ function resolve(schema) {
 
 function type(schema) {
   if (schema.anyOf) return schema.anyOf.map(type).join(" or ");
+  if (schema.enum) return schema.enum.join(" or ");
   const whole = resolve(schema);
   if (whole.type === "array" && whole.items) return `list of ${type(whole.items)}`;
   if (schema.$ref) return `{${Object.keys(whole.properties).join(", ")}}`;

@@ -2,9 +2,11 @@
 //
 // What is asked for, but for the drawing, stands in the address behind "#", which no
 // server ever sees: words, like (id of a photo), name (its file's), folder, raw, and
-// order: whether the words put the first photos in a new order.
+// order: whether the words put the first photos in a new order. An imagined photo that is
+// asked with, {source, number}, is too long for an address: the tab's history keeps it.
 
 import { isChosen, tick } from "/chosen.js";
+import * as imagining from "/imagined.js";
 import { ask, drawingIn, form, problem, say } from "/server.js";
 import * as sheet from "/sheet.js";
 import * as viewer from "/viewer.js";
@@ -22,16 +24,20 @@ const $ = (id) => document.getElementById(id);
 let k = FIRST, timer = 0, waiting = 0, running = null, hits = [];
 
 function asked() {
-  return Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  const fields = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  return { ...fields, imagined: history.state };
 }
 
-// Changes the address; with `push`, Back returns to what it was.
+// Changes what is asked for; with `push`, Back returns to what it was.
 function change(changes, push = false) {
-  const fields = Object.entries({ ...asked(), ...changes }).filter(([, value]) => value);
+  const { imagined, ...all } = { ...asked(), ...changes };
+  const fields = Object.entries(all).filter(([, value]) => value);
   const hash = fields.length ? `#${new URLSearchParams(fields)}` : location.pathname;
-  if (push) history.pushState(null, "", hash);
-  else history.replaceState(null, "", hash);
+  if (push) history.pushState(imagined, "", hash);
+  else history.replaceState(imagined, "", hash);
 }
+
+const NONE = { like: "", name: "", imagined: null }; // no photo is asked with
 
 // Fields and words as the address has them, then a search.
 function follow() {
@@ -55,6 +61,7 @@ function showFolder(folder) {
 /* Searching */
 
 function schedule() {
+  imagining.forget();
   if (timer && performance.now() - waiting > LONGEST) return; // let it come
   if (!timer) waiting = performance.now();
   clearTimeout(timer);
@@ -69,6 +76,12 @@ async function question({ words, folder = "", raw, order }) {
   return form(fields, sheet.isBlank() ? null : await sheet.picture(), "drawing.png");
 }
 
+// A photo that was imagined, as the question.
+function questionWith({ imagined, folder = "" }) {
+  const body = JSON.stringify({ image: imagined.source, modality: "photo", k, folder });
+  return { method: "POST", headers: { "Content-Type": "application/json" }, body };
+}
+
 async function search() {
   clearTimeout(timer);
   timer = 0;
@@ -76,23 +89,27 @@ async function search() {
   const mine = running = new AbortController();
   const typed = $("text").value.trim();
   if (typed !== (asked().words ?? "")) change({ words: typed });
-  const { words, like, folder = "" } = asked();
-  if (!like && !words && sheet.isBlank()) {
+  const { words, like, imagined, folder = "" } = asked();
+  const withPhoto = like || imagined;
+  if (!withPhoto && !words && sheet.isBlank()) {
     list([]);
+    imagining.hide();
     showSeen(null);
     return say($("status"), "");
   }
   say($("status"), "Searching ...", "busy");
   $("grid").classList.add("stale");
-  const look = words && !like ? setTimeout(() => tellWords(mine), SLOW) : 0;
+  const look = words && !withPhoto ? setTimeout(() => tellWords(mine), SLOW) : 0;
   try {
     const place = new URLSearchParams({ k, folder });
     const found = like
       ? await ask(`/api/similar/${encodeURIComponent(like)}?${place}`, () => ({}), mine.signal)
-      : await ask("/api/search", () => question(asked()), mine.signal);
+      : await ask("/api/search", () => imagined ? questionWith(asked()) : question(asked()), mine.signal);
     if (running !== mine) return;
     list(found.hits);
     showSeen(found.prepared);
+    if (!withPhoto && sheet.isBlank()) imagining.hide();
+    else if (!withPhoto && !sheet.isDrawing()) imagining.show(asked());
     const shown = found.hits.length === 1 ? "1 photo" : `${found.hits.length} photos`;
     say($("status"), `${shown} in ${found.seconds.toFixed(found.seconds < 1 ? 2 : 1)} s, best first`);
   } catch (error) {
@@ -125,17 +142,19 @@ function showSeen(prepared) {
 
 function list(found) {
   hits = found;
-  const grid = $("grid"), { like, name, folder } = asked();
+  const grid = $("grid"), { like, name, imagined, folder } = asked();
   const old = new Map([...grid.children].map((item) => [item.dataset.id, item]));
   const before = new Map([...old].map(([id, item]) => [id, item.getBoundingClientRect()]));
   const items = found.map((hit, i) => label(old.get(hit.id) ?? tile(hit), hit, i));
   grid.replaceChildren(...items);
   grid.classList.remove("stale");
-  $("empty").hidden = found.length > 0 || Boolean(like);
+  $("empty").hidden = found.length > 0 || Boolean(like || imagined);
   $("more").hidden = found.length < k || k >= MOST;
-  $("back").hidden = !like;
+  $("back").hidden = !(like || imagined);
   $("title").textContent = like ? `Photos like ${name ?? "this one"}` : "Photos";
+  if (imagined) $("title").textContent = `Photos like imagined photo ${imagined.number}`;
   if (folder) $("title").textContent += ` in ${folder}`;
+  imagining.mark(imagined?.number);
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
   for (const item of items) { // photos that stay glide to their new place
     const was = before.get(item.dataset.id), is = item.getBoundingClientRect();
@@ -175,14 +194,20 @@ function label(item, hit, i) {
 
 // A drawing or words have changed: no photo is asked with any more.
 function another() {
-  if (asked().like) change({ like: "", name: "" });
+  if (asked().like || asked().imagined) change(NONE);
   k = FIRST;
   schedule();
 }
 
 function moreLike(hit) {
   k = FIRST;
-  change({ like: hit.id, name: hit.name }, true);
+  change({ ...NONE, like: hit.id, name: hit.name }, true);
+  search();
+}
+
+function likeImagined(imagined) {
+  k = FIRST;
+  change({ ...NONE, imagined }, true);
   search();
 }
 
@@ -213,7 +238,7 @@ on("redo", sheet.redo);
 on("clear", sheet.clear);
 on("upload", () => $("file").click());
 on("more", () => { k = Math.min(MOST, k * 2); search(); });
-on("back", () => { change({ like: "", name: "" }, true); follow(); });
+on("back", () => { change(NONE, true); follow(); });
 on("help-open", () => $("help").showModal());
 $("text").addEventListener("input", another);
 $("folder").addEventListener("change", () => onlyInside($("folder").value));
@@ -282,10 +307,12 @@ function example(name, lines) {
 const empty = () => ({});
 ask("/examples.json", empty).then((all) => Object.entries(all).forEach(([name, lines]) => example(name, lines)));
 $("close").addEventListener("change", search);
-ask("/api/info", empty).then(({ photos, reranker }) => {
+const info = ask("/api/info", empty);
+info.then(({ photos, reranker }) => {
   $("closer").hidden = !reranker;
   $("count").textContent = photos === 1 ? "1 photo" : `${photos.toLocaleString("en")} photos`;
 }).catch(() => {});
+imagining.start(info.then(({ imaginer }) => imaginer, () => false), likeImagined);
 ask("/api/folders", empty).then((folders) => {
   const { folder = "" } = asked();
   const options = folders.slice(1).map(({ name, photos }) => new Option(`${name} (${photos.toLocaleString("en")})`, name));

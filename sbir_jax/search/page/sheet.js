@@ -30,6 +30,11 @@ export function isBlank() {
   return !visible().some((op) => op.kind === "image" || !op.erase) && !(stroke && !stroke.erase);
 }
 
+// Whether a stroke is under way.
+export function isDrawing() {
+  return Boolean(stroke);
+}
+
 export function paint(target, op) {
   const side = target.canvas.width;
   if (op.kind === "image") {

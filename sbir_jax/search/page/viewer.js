@@ -6,7 +6,7 @@ import * as sheet from "/sheet.js";
 
 const $ = (id) => document.getElementById(id);
 let hits = [], current = -1, explaining = null, looking = null, matched = [];
-let state = () => ({}); // what is asked for now: {words, like, raw}
+let state = () => ({}); // what is asked for now: {words, like, imagined, raw}
 
 // Args: asked: tells the state; like, inside: called for more like a photo, or for a folder.
 export function start(asked, like, inside) {
@@ -39,7 +39,7 @@ export function enlarge(found, i) {
   $("next").disabled = i === hits.length - 1;
   $("copy-path").hidden = !hit.path;
   $("inside").hidden = !hit.folder;
-  $("explain").hidden = Boolean(state().like) || sheet.isBlank();
+  $("explain").hidden = Boolean(state().like || state().imagined) || sheet.isBlank();
   showWhy(false);
   showMasks(false);
   $("masks").hidden = !state().words;
@@ -128,18 +128,18 @@ function join() {
     const box = image.getBoundingClientRect();
     return [box.x - frame.x + x * box.width, box.y - frame.y + y * box.height];
   };
-  const add = (name, values) => {
+  const add = (name, values, stroke = "") => {
     const node = document.createElementNS("http://www.w3.org/2000/svg", name);
     for (const [key, value] of Object.entries(values)) node.setAttribute(key, value);
+    node.style.stroke = stroke; // an attribute "style" is against the page's own policy
     lines.append(node);
   };
   for (const match of matched) {
     const [x1, y1] = at($("why-sketch"), match.sketch), [x2, y2] = at($("why-photo"), match.photo);
-    const style = `stroke: ${match.colour}`;
     add("line", { class: "under", x1, y1, x2, y2 });
-    add("line", { class: "over", x1, y1, x2, y2, style });
-    add("circle", { cx: x1, cy: y1, r: 5, style });
-    add("circle", { cx: x2, cy: y2, r: 5, style });
+    add("line", { class: "over", x1, y1, x2, y2 }, match.colour);
+    add("circle", { cx: x1, cy: y1, r: 5 }, match.colour);
+    add("circle", { cx: x2, cy: y2, r: 5 }, match.colour);
   }
 }
 

@@ -6,16 +6,34 @@ those pictures is mixed with the drawing's, as with words (`text_queries`). Ours
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sbir_jax.embedder import Embedder
 from sbir_jax.tasks.synthesis.imaginer import Imaginer
 
 # Few steps: what is in a picture is settled early, and a descriptor sees no more.
 PICTURES, STEPS = 4, "8"
+
+
+@runtime_checkable
+class Imagines(Protocol):
+    """What is needed of an imaginer; `imaginer.Imaginer` is one."""
+
+    size: int
+
+    def imagine(
+        self, sketches: Any, texts: Sequence[str] | None = None, seed: int = 0
+    ) -> np.ndarray: ...
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """What is needed of an embedder."""
+
+    def embed(self, images: Iterable, modality: str) -> np.ndarray: ...
 
 
 def open_imaginer(run: str) -> Imaginer:
@@ -26,7 +44,7 @@ def open_imaginer(run: str) -> Imaginer:
 
 
 def imagine(
-    imaginer: Imaginer,
+    imaginer: Imagines,
     sketch: UInt8[np.ndarray, "h w 3"],
     text: str | None = None,
     seed: int = 0,
@@ -37,8 +55,8 @@ def imagine(
 
 
 def descriptors(
-    imaginer: Imaginer,
-    embedder: Embedder,
+    imaginer: Imagines,
+    embedder: Describes,
     sketches: UInt8[np.ndarray, "n h w 3"],
     texts: Sequence[str | None],
 ) -> Float[np.ndarray, "n d"]:
