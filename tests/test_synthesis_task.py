@@ -4,6 +4,7 @@ import json
 
 import jax
 import numpy as np
+import optax
 import pytest
 from PIL import Image
 
@@ -63,17 +64,28 @@ def test_the_loss_falls_as_the_adapter_learns(setup):
     jax.tree.map(np.testing.assert_array_equal, batch, again)
     key, frozen = jax.random.key(1), task.loaded.frozen
 
-    @jax.jit
     def loss(trained, batch):
-        return jax.value_and_grad(lambda x: task.loss(x, frozen, batch, key)[0])(
-            trained
-        )
+        def total(trained):
+            found, guides = task.loss(trained, frozen, batch, key)
+            return found, {**guides, "loss": found - sum(guides.values())}
 
-    first, slope = loss(trained, batch)
-    for _ in range(12):
-        trained = jax.tree.map(lambda a, b: a - 0.3 * b, trained, slope)
-        last, slope = loss(trained, batch)
-    assert last < first
+        (_, errors), slope = jax.value_and_grad(total, has_aux=True)(trained)
+        return slope, errors
+
+    @jax.jit
+    def step(trained, state, batch):
+        slope, errors = loss(trained, batch)
+        updates, state = optimiser.update(slope, state)
+        return optax.apply_updates(trained, updates), state, errors
+
+    optimiser, found = optax.adam(0.01), []
+    state = optimiser.init(trained)
+    for _ in range(16):
+        trained, state, errors = step(trained, state, batch)
+        found.append({name: float(value) for name, value in errors.items()})
+    assert set(found[0]) == {"loss", "lgp", "classifier", "distance"}
+    for name in found[0]:
+        assert found[-1][name] < found[0][name], name
 
 
 def test_a_run_from_config_to_report_and_to_pictures(setup, tmp_path):
