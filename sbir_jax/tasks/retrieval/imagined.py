@@ -8,28 +8,29 @@ from jaxtyping import Float
 
 from sbir_jax import text_queries
 from sbir_jax.data.dataset import Dataset
-from sbir_jax.embedder import Embedder
 from sbir_jax.runtime import row_cache
 from sbir_jax.tasks.retrieval.protocols import Protocol
-from sbir_jax.tasks.retrieval.setup import Scoring
 from sbir_jax.tasks.synthesis import imagined
-from sbir_jax.tasks.synthesis.imaginer import Imaginer
+from sbir_jax.tasks.synthesis.imagined import Describes, Imagines
 
 
 def queries(
-    imaginer: Imaginer,
-    embedder: Embedder,
+    imaginer: Imagines,
+    embedder: Describes,
     drawn: Float[np.ndarray, "q d"],
     dataset: Dataset,
     protocol: Protocol,
-    score: Scoring,
+    share: float,
+    models: list[str],
     folder: pathlib.Path,
 ) -> Float[np.ndarray, "q d"]:
-    """What `score.imagined_share` makes of the queries.
+    """The queries with photos imagined beside them.
 
     Args:
       drawn: descriptors of the sketches.
-      folder: where those of imagined photos are kept; a stopped run goes on there.
+      share: of the imagined photos.
+      models: fingerprints of both.
+      folder: where their descriptors are kept; a stopped run goes on there.
     """
 
     def make(some: slice) -> np.ndarray:
@@ -38,11 +39,10 @@ def queries(
         return imagined.descriptors(imaginer, embedder, sketches, [None] * len(rows))
 
     whose: dict[str, Any] = {
-        "embedder": embedder.fingerprint,
-        "imaginer": f"{imaginer.fingerprint}:{imaginer.sampling}",
+        "models": models,
         "data": f"{dataset.fingerprint}:{protocol.digest()}",
-        "pictures": imagined.PICTURES,
+        "pictures": [imagined.PICTURES, imagined.STEPS],
     }
     path = folder / "imagined_sketch.bin"
     found = row_cache.keep(path, whose, drawn.shape, make, "imagine")
-    return text_queries.mix(drawn, found.astype(np.float32), score.imagined_share)
+    return text_queries.mix(drawn, found.astype(np.float32), share)

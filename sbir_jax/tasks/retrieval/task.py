@@ -228,8 +228,10 @@ class Retrieval(Task):
             rankings[name] = evaluation.similarity(*both)
         if self.imaginer is not None:
             drawn, gallery = described["learned"]
-            given = models["learned"], drawn, self.scored, protocol, score, kept
-            both = imagined.queries(self.imaginer, *given), gallery
+            given = models["learned"], drawn, self.scored, protocol
+            names = [models["learned"].fingerprint, self.imaginer.fingerprint]
+            more = score.imagined_share, names, kept
+            both = imagined.queries(self.imaginer, *given, *more), gallery
             rankings["imagined"] = evaluation.similarity(*both)
         if self.reranker is not None:
             given = self.scored, protocol, rankings["learned"], score, kept
