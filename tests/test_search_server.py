@@ -25,7 +25,7 @@ import uvicorn
 from fake_search import FakeIndex, fake_explain
 from fastapi.testclient import TestClient
 
-from sbir_jax.search import connections, guard, photo_files, server
+from sbir_jax.search import api, connections, guard, photo_files, server
 from sbir_jax.search import following as following_lib
 from sbir_jax.search.gate import Gate
 from sbir_jax.search.opened import UnknownPhoto
@@ -113,6 +113,17 @@ def test_search_as_json_as_data_url_and_as_form(client):
     form = {**form, "text": "far", "k": "2", "min_score": ""}
     far = client.post("/api/search", files=files, data=form)
     assert names(far)[0] == "photo00.png" and len(names(far)) == 2
+
+
+def test_a_form_may_name_every_field_and_no_more(client, index):
+    named = api.SearchQuestion(text="a red cup").model_dump()
+    form = {k: str(v) for k, v in named.items() if v is not None}
+    form |= {"min_score": "-1", "folder": "", "rerank": "0", "rerank_text": "0"}
+    assert len(form) == len(api.SearchQuestion.model_fields) - 1  # image is a file
+    files = {"image": ("cup.png", drawing(), "image/png")}
+    assert client.post("/api/search", files=files, data=form).status_code == 200
+    more = form | {f"more{i}": "1" for i in range(9)}
+    refused(client.post("/api/search", files=files, data=more), 400, "fields")
 
 
 def test_words_re_order_the_first_photos(client, index):

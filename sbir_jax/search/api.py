@@ -205,7 +205,7 @@ async def read_question(
     if kind == "application/json":
         asked = model.model_validate_json(await request.body())
     elif kind == "multipart/form-data":
-        form = await request.form(max_files=1, max_fields=8)
+        form = await request.form(max_files=1, max_fields=len(model.model_fields))
         values = {name: value for name, value in form.items() if isinstance(value, str)}
         asked = model.model_validate({k: v for k, v in values.items() if v != ""})
         for value in form.values():
