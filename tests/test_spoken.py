@@ -8,8 +8,8 @@ import pytest
 from sbir_jax.data.toybox import looks, world
 from sbir_jax.data.toybox.scenes import spoken, words
 from sbir_jax.data.toybox.scenes.grammar import Noun, Statement
-from sbir_jax.data.toybox.scenes.render import render_scenes
-from sbir_jax.data.toybox.scenes.scene import draw_scene
+from sbir_jax.data.toybox.scenes.render import FLOOR, WALL, render_scenes
+from sbir_jax.data.toybox.scenes.scene import MOST, draw_scene
 from sbir_jax.data.toybox.scenes.spoken import OF_THINGS
 from sbir_jax.data.toybox.scenes.truth import FALSE, TRUE, truths
 
@@ -120,6 +120,20 @@ def test_false_captions_change_one_noun_into_what_is_not_there(some):
         # Some word of it speaks of things, and of none that is there.
         assert OF_THINGS in found.things
     assert made > 40 and changes == {"category", "colour", "pattern"}
+
+
+def test_wall_and_floor_come_after_the_things(some):
+    truth = some[0]
+    text = "a photo of a thing and a floor and a wall"
+    found = spoken.of_scene(text, None, truth)
+    told = dict(zip(text.split(), found.things, strict=True))
+    assert told.pop("wall") == OF_THINGS | 1 << MOST + WALL
+    assert told.pop("floor") == OF_THINGS | 1 << MOST + FLOOR
+    assert set(told.values()) == {0} and max(found.things) < 2**8
+    rng = np.random.default_rng(0)
+    said = [words.backdrop(rng) for _ in range(300)]
+    assert {"", " and a wall", " and a floor and a wall"} < set(said)
+    assert 0.25 < np.mean([bool(each) for each in said]) < 0.45
 
 
 def test_single_things_are_told_by_the_same_rules():

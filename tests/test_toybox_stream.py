@@ -138,11 +138,13 @@ def test_scenes_come_between_things(tmp_path, monkeypatch):
         assert chunk.geometry.shape == (2, 4, 4, 17)
         assert np.isfinite(chunk.geometry).all()
         assert chunk.categories.shape == (2, 4, 4)
-        assert chunk.things.shape == (2, 4, 4, 4)
+        assert chunk.things.shape == (2, len(toybox_stream.SHOWN), 4, 4)
         # All things together are what the cover is, but for the pixels' rounding.
-        cover = chunk.things.astype(float).sum(1)
+        cover = chunk.things[:, :-2].astype(float).sum(1)
         assert np.abs(cover - chunk.geometry[..., 0]).max() < 0.3
         assert chunk.spoken.shape == (2, images, 77)
+    np.testing.assert_allclose(scenes.things.astype(float).sum(1), 1)
+    assert not things.things[:, 1:].any()
     covered = scenes.geometry[..., 0] > 0.6
     assert covered.any()
     assert (scenes.categories[covered] != NOTHING).all()

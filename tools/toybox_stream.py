@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from sbir_jax.data.toybox import world
-from sbir_jax.data.toybox.scenes import pretraining, spoken
+from sbir_jax.data.toybox.scenes import pretraining, spoken, words
 from sbir_jax.data.toybox.scenes.render import FIRST
 from sbir_jax.data.toybox.scenes.scene import MOST
 from sbir_jax.data.toybox.scenes.spoken import Spoken
@@ -26,6 +26,8 @@ from tools.toybox_tokenizer import TOKENS
 
 KNOWN = world.SEEN + world.UNSEEN  # categories that pretraining may name
 KEPT = "latents", "spoken", "things", "geometry", "categories", "subject"
+# What words speak of, in the order of `Spoken`'s bits, as instances are numbered.
+SHOWN = (*range(FIRST, FIRST + MOST), *words.BACKDROP.values())
 SCENES_EVERY = 3  # chunks
 NOTHING = -1  # the category of a place that shows no thing
 # Chunks that a batch is drawn from: 82,000 pictures, half a gigabyte.
@@ -42,7 +44,9 @@ class Chunk:
     latents: Float[np.ndarray, "n y x c"]  # float16, of unit variance
     tokens: Int[np.ndarray, "2 n 77"]  # of the true captions and of the false ones
     spoken: Int[np.ndarray, "2 n 77"]  # of which things each token speaks, see `Spoken`
-    things: Float[np.ndarray, "t k y x"]  # float16, the share of a place that each has
+    things: Float[
+        np.ndarray, "t k y x"
+    ]  # float16, of a place the share of each of SHOWN
     geometry: Float[np.ndarray, "t y x g"]  # float16
     categories: Int[np.ndarray, "t y x"]  # of each place, or NOTHING
     subject: Int[np.ndarray, " n"]  # which of the t each picture shows
@@ -163,7 +167,7 @@ def _things(number: int, size: int) -> _Drawn:
     names, places = np.arange(count), drawn.categories[:, None, None]
     texts = [*drawn.photo_captions, *drawn.sketch_captions]
     rng = np.random.default_rng((3, number))
-    things = np.zeros((count, MOST, *shape[1:]))
+    things = np.zeros((count, len(SHOWN), *shape[1:]))
     things[:, 0] = drawn.geometry[..., 0]
     return _Drawn(
         np.concatenate([drawn.photos, drawn.sketches]),
@@ -178,8 +182,8 @@ def _things(number: int, size: int) -> _Drawn:
 
 def _scenes(number: int, size: int) -> _Drawn:
     drawn = pretraining.pretraining_scenes(0, number, size)
-    numbers = FIRST + np.arange(MOST)[:, None, None]
-    masks = (drawn.instances[:, None] == numbers).astype(np.float32)
+    masks = drawn.instances[:, None] == np.array(SHOWN)[:, None, None]
+    masks = masks.astype(np.float32)
     *more, h, w = masks.shape
     side = world.PLACE
     return _Drawn(

@@ -99,9 +99,10 @@ def _told(
     """A true and a false caption of one picture."""
 
     def write(said: Statement | None, rng: np.random.Generator) -> str:
-        return words.caption(said, rng, drawn)
+        return words.caption(said, rng, drawn) + behind
 
     said = words.statement(truth, rng)
+    behind = "" if drawn else words.backdrop(rng)
     text = write(said, rng)
     if said is None:
         nothing = spoken.of_scene(text, None, truth)

@@ -17,10 +17,15 @@ import numpy as np
 from sbir_jax.data.toybox import looks, world
 from sbir_jax.data.toybox.scenes import words
 from sbir_jax.data.toybox.scenes.grammar import Noun, Statement
+from sbir_jax.data.toybox.scenes.scene import MOST
 from sbir_jax.data.toybox.scenes.truth import FALSE, TRUE, Truth
 
 OF_THINGS = 1 << 7  # set in a word that speaks of things, be it of none that is shown
 CHANGES = ("noun", "colour", "pattern")  # of `words.CHANGES`: those that words show
+# Bits of what is behind the things, after those of things.
+_BEHIND = {
+    word: OF_THINGS | 1 << MOST << number for word, number in words.BACKDROP.items()
+}
 _CATEGORIES = frozenset(world.CATEGORIES)
 _BEFORE = frozenset({*looks.COLOURS, *looks.PATTERNS, "wooden"})
 _AFTER = frozenset({*looks.COLOURS, *looks.PATTERNS.values()})
@@ -34,7 +39,8 @@ class Phrase(NamedTuple):
 
 
 class Spoken(NamedTuple):
-    """A caption and for each of its words, apart by blanks, bit k for thing k."""
+    """A caption and for each of its words, apart by blanks, bit k for thing k; those
+    of wall and floor come after MOST things."""
 
     text: str
     things: tuple[int, ...]
@@ -67,7 +73,7 @@ def said_of(text: str, meant: Sequence[tuple[int, int]]) -> Spoken:
       meant: of each phrase, as bits: the things of its attributes and of its category.
     Raises: ValueError if these are more or fewer than the phrases.
     """
-    bits = [0] * len(text.split())
+    bits = [_BEHIND.get(word, 0) for word in text.split()]
     for phrase, (whole, named) in zip(phrases(text), meant, strict=True):
         bits[phrase.category] = named | OF_THINGS
         for i in phrase.attributes:

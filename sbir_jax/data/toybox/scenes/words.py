@@ -14,11 +14,14 @@ import numpy as np
 from sbir_jax.data.toybox import looks, world
 from sbir_jax.data.toybox.scenes import grammar
 from sbir_jax.data.toybox.scenes.grammar import Noun, Statement, The
+from sbir_jax.data.toybox.scenes.render import FLOOR, WALL
 from sbir_jax.data.toybox.scenes.truth import FALSE, RELATIONS, TRUE, Truth
 
 KINDS = ("name", "attribute", "place", "relation")
 CHANGES = ("noun", "colour", "pattern", "relation", "swap")
-VOCABULARY = tuple(sorted({*world.VOCABULARY, *grammar.VOCABULARY}))
+# What photos show beside things, by the number in `render.Pictures.instances`.
+BACKDROP = {"wall": WALL, "floor": FLOOR}
+VOCABULARY = tuple(sorted({*world.VOCABULARY, *grammar.VOCABULARY, *BACKDROP}))
 
 
 class Reference(NamedTuple):
@@ -102,6 +105,13 @@ def caption(said: Statement | None, rng: np.random.Generator, drawn=False) -> st
     starts = looks.SKETCH if drawn else looks.PHOTO
     said = as_written(said, drawn) if said else None
     return f"{_pick(starts, rng)} {said.text if said else 'a thing'}"
+
+
+def backdrop(rng: np.random.Generator) -> str:
+    """What a caption of a photo says of wall and floor; of one in three it does."""
+    named = [f" and a {word}" for word in BACKDROP if rng.random() < 0.2]
+    rng.shuffle(named)
+    return "".join(named)
 
 
 def _candidates(truth: Truth, thing: int) -> Iterator[tuple[str, The]]:
