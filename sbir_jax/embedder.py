@@ -66,6 +66,7 @@ class Embedder:
         self.loaded, self.backbone = loaded, backbone
         self.recipe, self.size = recipe, size
         self.source: dict[str, str] | None = None
+        self._words: str | None = None  # that stand for the text prompt, not learned
         self.visual_scale = visual_scale
         mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
         self._mesh = mesh
@@ -94,8 +95,8 @@ class Embedder:
     def with_prompts(self, prompts: Prompts) -> "Embedder":
         """The same embedder, compiled programs and all, with other prompts."""
         other = copy.copy(self)
-        other.__dict__.pop("_fingerprint", None)
-        other.source = None
+        other.__dict__.pop("fingerprint", None)
+        other.source, other._words = None, None
         other.prompts = sharding.place_whole(prompts, self._mesh)
         return other
 
@@ -152,6 +153,7 @@ class Embedder:
         size, states = loaded.backbone.image_size, text_states(loaded, [text])[0]
         prompts = init_prompts(PromptConfig(text=text), size, states)
         embedder = cls(loaded, prompts, Recipe(taps), size, 1.0, batch_size, mesh)
+        embedder._words = text
         embedder.source = {
             "kind": "pretrained",
             "source": lasting_name(source, "toybox"),
@@ -192,14 +194,18 @@ class Embedder:
         }
         return embedder
 
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
     @functools.cached_property
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
+        return self._digest(self._words)
+
+    @property
+    def former_fingerprint(self) -> str:
+        """What earlier versions gave, for a frozen backbone on this processor."""
+        return self._digest(None)
+
+    def _digest(self, words: str | None) -> str:
         given = self.prompts, self.recipe, self.size, self.visual_scale
-        return features.fingerprint(self.backbone, *given)
+        return features.fingerprint(self.backbone, *given, words)
 
     def embed(
         self,

@@ -80,17 +80,27 @@ class Recipe:
 
 
 def fingerprint(
-    backbone: Backbone, prompts: Prompts, recipe: Recipe, size: int, scale: float
+    backbone: Backbone,
+    prompts: Prompts,
+    recipe: Recipe,
+    size: int,
+    scale: float,
+    words: str | None = None,
 ) -> str:
     """Sha256 hex over everything that changes a descriptor.
 
     Args:
       size: of the images, in pixels.
       scale: of the prompts' frames.
+      words: whose states the text prompt is, where it was not learned. They count in
+        the place of the states, whose last digits hang on the processor.
     """
     head = [backbone.fingerprint, dataclasses.asdict(recipe), size, scale]
     # Float32 goes without saying: so it did before there was a choice.
     head += [backbone.dtype.name] * (backbone.dtype != np.float32)
+    if words is not None:
+        head.append({"words": words})
+        prompts = prompts.replace(text=None)  # pyright: ignore
     digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
     for leaf in jax.tree.leaves(prompts):
         digest.update(np.asarray(leaf, np.float32).tobytes())

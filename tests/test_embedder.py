@@ -289,6 +289,22 @@ def test_fingerprint_follows_everything_that_counts(tiny, prompts, embedder):
     )
 
 
+def test_a_frozen_backbone_has_one_fingerprint_on_all_processors(tiny_folder):
+    """The last digits of text states hang on the processor that encodes the words."""
+    made = [
+        Embedder.from_pretrained(str(tiny_folder), text=text, batch_size=1)
+        for text in ("a mug", "a mug", "a hat")
+    ]
+    states = made[1].prompts.text
+    made[1].prompts = made[1].prompts.replace(text=states * (1 + 1e-6))
+    assert made[1].former_fingerprint != made[0].former_fingerprint
+    assert made[1].fingerprint == made[0].fingerprint != made[2].fingerprint
+    # What is learned counts, be it near to where it started.
+    learned = made[0].with_prompts(made[1].prompts)
+    again = made[0].with_prompts(made[0].prompts)
+    assert len({x.fingerprint for x in (made[0], learned, again)}) == 3
+
+
 def test_bfloat16_is_near_and_has_a_fingerprint_of_its_own(
     tiny_folder, embedder, images
 ):

@@ -454,6 +454,23 @@ def test_what_an_index_says_of_itself(folder, index):
     assert info["descriptor_bytes"] == 31 * 12 * 2
 
 
+def test_an_index_by_a_former_fingerprint_opens_and_grows(tmp_path, photos):
+    class Renamed(FakeEmbedder):
+        fingerprint = "now"
+        former_fingerprint = FakeEmbedder().fingerprint
+
+    build([photos], tmp_path / "index", FakeEmbedder(), progress=False)
+    done = build([photos], tmp_path / "index", Renamed(), progress=False)
+    assert done.embedded == 0
+    with Index.open(tmp_path / "index", Renamed()) as index:
+        assert index.search(next(photos.iterdir()), k=1, prepare=False)
+    Renamed.former_fingerprint = "other"
+    with pytest.raises(ValueError, match="made by the embedder with fingerprint"):
+        Index.open(tmp_path / "index", Renamed())
+    with pytest.raises(ValueError, match="made by the embedder with fingerprint"):
+        build([photos], tmp_path / "index", Renamed(), progress=False)
+
+
 def test_another_embedder_is_refused_with_both_fingerprints(folder):
     other = FakeEmbedder()
     other.fingerprint = "0b" * 32

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sbir_jax.data.image_files import EXTENSIONS
 from sbir_jax.search import photos, shards
+from sbir_jax.search.head import known_as, read_head
 from sbir_jax.search.integrity import replace
 from sbir_jax.search.model_paths import with_relative
 from sbir_jax.search.photos import Listing
@@ -90,8 +91,10 @@ def build(
     patterns = list(dict.fromkeys([*read_exclude(out), *exclude]))
     listing = photos.list_photos(paths, patterns, avoid=out)
     source = with_relative(embedder.source, out)
-    new = Head(embedder.fingerprint, embedder.dim, source)
-    if not (pathlib.Path(out) / "index.json").exists():
+    there = (pathlib.Path(out) / "index.json").exists()
+    name = known_as(embedder, read_head(out) if there else None)
+    new = Head(name, embedder.dim, source)
+    if not there:
         _check_any(listing)
     with Writer(out, new) as writer:
         if not prune:

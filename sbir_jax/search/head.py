@@ -42,6 +42,18 @@ class Head:
             )
 
 
+def known_as(embedder: Any, head: Head | None) -> str:
+    """The fingerprint under which an index knows an embedder.
+
+    That of a frozen backbone was once taken of numbers whose last digits hang on the
+    processor. An index from then is still its own where they come out the same.
+    """
+    former = getattr(embedder, "former_fingerprint", None)
+    if head is not None and former == head.fingerprint:
+        return head.fingerprint
+    return embedder.fingerprint
+
+
 def read_head(folder: str | os.PathLike) -> Head:
     """Raises: FileNotFoundError without an index there, ValueError for another format
     or a file that is not ours, saying which value is wrong."""

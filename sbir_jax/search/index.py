@@ -20,6 +20,7 @@ from sbir_jax import text_queries
 from sbir_jax.search import hits, shards
 from sbir_jax.search import rerank as reranking
 from sbir_jax.search.backends import check_descriptors, check_k, open_backend
+from sbir_jax.search.head import known_as
 from sbir_jax.search.hits import Hit
 from sbir_jax.search.model_paths import plain
 from sbir_jax.search.opened import Opened, Retired, UnknownPhoto, photo_id
@@ -53,7 +54,7 @@ class Index:
         self._lock, self._reloading = threading.Lock(), threading.Lock()
         self._state: Opened | None = self._read(None)
         if embedder is not None:
-            self.head.check(embedder.fingerprint, str(folder))
+            self.head.check(known_as(embedder, self.head), str(folder))
         self._embedder = embedder
         # While one draws, the words stay as they are.
         self._words = functools.lru_cache(WORDS)(
@@ -104,7 +105,7 @@ class Index:
                 made = make_embedder(
                     self.head.embedder, str(self.folder), model=self._model
                 )
-                self.head.check(made.fingerprint, str(self.folder))
+                self.head.check(known_as(made, self.head), str(self.folder))
                 self._embedder = made
             return self._embedder
 
