@@ -112,7 +112,7 @@ def test_a_jpeg_may_lack_its_end_marker_but_no_row(tmp_path, progressive, size):
     for cut in (data[:-40], data[: len(data) // 2]):
         if progressive and cut is not data[: len(data) // 2]:
             continue  # only a little of the last refinement is missing
-        with pytest.raises(BadImage, match="truncated|broken data stream"):
+        with pytest.raises(BadImage, match=r"truncated|broken data stream"):
             decode(cut, size)
     (tmp_path / "a.jpg").write_bytes(data[:-2])
     assert images.checked_bytes(tmp_path / "a.jpg") == data
