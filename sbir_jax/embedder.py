@@ -95,7 +95,7 @@ class Embedder:
     def with_prompts(self, prompts: Prompts) -> "Embedder":
         """The same embedder, compiled programs and all, with other prompts."""
         other = copy.copy(self)
-        other.__dict__.pop("fingerprint", None)
+        other.__dict__.pop("_fingerprints", None)
         other.source, other._words = None, None
         other.prompts = sharding.place_whole(prompts, self._mesh)
         return other
@@ -194,18 +194,19 @@ class Embedder:
         }
         return embedder
 
-    @functools.cached_property
+    @property
     def fingerprint(self) -> str:
-        return self._digest(self._words)
+        return self._fingerprints[0]
 
     @property
     def former_fingerprint(self) -> str:
         """What earlier versions gave, for a frozen backbone on this processor."""
-        return self._digest(None)
+        return self._fingerprints[1]
 
-    def _digest(self, words: str | None) -> str:
-        given = self.prompts, self.recipe, self.size, self.visual_scale
-        return features.fingerprint(self.backbone, *given, words)
+    @functools.cached_property
+    def _fingerprints(self) -> list[str]:
+        given = self.backbone, self.prompts, self.recipe, self.size, self.visual_scale
+        return [features.fingerprint(*given, words) for words in (self._words, None)]
 
     def embed(
         self,
@@ -257,10 +258,8 @@ class Embedder:
         return np.concatenate([np.zeros((0, self.dim), np.float32), *found])
 
     def embed_words(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
-        """Descriptors of words, of unit length, float32: see `words`.
-
-        The whole backbone is loaded at the first call.
-        """
+        """Descriptors of words, of unit length, float32: see `text_queries`. The whole
+        backbone is loaded at the first call."""
         return text_queries.embed(self, self._whole(), texts)
 
     @property
