@@ -108,7 +108,7 @@ def shell_draws(run, folder):
     sketch[52:56, 8:56] = 0
     Image.fromarray(sketch).save(folder / "tray.png")
     given = ["imagine", str(folder / "box.png"), "--run", str(run), "-n", "2"]
-    given += ["--steps", "2", "--as-drawn", "--text", "a box", "--out"]
+    given += ["--steps", "2", "--as-drawn", "--text", "a box", "--lgp", "0.2", "--out"]
     assert (
         cli.main([*given, str(folder / "a"), "--edit", str(folder / "tray.png")]) == 0
     )
@@ -118,6 +118,7 @@ def shell_draws(run, folder):
         assert picture.size == (32, 32)
         told = json.loads(picture.text["sbir_jax"])
     assert told["text"] == "a box" and told["sampling"]["steps"] == "2"
+    assert told["sampling"]["lgp"] == 0.2 and told["sampling"]["distance"] == 0
     given += [str(folder / "b"), "--between", str(folder / "tray.png")]
     assert cli.main(given) == 0
     with Image.open(folder / "b" / "box-between.png") as strip:

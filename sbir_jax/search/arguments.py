@@ -338,3 +338,6 @@ def _imagining(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hold", type=float, default=1.0, help="of the drawing, 0 to 1 (default: 1)"
     )
+    for guide in ("lgp", "classifier", "distance"):
+        told = "scale of this guide, docs/synthesis.md (default: 0, off)"
+        parser.add_argument(f"--{guide}", type=float, default=0.0, help=told)

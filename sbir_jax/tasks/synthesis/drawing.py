@@ -168,9 +168,8 @@ def guided(predict, backbone, sampling, frozen, adapter, request, steps, schedul
     text = jax.tree.map(lambda x: jnp.repeat(x[n:], n, axis=0), request.text)
     drawn = backbone.encode_image(frozen, request.sketches)
     found = guides.log_probabilities(adapter.guides, backbone, frozen, text, drawn)
-    # Of the step after the last that is guided.
     count = max(round(sampling.guided * len(steps.t)), 1)
-    least = steps.t[count - 1]
+    least = steps.t[count - 1]  # the last timestep that is guided
 
     def total(latents, clean, t):
         each = (
