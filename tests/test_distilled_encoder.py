@@ -240,6 +240,7 @@ def test_an_embedder_can_be_made_again(embedder, tiny_folder, distilled, monkeyp
 
 
 def test_shared_prompts_carry_it(embedder, distilled, tmp_path):
+    embedder = embedder.with_prompts(embedder.prompts)  # as if they were learned
     save_prompts(embedder, tmp_path / "prompts")
     assert str(distilled) in (tmp_path / "prompts" / "README.md").read_text()
     loaded = load_prompts(tmp_path / "prompts", batch_size=8)

@@ -180,6 +180,7 @@ def test_names_that_are_no_hub_id(online, name):
 
 def test_prompts_there_and_back(online, model, tiny_folder, tmp_path, capsys):
     mine = Embedder.from_pretrained(str(tiny_folder), batch_size=8)
+    mine = mine.with_prompts(mine.prompts)  # as if they were learned
     prompt_files.save_prompts(mine, tmp_path / "prompts")
     (tmp_path / "prompts" / "private notes.txt").write_text("not for the hub")
     address = prompt_files.push(tmp_path / "prompts", "me/prompts", private=True)

@@ -68,6 +68,8 @@ def save_prompts(embedder: Embedder, folder: str | os.PathLike) -> pathlib.Path:
     Returns: the path of the file.
     """
     folder = pathlib.Path(folder)
+    # A frozen backbone's are written out here, so that their numbers count.
+    embedder = embedder.with_prompts(embedder.prompts)
     tensors = {
         name: np.asarray(leaf, np.float32)
         for name, leaf in checkpoint.named(embedder.prompts).items()
