@@ -65,7 +65,7 @@ def embed(
             part = texts[start : min(start + group, mine.stop)]
             pictures = np.concatenate([imagine(loaded, text) for text in part])
             each = embedder.embed(pictures, "photo")
-            found.append(_unit(each.reshape(len(part), PICTURES, -1).mean(1)))
+            found.append(unit(each.reshape(len(part), PICTURES, -1).mean(1)))
             bar.update(len(part))
     return multiprocess.join(np.concatenate(found), len(texts))
 
@@ -79,7 +79,7 @@ def mix(
       share: of the words, 0 to 1.
     Raises: ValueError for another share.
     """
-    return _unit((1 - share) * drawn + check_share(share) * words)
+    return unit((1 - share) * drawn + check_share(share) * words)
 
 
 def check_share(share: float) -> float:
@@ -89,7 +89,8 @@ def check_share(share: float) -> float:
     return share
 
 
-def _unit(rows: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
+def unit(rows: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
+    """Of length 1 along the last axis."""
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 

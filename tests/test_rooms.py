@@ -49,7 +49,7 @@ BELOW = {
     | {"diffusion", "features", "tasks", "tasks.base"},
     "tasks.synthesis": LOW
     | {"config", "data", "backbones", "report", "metrics", "adapters"}
-    | {"diffusion", "embedder", "tasks", "tasks.base"},
+    | {"diffusion", "text_queries", "tasks", "tasks.base"},
     "train": {"adapters", "runtime", "tasks.base", "train_step"},
     "experiment": LOW
     | {"backbones", "config", "report", "tasks", "tasks.base", "train"},

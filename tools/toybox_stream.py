@@ -44,9 +44,7 @@ class Chunk:
     latents: Float[np.ndarray, "n y x c"]  # float16, of unit variance
     tokens: Int[np.ndarray, "2 n 77"]  # of the true captions and of the false ones
     spoken: Int[np.ndarray, "2 n 77"]  # of which things each token speaks, see `Spoken`
-    things: Float[
-        np.ndarray, "t k y x"
-    ]  # float16, of a place the share of each of SHOWN
+    things: Float[np.ndarray, "t k y x"]  # float16: of a place, the share of SHOWN[k]
     geometry: Float[np.ndarray, "t y x g"]  # float16
     categories: Int[np.ndarray, "t y x"]  # of each place, or NOTHING
     subject: Int[np.ndarray, " n"]  # which of the t each picture shows
