@@ -8,7 +8,6 @@ not depend on its neighbours in the batch, on the batch size or on the device co
 """
 
 import dataclasses
-import hashlib
 import json
 from typing import ClassVar, Literal
 
@@ -21,6 +20,7 @@ from sbir_jax.adapters.prompts import Prompts, add_frame
 from sbir_jax.backbones.base import Backbone, Frozen
 from sbir_jax.diffusion import noise_bank as noise_bank_lib
 from sbir_jax.diffusion import noise_schedule
+from sbir_jax.runtime import digests
 from sbir_jax.types import Modality, TextStates
 
 Task = Literal["category", "fine_grained"]
@@ -101,10 +101,8 @@ def fingerprint(
     if words is not None:
         head.append({"words": words})
         prompts = prompts.replace(text=None)  # pyright: ignore
-    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
-    for leaf in jax.tree.leaves(prompts):
-        digest.update(np.asarray(leaf, np.float32).tobytes())
-    return digest.hexdigest()
+    told = json.dumps(head, sort_keys=True)
+    return digests.fingerprint(told, jax.tree.leaves(prompts))
 
 
 def noise_bank(recipe: Recipe, shape: tuple[int, int, int]) -> Float[Array, "k y x c"]:

@@ -6,7 +6,6 @@ scores = reranker.score("cup.png", paths)  # [n], larger is nearer
 
 import copy
 import functools
-import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Sequence
@@ -36,7 +35,7 @@ from sbir_jax.features import Recipe
 from sbir_jax.models.token_relation import Relation, RelationConfig
 from sbir_jax.models.vision_transformer import ViTConfig
 from sbir_jax.report.correspondences import Seen
-from sbir_jax.runtime import checkpoint, hardware, sharding
+from sbir_jax.runtime import checkpoint, digests, hardware, sharding
 from sbir_jax.types import Modality
 
 SAVED_AS = "matcher"  # in checkpoints
@@ -154,10 +153,8 @@ class Reranker:
     @property
     def fingerprint(self) -> str:
         """sha256 hex over everything that changes a score."""
-        digest = hashlib.sha256(json.dumps(self._head).encode())
-        for leaf in jax.tree.leaves(self.matcher):
-            digest.update(np.asarray(leaf, np.float32).tobytes())
-        return digest.hexdigest()
+        leaves = jax.tree.leaves(self.matcher)
+        return digests.fingerprint(json.dumps(self._head), leaves)
 
     def read(
         self, images: Float[np.ndarray, "n h w 3"], modality: Modality

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.diffusion.sampling import generate
+from sbir_jax.metrics.cosine import unit
 from sbir_jax.runtime import multiprocess
 
 # Chosen on seen Toybox classes. More of any of them costs time and changes little; the
@@ -87,11 +88,6 @@ def check_share(share: float) -> float:
     if not 0 <= share <= 1:
         raise ValueError(f"text_share is {share}; give 0 (no words) to 1 (words alone)")
     return share
-
-
-def unit(rows: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
-    """Of length 1 along the last axis."""
-    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
 def beside(

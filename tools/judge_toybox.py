@@ -47,7 +47,6 @@ CHUNKS, HELD_OUT = 60, 6  # the last ones are held out
 ERROR = Metric(
     "error", "share of held-out photos whose thing is named wrongly", "lower"
 )
-ASKED = world.SEEN + world.UNSEEN  # what the model was trained on
 PICTURES = 4  # of each prompt
 
 
@@ -195,7 +194,7 @@ def prompts() -> list[tuple[str, str, str]]:
     """Text, category and colour of each."""
     return [
         (f"a photo of {looks.with_article(colour)} {thing}", thing, colour)
-        for thing in ASKED
+        for thing in world.PRETRAINED
         for colour in CONFIG.colours
     ]
 
@@ -245,7 +244,7 @@ def judged(params: dict, pictures: Sequence[np.ndarray]) -> dict[str, Any]:
 def sheet(pictures: np.ndarray, params: dict, path: pathlib.Path) -> None:
     """Each category in a colour of its own, with what the judge sees in it."""
     each, columns = len(CONFIG.colours), 10
-    rows = [each * i + i % each for i in range(len(ASKED))]
+    rows = [each * i + i % each for i in range(len(world.PRETRAINED))]
     saw = judges.judge(CONFIG, params, pictures[rows])
     figure, axes = plt.subplots(-(-len(rows) // columns), columns, figsize=(15, 7))
     for axis in axes.flat:

@@ -24,7 +24,6 @@ from sbir_jax.data.toybox.scenes.scene import MOST
 from sbir_jax.data.toybox.scenes.spoken import Spoken
 from tools.toybox_tokenizer import TOKENS
 
-KNOWN = world.SEEN + world.UNSEEN  # categories that pretraining may name
 KEPT = "latents", "spoken", "things", "geometry", "categories", "subject"
 # What words speak of, in the order of `Spoken`'s bits, as instances are numbered.
 SHOWN = (*range(FIRST, FIRST + MOST), *words.BACKDROP.values())
@@ -170,7 +169,7 @@ def _things(number: int, size: int) -> _Drawn:
     return _Drawn(
         np.concatenate([drawn.photos, drawn.sketches]),
         [spoken.of_thing(text) for text in texts],
-        [spoken.false_of_thing(text, rng, KNOWN) for text in texts],
+        [spoken.false_of_thing(text, rng, world.PRETRAINED) for text in texts],
         things,
         drawn.geometry,
         np.broadcast_to(places, shape),

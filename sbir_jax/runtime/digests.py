@@ -2,6 +2,7 @@
 
 import hashlib
 import pathlib
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -21,3 +22,14 @@ def file_digest(path: pathlib.Path) -> str:
             file,
             lambda: hashlib.blake2b(digest_size=BYTES),  # pyright: ignore
         ).hexdigest()
+
+
+def fingerprint(head: str, leaves: Iterable) -> str:
+    """SHA-256 of what a figure hangs on: `head`, then arrays as float32, in order; hex.
+
+    Fingerprints are kept beside indexes and prompts, so what they are made of stays.
+    """
+    found = hashlib.sha256(head.encode())
+    for leaf in leaves:
+        found.update(np.asarray(leaf, np.float32).tobytes())
+    return found.hexdigest()

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from sbir_jax.search.hits import Hit
     from sbir_jax.search.index import Index
 
-IMAGINED_SHARE = 0.5  # beside the drawing (not tuned)
 REASONS = 5  # of photos that cannot be used, shown on screen
 
 
@@ -107,6 +106,7 @@ def remove(args: argparse.Namespace) -> None:
 
 def search(args: argparse.Namespace) -> None:
     from sbir_jax.search.sheet import save_sheet, search_sheet, sheet_format
+    from sbir_jax.text_queries import SHARE
 
     # Before a model is loaded, which takes longer.
     for picture in filter(None, (args.save, args.show_prepared)):
@@ -116,7 +116,7 @@ def search(args: argparse.Namespace) -> None:
     asks = {name: value for name, value in vars(args).items() if name in names}
     asks["rerank"] = args.rerank_first if args.rerank else 0
     if args.imagine:
-        asks["imagined_share"] = vars(args).get("imagined_share", IMAGINED_SHARE)
+        asks["imagined_share"] = vars(args).get("imagined_share", SHARE)
     asks["fold"] = not args.all_copies
     _keep_programs()
     with _open(args) as opened:

@@ -22,6 +22,7 @@ from sbir_jax import features
 from sbir_jax.data import images
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
+from sbir_jax.metrics.cosine import unit
 from sbir_jax.report import correspondences
 from sbir_jax.report.correspondences import EDGE, GAP, Point
 from sbir_jax.report.pictures import INK, sheet_font
@@ -90,7 +91,7 @@ def explain(
     levels = _maps(model, images.to_float(np.stack(seen)))
     recipe = model.recipe
     vectors = [
-        _unit(np.concatenate([pooled(m[i], recipe).mean(0) for m in levels]))
+        unit(np.concatenate([pooled(m[i], recipe).mean(0) for m in levels]))
         for i in range(2)
     ]
     drawn, found = ([m[i] for m in levels] for i in range(2))
@@ -110,7 +111,7 @@ def pooled(
     taps: Float[np.ndarray, "k h w c"], recipe: Recipe
 ) -> Float[np.ndarray, "k e"]:
     """One unit vector per copy: `features.pool` outside of JAX."""
-    return _unit(_cell_values(taps, recipe))
+    return unit(_cell_values(taps, recipe))
 
 
 def _cell_values(taps: np.ndarray, recipe: Recipe) -> np.ndarray:
@@ -262,10 +263,6 @@ def _maps(
     return [np.asarray(level, np.float64) for level in found]
 
 
-def _unit(rows: Float[np.ndarray, "*b d"]) -> Float[np.ndarray, "*b d"]:
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-6)
-
-
 def _spread(coarse: Float[np.ndarray, "h h"], grid: int) -> Float[np.ndarray, "g g"]:
     """A coarse map on a finer grid: each cell's credit shared out evenly."""
     times = grid // len(coarse)
@@ -277,10 +274,10 @@ def _places(levels: Sequence[np.ndarray]) -> Float[np.ndarray, "hw e"]:
     grid = max(taps.shape[1] for taps in levels)
     rows = []
     for taps in levels:
-        level = _unit(taps.mean(0))
+        level = unit(taps.mean(0))
         times = grid // len(level)
         rows.append(level.repeat(times, 0).repeat(times, 1).reshape(grid * grid, -1))
-    return _unit(np.concatenate(rows, axis=-1))
+    return unit(np.concatenate(rows, axis=-1))
 
 
 def _middle(place: int, grid: int) -> Point:

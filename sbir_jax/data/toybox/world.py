@@ -29,6 +29,7 @@ UNSEEN = (
     "mushroom", "robot", "spider", "train", "truck", "windmill",
 )  # fmt: skip
 SEEN = tuple(name for name in CATEGORIES if name not in NOVEL + UNSEEN)
+PRETRAINED = SEEN + UNSEEN  # what the small model has seen, and may name
 VOCABULARY: tuple[str, ...] = looks.vocabulary(CATEGORIES)
 
 # Fresh instances for pretraining have indices from here on, benchmark ones below.
@@ -308,7 +309,7 @@ PLACE = 4  # pixels of a place of the geometry, as of a latent
 
 
 def pretraining_chunk(
-    seed: int, number: int, size: int = 64, categories: Sequence[str] = SEEN + UNSEEN
+    seed: int, number: int, size: int = 64, categories: Sequence[str] = PRETRAINED
 ) -> Chunk:
     """Chunk `number` of an endless stream of fresh instances, at random access.
 
@@ -343,7 +344,7 @@ def iter_pretraining(
     start: int,
     count: int,
     size: int = 64,
-    categories: Sequence[str] = SEEN + UNSEEN,
+    categories: Sequence[str] = PRETRAINED,
 ) -> Iterator[Chunk]:
     """Chunks `start` to `start + count - 1` of `pretraining_chunk`'s stream."""
     for number in range(start, start + count):

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from sbir_jax.data import images as images_lib
 from sbir_jax.data.images import Source
+from sbir_jax.metrics.cosine import unit
 
 BATCH = 32
 
@@ -49,8 +50,8 @@ class Clip:
     ) -> Float[np.ndarray, "p 1"]:
         """The cosine of each pair; images as `images.decode` takes them, preprocessed
         as the checkpoint says."""
-        seen = self._unit(self._images(images))
-        read = self._unit(self._texts(texts))
+        seen = unit(self._images(images))
+        read = unit(self._texts(texts))
         return (seen[image_rows] * read[text_rows]).sum(1, keepdims=True)
 
     def _images(self, images: Sequence[Source]) -> np.ndarray:
@@ -79,7 +80,3 @@ class Clip:
                 rows = getattr(rows, "pooler_output", rows)
                 found.append(rows.float().cpu().numpy())
         return np.concatenate(found)
-
-    @staticmethod
-    def _unit(rows: np.ndarray) -> np.ndarray:
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)

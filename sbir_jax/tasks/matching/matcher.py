@@ -6,7 +6,6 @@ scores = matcher.score(["cup.jpg"], ["a red cup", "a blue cup"])  # [1, 2]
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import json
 import pathlib
@@ -27,7 +26,7 @@ from sbir_jax.backbones.loading import random_backbone
 from sbir_jax.config import build
 from sbir_jax.data import images as images_lib
 from sbir_jax.diffusion.noise_bank import noise_bank
-from sbir_jax.runtime import checkpoint, hardware, sharding
+from sbir_jax.runtime import checkpoint, digests, hardware, sharding
 from sbir_jax.runtime.prefetch import one_in_flight, read_ahead
 from sbir_jax.tasks.matching import scores
 from sbir_jax.tasks.matching.pairs import PairScorer, every
@@ -182,10 +181,8 @@ class Matcher:
         """sha256 hex over everything that changes a score."""
         recipe = dataclasses.asdict(self.recipe)
         head = [self.backbone.fingerprint, recipe, self.size, self.backbone.dtype.name]
-        digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
-        for leaf in jax.tree.leaves(self.adapter):
-            digest.update(np.asarray(leaf, np.float32).tobytes())
-        return digest.hexdigest()
+        told = json.dumps(head, sort_keys=True)
+        return digests.fingerprint(told, jax.tree.leaves(self.adapter))
 
     def encode(self, images: Iterable[Any]) -> Float[np.ndarray, "n y x c"]:
         """Latents; images are decoded on threads while the device computes.

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, UInt8
 
 from sbir_jax.data.dataset import Dataset, Items
+from sbir_jax.metrics.cosine import unit
 from sbir_jax.runtime import kept_files
 from sbir_jax.tasks.retrieval import evaluation
 from sbir_jax.tasks.retrieval.protocols import Protocol
@@ -54,12 +55,7 @@ def describe(
         images = items.pixels(rows[start : start + BATCH], size)
         for name, descriptor in BASELINES.items():
             found[name] += [descriptor(image).astype(np.float32) for image in images]
-    return {name: _unit(np.stack(some)) for name, some in found.items()}
-
-
-def _unit(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.maximum(lengths, 1e-12)
+    return {name: unit(np.stack(some)) for name, some in found.items()}
 
 
 def measure(dataset: Dataset, protocol: Protocol) -> dict[str, Values]:

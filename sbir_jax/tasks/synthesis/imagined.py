@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sbir_jax import text_queries
+from sbir_jax.metrics.cosine import unit
 from sbir_jax.tasks.synthesis.imaginer import Imaginer
 
 # Few steps: what is in a picture is settled early, and a descriptor sees no more.
@@ -70,4 +70,4 @@ def descriptors(
     pairs = zip(sketches, texts, strict=True)
     made = np.concatenate([imagine(imaginer, *pair) for pair in pairs])
     found = embedder.embed(list(made), "photo").reshape(len(sketches), PICTURES, -1)
-    return text_queries.unit(found.mean(1))
+    return unit(found.mean(1))

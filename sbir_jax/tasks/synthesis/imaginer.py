@@ -8,7 +8,6 @@ strip = imaginer.between(sketch, redrawn, 8)
 
 import dataclasses
 import functools
-import hashlib
 import os
 import pathlib
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from sbir_jax.backbones.frozen import encode_texts
 from sbir_jax.data import images
 from sbir_jax.diffusion import samplers
 from sbir_jax.diffusion.noise_bank import noise_bank
-from sbir_jax.runtime import hardware, sharding
+from sbir_jax.runtime import digests, hardware, sharding
 from sbir_jax.tasks.synthesis.drawing import Request, Sampling, draw
 
 Pictures = UInt8[np.ndarray, "n h w 3"]
@@ -77,10 +76,8 @@ class Imaginer:
     @functools.cached_property
     def fingerprint(self) -> str:
         """sha256 hex over everything that changes a picture but the way of sampling."""
-        digest = hashlib.sha256(self.loaded.backbone.fingerprint.encode())
-        for leaf in jax.tree.leaves(self.adapter):
-            digest.update(np.asarray(leaf, np.float32).tobytes())
-        return digest.hexdigest()
+        backbone = self.loaded.backbone.fingerprint
+        return digests.fingerprint(backbone, jax.tree.leaves(self.adapter))
 
     def imagine(
         self,

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from sbir_jax.adapters.token_matcher import TokenMatcher
 from sbir_jax.metrics import ranking
@@ -17,11 +16,6 @@ from sbir_jax.tasks.token_matching.setup import SELECTED_ON
 
 DEPTHS = (5, 10, 20, 50, 100, 200, 500, 1000)
 REPEATS = 5  # of a measured call; the median counts
-
-
-def unit(rows: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
-    rows = np.asarray(rows, np.float32)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 def evaluate(task: Any, trained: TokenMatcher) -> Evaluation:

@@ -20,6 +20,7 @@ from sbir_jax.adapters.token_sources import TokenSource, ViTTokens
 from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.data import triplets
 from sbir_jax.metrics import ranking
+from sbir_jax.metrics.cosine import unit
 from sbir_jax.report.sections import Section, Words
 from sbir_jax.reranker import SAVED_AS, Reranker
 from sbir_jax.tasks.base import Evaluation, Resources, Task
@@ -212,7 +213,7 @@ class TokenMatching(PairTask):
     ) -> ScoreRows:
         """The distance of retrieval tokens after self-attention, as `-r sa` in the
         release: unit vectors, so that their product has the same order."""
-        return retrieval.similarity(*map(evaluation.unit, (queries, gallery)))
+        return retrieval.similarity(*map(unit, (queries, gallery)))
 
     def rows(
         self, own: dict[str, ScoreRows], again: dict[str, ScoreRows]

@@ -45,7 +45,7 @@ def pretraining_scenes(
     seed: int,
     number: int,
     size: int = 64,
-    categories: Sequence[str] = world.SEEN + world.UNSEEN,
+    categories: Sequence[str] = world.PRETRAINED,
 ) -> SceneChunk:
     """Chunk `number` of an endless stream of fresh scenes, at random access.
 
