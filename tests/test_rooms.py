@@ -24,7 +24,7 @@ BELOW = {
     # A prompts file opens as an embedder.
     # Guides of a sampler are probabilities as `diffusion.guidance` takes them.
     "adapters": LOW | {"backbones", "diffusion", "features", "embedder"},
-    "text_queries": LOW | {"backbones", "diffusion", "features", "embedder"},
+    "text_queries": LOW | {"backbones", "diffusion", "features", "embedder", "metrics"},
     "embedder": LOW
     | {"backbones", "diffusion", "features", "adapters", "data", "text_queries"},
     "reranker": LOW | {"adapters", "backbones", "config", "data", "features", "report"},
@@ -55,7 +55,7 @@ BELOW = {
     | {"backbones", "config", "report", "tasks", "tasks.base", "train"},
     "main": {"config", "experiment", "runtime"},
     "search": LOW
-    | {"adapters", "backbones", "data", "embedder", "features", "report"}
+    | {"adapters", "backbones", "data", "embedder", "features", "metrics", "report"}
     | {"reranker", "text_queries", "tasks.matching", "tasks.synthesis", "dense"},
 }
 LONG_FUNCTIONS = {
