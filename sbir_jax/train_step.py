@@ -167,11 +167,13 @@ class Step:
         ema: float = 0.0,
         out: NamedSharding | None = None,
     ):
-        """`out` is where the new state goes."""
+        """`out` is where the new state goes; its mesh runs the step, JAX's default
+        device without it."""
         self._loss, self._zeros = loss, None
         optimiser = optax.with_extra_args_support(optimiser)
         add = functools.partial(add_group, loss=loss, seed=seed)
-        self._add = hardware.jit(add, gradient=True, out_shardings=out)
+        mesh = out.mesh if out else None
+        self._add = hardware.jit(add, on=mesh, gradient=True, out_shardings=out)
         self._nothing = jax.jit(
             lambda trained, values: jax.tree.map(jnp.zeros_like, Sums(trained, values)),
             out_shardings=out,

@@ -13,7 +13,8 @@ so far, so the smallest cases come first. Prints one JSON line a case, with the 
 difference between both sides' results, and a table at the end. `share` is the
 operations that the result needs (see `bench_jax.operations`), over the seconds, over
 the product's rate in the same run. Compiling is measured only where no compilation
-cache (JAX_COMPILATION_CACHE_DIR) has the program already. Gallery scoring has a bench of its own: `tools.bench_scoring`.
+cache (JAX_COMPILATION_CACHE_DIR) has the program already. Gallery scoring has a bench
+of its own: `tools.bench_scoring`.
 """
 
 import argparse
