@@ -59,7 +59,6 @@ BELOW = {
     | {"reranker", "text_queries", "tasks.matching", "tasks.synthesis", "dense"},
 }
 LONG_FUNCTIONS = {
-    "backbones/loading.py:load_backbone",
     "data/__init__.py:load",  # half of it is its documentation
     "search/api.py:add_errors",  # a line or two for each kind of error
     "search/build.py:build",  # half of it is its documentation
