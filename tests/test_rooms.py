@@ -12,19 +12,18 @@ LOW = TYPES | {"runtime", "models"}
 BELOW = {
     "types": set(),
     "metrics": TYPES,
-    "report": TYPES | {"metrics", "data"},
+    "report": TYPES | {"data"},
     # Prefetch reads with the data's threads.
     "runtime": TYPES | {"data"},
     "data": TYPES,
-    "models": TYPES | {"runtime", "diffusion"},
-    "diffusion": LOW | {"backbones", "data"},
-    # Text states are encoded by the same function as in training.
-    "backbones": LOW | {"diffusion", "features"},
+    "models": TYPES | {"runtime"},
+    "diffusion": TYPES | {"runtime"},
+    "backbones": LOW | {"data", "diffusion"},
     "features": LOW | {"backbones", "diffusion", "adapters"},
     # A prompts file opens as an embedder.
     # Guides of a sampler are probabilities as `diffusion.guidance` takes them.
     "adapters": LOW | {"backbones", "diffusion", "features", "embedder"},
-    "text_queries": LOW | {"backbones", "diffusion", "features", "embedder", "metrics"},
+    "text_queries": LOW | {"backbones", "metrics"},
     "embedder": LOW
     | {"backbones", "diffusion", "features", "adapters", "data", "text_queries"},
     "reranker": LOW | {"adapters", "backbones", "config", "data", "features", "report"},
