@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sbir_jax.backbones.stable_diffusion_files import init_params
-from sbir_jax.models.configs import UNetConfig
 from sbir_jax.models.unet import UNet
+from sbir_jax.models.unet_config import UNetConfig
 from sbir_jax.models.unet_names import (
     ATTENTION_PARTS,
     attention_names,
