@@ -14,9 +14,19 @@ import sys
 
 import numpy as np
 import torch
-from diffusers import EulerDiscreteScheduler
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+    convert_open_clip_checkpoint,
+)
+from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextModelWithProjection as ProjectedText
 
+from sbir_jax.backbones import ldm_names, published_configs, single_file
+from sbir_jax.models.configs import AutoencoderConfig
+from sbir_jax.models.unet_config import UNetConfig
+from tools.first_names import first_name
 from tools.make_golden import (
     STABLE_DIFFUSION,
     randomise,
@@ -29,6 +39,11 @@ from tools.make_golden import (
     unet_inputs,
 )
 
+KINDS = {
+    "SD1": published_configs.SD1,
+    "SD2": published_configs.SD2,
+    "XL": published_configs.XL,
+}
 WIDTHS, PROJECTED = (16, 24), 12  # of the states of XL's texts, and of its pooled one
 ADDED = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
 XL = {
@@ -79,7 +94,7 @@ def small_projected(seed=0):
         bos_token_id=62,
         eos_token_id=63,
     )
-    return randomise(CLIPTextModelWithProjection(config), seed)
+    return randomise(ProjectedText(config), seed)
 
 
 def record_texts(first, second, tokens):
@@ -91,7 +106,125 @@ def record_texts(first, second, tokens):
     return {"states": states.numpy(), "pooled": found[1].text_embeds.numpy()}
 
 
+def whole_networks(configs):
+    """The networks of published configs, without memory for their parameters."""
+    with torch.device("meta"):
+        texts = {"text_encoder": CLIPTextModel, "text_encoder_2": ProjectedText}
+        return {
+            "unet": UNet2DConditionModel(**configs["unet"]),
+            "vae": AutoencoderKL(**configs["vae"]),
+            **{
+                name: kind(CLIPTextConfig(**configs[name]))
+                for name, kind in texts.items()
+                if name in configs
+            },
+        }
+
+
+def record_first_names(configs):
+    """For the UNet and the autoencoder: names in the first code, the names that
+    diffusers turns them into, and the shapes that they have in such files.
+
+    Each tensor holds its number, which says where it went.
+    """
+    networks, found = whole_networks(configs), {}
+    for part, prefix, convert, blocks, layers in (
+        (
+            "unet",
+            "model.diffusion_model.",
+            convert_ldm_unet_checkpoint,
+            ldm_names.unet_blocks(UNetConfig.from_json(configs["unet"])),
+            ldm_names.UNET_LAYERS,
+        ),
+        (
+            "vae",
+            "first_stage_model.",
+            convert_ldm_vae_checkpoint,
+            ldm_names.vae_blocks(AutoencoderConfig.from_json(configs["vae"])),
+            ldm_names.VAE_LAYERS,
+        ),
+    ):
+        file, expected = {}, networks[part].state_dict()
+        for i, (name, value) in enumerate(expected.items()):
+            there = first_name(name, blocks, layers)
+            pixel = ".attn_1." in there and value.ndim == 2
+            shape = (*value.shape, 1, 1) if pixel else tuple(value.shape)
+            file[prefix + there] = torch.tensor(float(i)).expand(shape)
+        numbered, shapes = list(file), [tuple(value.shape) for value in file.values()]
+        made = convert(dict(file), networks[part].config)
+        assert set(made) == set(expected), set(made) ^ set(expected)
+        assert all(made[name].shape == value.shape for name, value in expected.items())
+        found[part] = np.array(
+            [
+                (numbered[i], name, ",".join(map(str, shapes[i])))
+                for name, value in made.items()
+                for i in [int(value.flatten()[0])]
+            ]
+        )
+    return found
+
+
+def record_open_clip(layers, prefix, network):
+    """Likewise for OpenCLIP's text encoder; the file's own names are written out."""
+    width, e = network.config.hidden_size, network.config.projection_dim
+    mlp = network.config.intermediate_size
+    file = {
+        "token_embedding.weight": (network.config.vocab_size, width),
+        "positional_embedding": (77, width),
+        "ln_final.weight": (width,),
+        "ln_final.bias": (width,),
+        "text_projection": (width, e),
+    }
+    for i in range(layers):
+        for name, shape in {
+            "ln_1.weight": (width,),
+            "ln_1.bias": (width,),
+            "ln_2.weight": (width,),
+            "ln_2.bias": (width,),
+            "attn.in_proj_weight": (3 * width, width),
+            "attn.in_proj_bias": (3 * width,),
+            "attn.out_proj.weight": (width, width),
+            "attn.out_proj.bias": (width,),
+            "mlp.c_fc.weight": (mlp, width),
+            "mlp.c_fc.bias": (mlp,),
+            "mlp.c_proj.weight": (width, mlp),
+            "mlp.c_proj.bias": (width,),
+        }.items():
+            file[f"transformer.resblocks.{i}.{name}"] = shape
+    numbered = [prefix + name for name in file]
+    made = convert_open_clip_checkpoint(
+        network,
+        {
+            prefix + name: torch.tensor(float(i)).expand(shape)
+            for i, (name, shape) in enumerate(file.items())
+        },
+        prefix=prefix,
+    )
+    shapes = list(file.values())
+    return np.array(
+        [
+            (numbered[i], name, ",".join(map(str, shapes[i])))
+            for name, value in made.items()
+            for i in [int(value.flatten()[0])]
+        ]
+    )
+
+
+def main_names(folder):
+    """Names in files that hold a whole model, of full size."""
+    found = {}
+    for kind, configs in KINDS.items():
+        for part, rows in record_first_names(configs).items():
+            found[f"{kind}/{part}"] = rows
+    networks = whole_networks(published_configs.XL)
+    found["XL/text_encoder_2"] = record_open_clip(
+        32, single_file.XL_TEXT, networks["text_encoder_2"]
+    )
+    np.savez_compressed(folder / "ldm_names.npz", **found)
+
+
 def main(folder):
+    main_names(folder)
     generator = np.random.default_rng(2)
     for kind, config in UNETS.items():
         unet = small_unet(3, **config)

@@ -13,23 +13,24 @@ from sbir_jax.models.unet_config import UNetConfig
 
 Arrays = Mapping[str, np.ndarray]
 
-RESNET = {
+# Of what follows a block's name: ours, by network.
+UNET_LAYERS = {
     "in_layers.0": "norm1",
     "in_layers.2": "conv1",
     "emb_layers.1": "time_emb_proj",
     "out_layers.0": "norm2",
     "out_layers.3": "conv2",
     "skip_connection": "conv_shortcut",
-    "nin_shortcut": "conv_shortcut",
 }
-PIXEL_ATTENTION = {
+VAE_LAYERS = {
+    "nin_shortcut": "conv_shortcut",
     "norm": "group_norm",
     "q": "to_q",
     "k": "to_k",
     "v": "to_v",
     "proj_out": "to_out.0",
 }
-OPEN_CLIP = {
+OPEN_CLIP_LAYERS = {
     "ln_1": "layer_norm1",
     "ln_2": "layer_norm2",
     "attn.out_proj": "self_attn.out_proj",
@@ -41,7 +42,7 @@ OPEN_CLIP = {
 def unet(file: Arrays, config: UNetConfig) -> dict[str, np.ndarray]:
     """The UNet's tensors."""
     table, found = unet_blocks(config), _inside(file, "model.diffusion_model.")
-    return {_renamed(name, table, RESNET): value for name, value in found.items()}
+    return {_renamed(n, table, UNET_LAYERS): value for n, value in found.items()}
 
 
 def unet_blocks(config: UNetConfig) -> dict[str, str]:
@@ -87,10 +88,9 @@ def vae(file: Arrays, config: AutoencoderConfig) -> dict[str, np.ndarray]:
     one pixel there."""
     table, found = vae_blocks(config), {}
     for name, value in _inside(file, "first_stage_model.").items():
-        attention = ".attn_1." in name
-        ours = _renamed(name, table, PIXEL_ATTENTION if attention else RESNET)
-        plain = attention and value.ndim == 4
-        found[ours] = value[:, :, 0, 0] if plain else value
+        pixel = ".attn_1." in name and value.ndim == 4
+        ours = _renamed(name, table, VAE_LAYERS)
+        found[ours] = value[:, :, 0, 0] if pixel else value
     return found
 
 
@@ -151,7 +151,7 @@ def open_clip(
             for part, rows in zip("qkv", np.array_split(value, 3), strict=True):
                 ours[f"{layer}.self_attn.{part}_proj.{leaf}"] = rows
         else:
-            ours[_renamed(rest, {"": layer}, OPEN_CLIP)] = value
+            ours[_renamed(rest, {"": layer}, OPEN_CLIP_LAYERS)] = value
     return {name: value for name, value in ours.items() if value is not None}
 
 

@@ -5,6 +5,7 @@ those of the published model are taken.
 """
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 from typing import TYPE_CHECKING
@@ -101,17 +102,17 @@ def _has(file: dict[str, np.ndarray], start: str) -> bool:
 
 def _reason(file: dict[str, np.ndarray]) -> str:
     """Why a file is not loaded, and what to do."""
-    folder = "take the model's folder in the diffusers layout instead"
     if _has(file, REFINER_TEXT):
-        return f"holds XL's refiner, which is not supported; {folder[:4]} XL's base"
-    if _has(file, "model.diffusion_model."):
-        return f"has no text encoder that is known (no {CLIP_TEXT}*); {folder}"
-    names = ", ".join(sorted(file)[:3])
-    return (
-        "holds no whole Stable Diffusion (no model.diffusion_model.*) and no UNet, but "
-        f"{names}, ...: adapters, encoders alone and other models are not loaded; "
-        f"{folder}"
-    )
+        reason = f"holds XL's refiner ({REFINER_TEXT}*), which is not supported"
+    elif _has(file, "model.diffusion_model."):
+        reason = f"has no text encoder that is known (no {CLIP_TEXT}*)"
+    else:
+        reason = (
+            "holds no whole Stable Diffusion (no model.diffusion_model.*) and no UNet, "
+            f"but {', '.join(sorted(file)[:3])}, ...; adapters, encoders alone and "
+            "other models are not loaded"
+        )
+    return f"{reason}. Take a whole model, as a file or in the diffusers layout"
 
 
 def _second(path: pathlib.Path) -> published.Configs:
@@ -189,10 +190,14 @@ def _load_clean(
 
     checkpoint = dataclasses.replace(base, place=path, tensors=tensors, words=folder)
     loaded = stable_diffusion_files.assemble(checkpoint, request)
-    schedule = loaded.backbone.schedule
+    schedule, read = loaded.backbone.schedule, loaded.backbone.fingerprint
     # No noise at any timestep: whoever adds it gets the image as it is.
-    clean = dataclasses.replace(
-        schedule, alphas_cumprod=jnp.ones_like(schedule.alphas_cumprod)
+    levels = jnp.ones_like(schedule.alphas_cumprod)
+    backbone = dataclasses.replace(
+        loaded.backbone,
+        schedule=dataclasses.replace(schedule, alphas_cumprod=levels),
+        # The same weights in a folder are read with noise.
+        fingerprint=hashlib.sha256(f"without noise {read}".encode()).hexdigest(),
+        reads_clean=True,
     )
-    backbone = dataclasses.replace(loaded.backbone, schedule=clean, reads_clean=True)
     return LoadedBackbone(backbone, loaded.frozen)

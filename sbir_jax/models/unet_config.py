@@ -183,9 +183,9 @@ class UNetConfig:
 
     def side_layers(self, side: str) -> tuple[int, ...]:
         """Residual layers of each block of "down" or "up", in the order they run in."""
-        return (
-            self.layers if side == "down" else tuple(n + 1 for n in self.layers[::-1])
-        )
+        if side == "down":
+            return self.layers
+        return tuple(n + 1 for n in self.layers[::-1])
 
     def depths(self, side: str) -> tuple[tuple[int, ...], ...]:
         """How many layers each transformer has, for each block of "down", "mid", "up".
@@ -207,10 +207,8 @@ class UNetConfig:
             own = (own,) * len(self.block_out_channels)
         if side == "up":
             own = self.reverse_transformer_layers_per_block or own[::-1]
-        depth = own[i]
-        return (
-            depth if isinstance(depth, tuple) else (depth,) * self.side_layers(side)[i]
-        )
+        depth, layers = own[i], self.side_layers(side)[i]
+        return depth if isinstance(depth, tuple) else (depth,) * layers
 
     @property
     def pooled_dim(self) -> int:
