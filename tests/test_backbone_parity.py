@@ -71,7 +71,7 @@ def test_text_encoders_of_xl_give_the_recorded_states():
         recorded("xl"),
     )
     run = jax.jit(loaded.backbone.encode_text)
-    found = run(loaded.frozen, (values["tokens"], values["tokens"]))
+    found = run(loaded.frozen, np.stack([values["tokens"]] * 2, axis=1))
     ours = {"states": found.states, "pooled": found.pooled}
     assert_near(ours, {name: values[name] for name in ours})
     np.testing.assert_array_equal(found.mask.sum(1), 8)

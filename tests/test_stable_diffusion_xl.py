@@ -83,10 +83,10 @@ def test_tokens_for_both_encoders(folder, tiny_folder):
         shutil.copytree(tiny_folder / "tokenizer", folder / name)
         edit(folder / name / "tokenizer_config.json", pad_token=padding)
     backbone = load_backbone(folder, parts=()).backbone
-    ours, theirs = backbone.tokenize(["a red mug"])
+    ((ours, theirs),) = backbone.tokenize(["a red mug"])
     end = int(ours.argmax())
-    np.testing.assert_array_equal(ours[0, : end + 1], theirs[0, : end + 1])
-    assert (ours[0, end:] == ours[0, end]).all() and theirs[0, -1] != theirs[0, end]
+    np.testing.assert_array_equal(ours[: end + 1], theirs[: end + 1])
+    assert (ours[end:] == ours[end]).all() and theirs[-1] != theirs[end]
 
 
 def test_keys_belong_to_the_layer_of_a_transformer():

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from sbir_jax.backbones.base import Frozen, LoadedBackbone
@@ -53,13 +54,14 @@ class StableDiffusionXL(StableDiffusion):
         return self._tokenizer("tokenizer_2", self.text_encoder_2)
 
     def tokenize(self, texts: Sequence[str]) -> Any:
-        """Token ids, int32 [b n], for each text encoder."""
-        return tuple(token_ids(t, texts) for t in (self.tokenizer, self.tokenizer_2))
+        """Token ids, int32 [b 2 n], for each text encoder."""
+        both = (self.tokenizer, self.tokenizer_2)
+        return np.stack([token_ids(tokenizer, texts) for tokenizer in both], axis=1)
 
     def encode_text(self, frozen: Frozen, tokens: Any) -> TextStates:
         """The states before either encoder's last layer, joined; pooled is the second
         encoder's projection."""
-        ours, theirs = tokens
+        ours, theirs = tokens[:, 0], tokens[:, 1]
         weights = {"params": frozen["text_encoder"]}
         first: Any = self.text_encoder.apply(weights, ours, method="both")
         weights = {"params": frozen["text_encoder_2"]}
