@@ -4,7 +4,8 @@
 
 Needs the `parity` extra. Writes a checkpoint of the kind of Stable Diffusion XL, and of
 the kinds of BK-SDM and SSD-1B a UNet each, which take the other networks of "sd1" and
-"xl"; and beside each an .npz of inputs and of what comes out.
+"xl"; beside each an .npz of inputs and of what comes out; and the names that diffusers
+gives to tensors of files that hold a whole model.
 """
 
 import json
@@ -45,9 +46,11 @@ KINDS = {
     "XL": published_configs.XL,
 }
 WIDTHS, PROJECTED = (16, 24), 12  # of the states of XL's texts, and of its pooled one
-ADDED = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+TEXT = {"hidden_size": WIDTHS[0], "hidden_act": "quick_gelu"}
+SCHEDULE = {**STABLE_DIFFUSION, "steps_offset": 1, "timestep_spacing": "leading"}
 XL = {
-    **ADDED,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8,
     "projection_class_embeddings_input_dim": PROJECTED + 6 * 8,
     "block_out_channels": (8, 8, 16),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -259,10 +262,6 @@ def main(folder):
         else:
             unet.half().save_pretrained(folder / kind / "unet")
         np.savez_compressed(folder / f"{kind}.npz", **found)
-
-
-TEXT = {"hidden_size": WIDTHS[0], "hidden_act": "quick_gelu"}
-SCHEDULE = {**STABLE_DIFFUSION, "steps_offset": 1, "timestep_spacing": "leading"}
 
 
 if __name__ == "__main__":
