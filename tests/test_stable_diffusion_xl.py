@@ -59,7 +59,8 @@ def test_sizes_are_those_of_the_image(early):
     with pytest.raises(ValueError, match=r"None and \(1, 6\); give \[1, 12\] and \[1"):
         unet.apply(*given, states, EARLY, sizes=added["sizes"])
     with pytest.raises(ValueError, match=r"shapes \(3, 12\) and"):
-        unet.apply(*given, states, EARLY, pooled=jnp.zeros((3, 12)), **added)
+        three = added | {"pooled": jnp.zeros((3, 12))}
+        unet.apply(*given, states, EARLY, **three)
 
 
 def test_the_autoencoder_is_computed_in_float32(folder):
