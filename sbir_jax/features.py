@@ -159,8 +159,11 @@ def decoder_taps(
       timestep: in place of the recipe's. It may be traced, so that one compiled
         program serves a sweep over timesteps.
     Returns: [b * k, height, width, channels] for each tap: all copies of the first
-      image, then of the second, and so on.
+      image, then of the second, and so on. One for each image where the backbone reads
+      them without noise.
     """
+    if backbone.reads_clean:
+        noise = noise[:1]
     b, k = len(latents), len(noise)
     timestep = recipe.timestep if timestep is None else timestep
     noised = noise_schedule.add_noise(

@@ -7,13 +7,15 @@ import shutil
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from sbir_jax.backbones import diffusers_files
 from sbir_jax.backbones.loading import load_backbone
 from sbir_jax.runtime import tensor_files
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
-UNET = "unet/diffusion_pytorch_model.safetensors"
+STEM = "diffusion_pytorch_model"
+UNET = f"unet/{STEM}.safetensors"
 
 
 @pytest.fixture
@@ -52,6 +54,40 @@ def test_a_type_that_is_not_read(folder):
     (folder / UNET).write_bytes(content.replace(b'"F16"', b'"I16"'))
     with pytest.raises(ValueError, match=rf"{UNET}: .* is of type I16; known are"):
         load_backbone(folder)
+
+
+def test_what_a_file_holds_is_told_by_its_header(folder):
+    """Some fp16 files of the hub hold float32."""
+    tensors = load_file(folder / UNET)
+    wide = {name: value.astype(np.float32) for name, value in tensors.items()}
+    save_file(wide, folder / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+    found = diffusers_files.TensorFolder(folder / "unet", STEM, str)
+    assert found.path.name == "diffusion_pytorch_model.fp16.safetensors"
+    assert found.read("conv_in.weight").dtype == np.float32
+    np.testing.assert_array_equal(found.read("conv_in.weight"), wide["conv_in.weight"])
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "diffusion_pytorch_model.safetensors.index.fp16.json",
+        "diffusion_pytorch_model.fp16.safetensors.index.json",
+    ],
+)
+def test_shards_of_the_half_precision_variant(folder, index):
+    """Beside a whole file of the other, which is left alone."""
+    tensors = load_file(folder / UNET)
+    where = {}
+    for i, names in enumerate((sorted(tensors)[:9], sorted(tensors)[9:]), start=1):
+        name = f"diffusion_pytorch_model.fp16-0000{i}-of-00002.safetensors"
+        half = {key: tensors[key] + np.float16(1) for key in names}
+        save_file(half, folder / "unet" / name)
+        where |= dict.fromkeys(names, name)
+    (folder / "unet" / index).write_text(json.dumps({"weight_map": where}))
+    found = diffusers_files.TensorFolder(folder / "unet", STEM, str)
+    assert found.shapes().keys() == tensors.keys()
+    expected = tensors["conv_in.bias"] + np.float16(1)
+    np.testing.assert_array_equal(found.read("conv_in.bias"), expected)
 
 
 def test_pickles_are_never_opened(folder):

@@ -8,7 +8,7 @@ from fake_hub import serving
 from huggingface_hub import constants
 
 from sbir_jax.adapters import prompt_files
-from sbir_jax.backbones import hub
+from sbir_jax.backbones import diffusers_files, hub
 from sbir_jax.backbones.diffusers_files import find_folder, needed_files
 from sbir_jax.backbones.loading import load_backbone
 from sbir_jax.embedder import Embedder
@@ -71,6 +71,36 @@ def test_of_a_repository_what_is_needed_only():
         "vae/config.json",
         f"vae/{STEM}.safetensors",
     }
+
+
+def test_of_a_repository_with_two_text_encoders_both():
+    """Also where one network's fp16 variant lies in shards, and full ones beside it."""
+    parts = [f"{part}/config.json" for part in ("unet", "vae", "text_encoder")]
+    shards = [f"unet/{STEM}.fp16-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    wanted = [
+        *parts,
+        "text_encoder_2/config.json",
+        "text_encoder_2/model.fp16.safetensors",
+        "text_encoder/model.fp16.safetensors",
+        "tokenizer_2/vocab.json",
+        f"unet/{STEM}.fp16.safetensors.index.json",
+        *shards,
+        f"vae/{STEM}.fp16.safetensors",
+    ]
+    more = [
+        "sd_xl_base_1.0.safetensors",
+        "text_encoder_2/model.safetensors",
+        "text_encoder_2/flax_model.msgpack",
+        f"unet/{STEM}-00001-of-00001.safetensors",
+        f"unet/{STEM}.safetensors.index.json",
+        f"vae/{STEM}.safetensors",
+    ]
+    assert set(needed_files(wanted + more)) == set(wanted)
+    without = [
+        name for name in wanted if name != "text_encoder_2/model.fp16.safetensors"
+    ]
+    with pytest.raises(ValueError, match=r"has no text_encoder_2/\*\.safetensors"):
+        diffusers_files._choose("me/model", without)
 
 
 def test_the_size_is_told_and_only_what_is_needed_comes(online, model, capsys):

@@ -15,8 +15,8 @@ from sbir_jax.backbones import loading, stable_diffusion_files
 from sbir_jax.backbones.frozen import PARTS, text_states
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
-from sbir_jax.models.configs import UNetConfig
 from sbir_jax.models.unet import UNet
+from sbir_jax.models.unet_config import UNetConfig
 from sbir_jax.runtime import sharding
 from sbir_jax.tasks.retrieval.setup import TripletConfig
 from sbir_jax.train import train

@@ -1,5 +1,6 @@
 """The UNet: sizes of the real ones, features by name, early exit, maps, configs."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,12 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sbir_jax.backbones import stable_diffusion_files as files
+from sbir_jax.backbones.published_configs import XL
 from sbir_jax.backbones.stable_diffusion_files import init_params
-from sbir_jax.models.configs import UNetConfig
 from sbir_jax.models.unet import UNet
+from sbir_jax.models.unet_config import UNetConfig
 from sbir_jax.models.unet_names import (
     ATTENTION_PARTS,
     attention_names,
+    places,
     residual_names,
     tap_names,
 )
@@ -49,6 +53,15 @@ SD2 = {
     "sample_size": 96,
     "upcast_attention": True,
     "use_linear_projection": True,
+}
+# BK-SDM's, and that of segmind's distilled ones, which are of the same shapes.
+BK_BASE = {**SD1, "layers_per_block": 1}
+BK_SMALL = {**BK_BASE, "mid_block_type": None}
+BK_TINY = {
+    **BK_SMALL,
+    "block_out_channels": [320, 640, 1280],
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3,
+    "up_block_types": ["CrossAttnUpBlock2D"] * 3,
 }
 SMALL = {
     "sample_size": 8,
@@ -151,6 +164,69 @@ def test_full_size_parameters(config, total):
     assert params["time_embedding"]["linear_1"]["kernel"].shape == (320, 1280)
     assert "downsamplers_0" not in params["down_blocks_3"]
     assert "attentions_0" not in params["up_blocks_0"]
+
+
+@pytest.mark.parametrize(
+    ("config", "total"),
+    [
+        (BK_BASE, 579_384_964),
+        (BK_SMALL, 482_346_884),
+        (BK_TINY, 323_384_964),
+        (XL["unet"], 2_567_463_684),
+    ],
+    ids=["BK-SDM-base", "BK-SDM-small", "BK-SDM-tiny", "XL"],
+)
+def test_full_size_parameters_of_further_kinds(config, total):
+    params = files.shapes(UNet, UNetConfig.from_json(config))
+    assert count(params) == total
+    assert ("mid_block" in params) == bool(config.get("mid_block_type", True))
+
+
+def test_sd_turbo_has_the_shape_of_2_1():
+    """With all the keys that newer configs have, at 512 px."""
+    turbo = {
+        **SD2,
+        "_class_name": "UNet2DConditionModel",
+        "addition_embed_type": None,
+        "addition_embed_type_num_heads": 64,
+        "addition_time_embed_dim": None,
+        "attention_type": "default",
+        "dropout": 0.0,
+        "mid_block_type": "UNetMidBlock2DCrossAttn",
+        "projection_class_embeddings_input_dim": None,
+        "reverse_transformer_layers_per_block": None,
+        "sample_size": 64,
+        "transformer_layers_per_block": 1,
+        "upcast_attention": None,
+    }
+    second = UNetConfig.from_json(SD2)
+    assert UNetConfig.from_json(turbo) == dataclasses.replace(second, sample_size=64)
+
+
+def test_layers_of_each_level_and_transformers_of_each_layer():
+    """The shape of SSD-1B: no middle, and depths that differ within a level."""
+    config = UNetConfig.from_json(
+        XL["unet"]
+        | {
+            "mid_block_type": None,
+            "layers_per_block": [1, 1, 2],
+            "transformer_layers_per_block": [1, 2, [4, 1]],
+            "reverse_transformer_layers_per_block": [[4, 1, 3], [2, 1], 1],
+        }
+    )
+    names = attention_names(config)
+    assert [n for n in names if n.startswith("down") and "cross" in n] == [
+        "down.1.attn.0.0.cross",
+        "down.1.attn.0.1.cross",
+        *(f"down.2.attn.0.{k}.cross" for k in range(4)),
+        "down.2.attn.1.cross",
+    ]
+    assert {n[:4] for n in names} == {"down", "up.0", "up.1"}
+    assert "mid.out" in tap_names(config) and "mid.res.0" not in tap_names(config)
+    place = places(config)["up.0.attn.2.1.cross"]
+    path = ("up_blocks_0", "attentions_2", "transformer_blocks_1")
+    assert place == (path, 20)
+    assert config.counts == {".conv1.weight": 4 + 7, ".attn2.to_k.weight": 7 + 11}
 
 
 @pytest.mark.parametrize(
@@ -484,8 +560,26 @@ def test_wrong_inputs(small, change, message):
         ({"time_embedding_type": "fourier"}, "time_embedding_type='fourier'"),
         ({"only_cross_attention": True}, "only_cross_attention=True"),
         ({"dual_cross_attention": True}, "dual_cross_attention=True"),
-        ({"transformer_layers_per_block": [1, 2]}, "transformer_layers_per_block"),
+        ({"transformer_layers_per_block": [1] * 3}, "layers_per_block has 3 entries"),
+        (
+            {"transformer_layers_per_block": [1, [1]]},
+            "reverse_transformer_layers_per_block must be given for the decoder",
+        ),
+        (
+            {"reverse_transformer_layers_per_block": [1, [1]]},
+            "reverse_trans.* has 1 entries for up_blocks.1, which has 2 layers",
+        ),
+        ({"layers_per_block": [1, 2, 3]}, "layers_per_block has 3 entries"),
         ({"addition_embed_type": "text_time"}, "addition_embed_type='text_time'"),
+        ({"addition_embed_type": "image"}, "addition_embed_type='image' is not"),
+        (
+            {
+                "addition_embed_type": "text_time",
+                "addition_time_embed_dim": 8,
+                "projection_class_embeddings_input_dim": 48,
+            },
+            "more than 6 times that.*they are 8 and 48",
+        ),
         ({"num_attention_heads": 4}, "num_attention_heads=4"),
         ({"chanels": 4}, "unknown key 'chanels'; known are.*block_out_channels"),
         ({"heads": (1, 2)}, "unknown key 'heads'"),

@@ -11,8 +11,8 @@ from sbir_jax.adapters.text_adapter import init_adapter
 from sbir_jax.backbones.tensor_names import leaves, tensor_name, to_file
 from sbir_jax.dense import vpd_checkpoint
 from sbir_jax.dense.model import KINDS, DenseModel, make_head
-from sbir_jax.models.configs import UNetConfig
 from sbir_jax.models.unet import UNet
+from sbir_jax.models.unet_config import UNetConfig
 
 SD15 = {
     "sample_size": 64, "in_channels": 4, "out_channels": 4,

@@ -135,8 +135,12 @@ def nhwc(x):
     return np.moveaxis(x.float().numpy(), 1, -1)
 
 
-def record_unet(unet, latents, t, context):
-    """Every feature and map of the UNet, under our names with "tap/" or "map/"."""
+def record_unet(unet, latents, t, context, **added):
+    """Every feature and map of the UNet, under our names with "tap/" or "map/".
+
+    Args:
+      added: what a UNet takes beside the text, by its own names.
+    """
     found, hooks = {}, []
 
     def keep(module, name):
@@ -162,7 +166,7 @@ def record_unet(unet, latents, t, context):
 
     last = len(unet.down_blocks) - 1
     groups = [(f"down.{i}", b, i) for i, b in enumerate(unet.down_blocks)]
-    groups += [("mid", unet.mid_block, last)]
+    groups += [("mid", unet.mid_block, last)] * (unet.mid_block is not None)
     groups += [(f"up.{i}", b, last - i) for i, b in enumerate(unet.up_blocks)]
     keep(unet.conv_in, "conv_in")
     for name, block, level in groups:
@@ -170,14 +174,18 @@ def record_unet(unet, latents, t, context):
             keep(resnet, f"{name}.res.{j}")
         for j, attention in enumerate(getattr(block, "attentions", ())):
             keep(attention, f"{name}.attn.{j}")
-            block_inside = attention.transformer_blocks[0]
-            keep_map(block_inside.attn1, f"{name}.attn.{j}.self", level)
-            keep_map(block_inside.attn2, f"{name}.attn.{j}.cross", level)
+            layers = attention.transformer_blocks
+            for k, layer in enumerate(layers):
+                number = f".{k}" if len(layers) > 1 else ""
+                keep_map(layer.attn1, f"{name}.attn.{j}{number}.self", level)
+                keep_map(layer.attn2, f"{name}.attn.{j}{number}.cross", level)
         keep(block, f"{name}.out")
     keep(unet.conv_out, "out")
     unet.set_attn_processor(AttnProcessor())
     with torch.no_grad():
-        unet(nchw(latents), torch.tensor(t), torch.tensor(context))
+        inputs = nchw(latents), torch.tensor(t), torch.tensor(context)
+        more = {name: torch.tensor(value) for name, value in added.items()}
+        unet(*inputs, added_cond_kwargs=more or None)
     for hook in hooks:
         hook.remove()
     return found

@@ -205,9 +205,8 @@ class Program:
         @functools.partial(hardware.jit, on=mesh, static_argnames="taps")
         def mean_maps(frozen, prompts, latents, noise, timestep, taps):
             found = decoder_taps(frozen, prompts, latents, noise, timestep, taps)
-            shape = len(latents), len(noise)
             return {
-                name: x.reshape(*shape, *x.shape[1:]).mean(axis=1)
+                name: x.reshape(len(latents), -1, *x.shape[1:]).mean(axis=1)
                 for name, x in found.items()
             }
 

@@ -42,6 +42,8 @@ class Backbone(abc.ABC):
       schedule: the noise schedule that it was trained with.
       random_seed: of weights that were drawn in the place of the checkpoint's; None
         for the checkpoint's own.
+      reads_clean: it was distilled to read images without noise, which its schedule
+        adds at no timestep; it predicts nothing to draw pictures with.
     """
 
     source: str
@@ -51,6 +53,7 @@ class Backbone(abc.ABC):
     schedule: NoiseSchedule = dataclasses.field(compare=False, repr=False)
     encoder: str = ""
     random_seed: int | None = None
+    reads_clean: bool = False
 
     @property
     @abc.abstractmethod

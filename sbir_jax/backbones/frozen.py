@@ -48,9 +48,14 @@ def load_frozen(
 def load_whole(backbone: Backbone, mesh: Mesh) -> LoadedBackbone:
     """All of a backbone of which descriptors need a part, to draw with.
 
-    Raises: ValueError for one with random weights, which draws nothing: the trained
-      weights of its folder would stand in for what it does not know.
+    Raises: ValueError for one that draws nothing: with random weights, in whose place
+      the trained ones of its folder would stand, and without noise.
     """
+    if backbone.reads_clean:
+        raise ValueError(
+            f"{backbone.source} reads images without noise and draws none; take the "
+            "model that it was distilled from"
+        )
     if backbone.random_seed is not None:
         raise ValueError(
             f"{backbone.source}: random weights have learnt no words and draw no "

@@ -17,11 +17,35 @@ from sbir_jax.runtime import replacing
 # need it.
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_HUB_FILE = re.compile(r"([\w.-]+/[\w.-]+)/([\w./-]+\.safetensors)(@[\w./-]+)?")
 
 
 def is_hub_id(source: str | os.PathLike) -> bool:
     """Whether this can be a repository: "owner/name" or "owner/name@revision"."""
     return _HUB_ID.fullmatch(os.fspath(source)) is not None
+
+
+def is_hub_file(source: str | os.PathLike) -> bool:
+    """Whether this can be a file of a repository: "owner/name/file.safetensors", and
+    "@revision" after it."""
+    return _HUB_FILE.fullmatch(os.fspath(source)) is not None
+
+
+def find_file(source: str) -> pathlib.Path:
+    """The cache's copy of such a file, fetched where it is not there.
+
+    Raises: FileNotFoundError without such a file or repository, and offline.
+    """
+    match = _HUB_FILE.fullmatch(source)
+    assert match is not None
+    name, revision = match[2], match[3] or ""
+    repository = match[1] + revision
+    if cached_file(repository, name) is None:
+        fetch(repository, lambda files: [name] if name in files else [])
+    found = cached_file(repository, name)
+    if found is None:
+        raise FileNotFoundError(f"{repository} has no file {name}")
+    return found
 
 
 def cached_file(source: str, name: str) -> pathlib.Path | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from sbir_jax.backbones import stable_diffusion_files
+from sbir_jax.backbones import single_file, stable_diffusion_files, stable_diffusion_xl
 from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.backbones.diffusers_files import find_folder, read_json
 from sbir_jax.backbones.parameters import Placing, Sharding, ShardingRule, redrawn
@@ -33,6 +33,7 @@ class Request:
 # request. A new family is a file and a line here.
 FAMILIES: dict[str, Callable[[pathlib.Path, Any], LoadedBackbone]] = {
     "StableDiffusionPipeline": stable_diffusion_files.load,
+    "StableDiffusionXLPipeline": stable_diffusion_xl.load,
 }
 
 
@@ -51,7 +52,8 @@ def load_backbone(
 
     Args:
       source: "toybox" (comes with the package), a local folder in the diffusers
-        layout, or a hub id "owner/name", optionally with "@revision".
+        layout, or a hub id "owner/name", optionally with "@revision"; or a safetensors
+        file of a whole Stable Diffusion, here or as "owner/name/file.safetensors".
       taps, maps: what will be read; the denoising network is loaded up to the last of
         them. Maps stand for logits, too.
       parts: any of "unet", "vae_encoder", "vae_decoder", "text_encoder".
@@ -75,14 +77,16 @@ def load_backbone(
         raise ValueError(
             f"encoder {encoder!r} brings no decoder: leave 'vae_decoder' out of parts"
         )
+    placing = Placing(dtype, sharding, frozen)
+    request = Request(os.fspath(source), taps, maps, parts, encoder, placing)
+    if file := single_file.find(source):
+        return single_file.load(file, request)
     folder = find_folder(source)
     index, kind = folder / "model_index.json", None
     if index.is_file():
         kind = read_json(index).get("_class_name")
     # Many pipelines share Stable Diffusion's networks; it refuses what it cannot load.
     load = FAMILIES.get(str(kind), stable_diffusion_files.load)
-    placing = Placing(dtype, sharding, frozen)
-    request = Request(os.fspath(source), taps, maps, parts, encoder, placing)
     return load(folder, request)
 
 

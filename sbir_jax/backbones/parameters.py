@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from sbir_jax.backbones.diffusers_files import TensorFolder
 from sbir_jax.backbones.tensor_names import path_keys, tensor_name, to_file
+from sbir_jax.backbones.tensors import Tensors
 from sbir_jax.models.kernels import winograd
 from sbir_jax.runtime import hardware
 
@@ -52,7 +52,7 @@ class Placing:
 
 
 def place(
-    network: str, tensors: TensorFolder, expected: dict[str, Any], placing: Placing
+    network: str, tensors: Tensors, expected: dict[str, Any], placing: Placing
 ) -> dict[str, Any]:
     """Read, turn, cast, prepare and place one tensor at a time.
 

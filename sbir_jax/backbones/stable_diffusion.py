@@ -2,18 +2,23 @@
 
 import dataclasses
 import functools
-import logging
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float
 
 from sbir_jax.backbones.base import KV, Backbone, Frozen, Residuals, Shifts
+from sbir_jax.backbones.clip_tokenizer import (
+    find_vocabulary,
+    read_tokenizer,
+    token_ids,
+)
 from sbir_jax.models import unet_names
 from sbir_jax.models.autoencoder import Autoencoder
-from sbir_jax.models.clip_text import CLIPText
+from sbir_jax.models.clip_text import CLIPText, end_of_text, own_tokens, state_at
 from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
 from sbir_jax.models.unet import UNet
 from sbir_jax.types import Readout, TextStates
@@ -25,8 +30,13 @@ class StableDiffusion(Backbone):
 
     Weights are under "unet", "vae" and "text_encoder"; parts that were not asked for at
     loading are missing. Names are those of `models.unet_names`.
+
+    Attributes:
+      words: the folder that its tokenizers' folders are in; None for a file of weights,
+        which brings none.
     """
 
+    words: pathlib.Path | None
     unet: UNet
     vae: Autoencoder | TinyAutoencoder
     text_encoder: CLIPText
@@ -76,41 +86,26 @@ class StableDiffusion(Backbone):
     @functools.cached_property
     def tokenizer(self) -> Any:
         """The checkpoint's CLIPTokenizer, read at first use."""
-        path = self.folder / "tokenizer"
-        if not path.is_dir():
-            raise FileNotFoundError(
-                f"no folder {path}: this checkpoint has no tokenizer"
-            )
-        # Tokenizers work without PyTorch, so being told of its absence helps nobody.
-        logging.getLogger("transformers").addFilter(
-            lambda record: "PyTorch was not found" not in record.getMessage()
-        )
-        from transformers import CLIPTokenizer
+        return self._tokenizer("tokenizer", self.text_encoder)
 
-        return CLIPTokenizer.from_pretrained(path)
+    def _tokenizer(self, name: str, encoder: Any) -> Any:
+        if self.words is not None:
+            return read_tokenizer(self.words / name)
+        # OpenCLIP's text encoders, which take the exact GELU, pad with id 0.
+        padding = {"pad_token": "!"} if encoder.config.hidden_act == "gelu" else {}
+        return read_tokenizer(find_vocabulary(self.folder.parent / name), **padding)
 
-    def tokenize(self, texts: Sequence[str]) -> Int[np.ndarray, "b n"]:
-        """Token ids, int32, padded or cut to the text encoder's length."""
-        tokenizer = self.tokenizer
-        ids = tokenizer(
-            list(texts),
-            padding="max_length",
-            truncation=True,
-            max_length=tokenizer.model_max_length,
-        )
-        return np.asarray(ids["input_ids"], np.int32)
+    def tokenize(self, texts: Sequence[str]) -> Any:
+        """Token ids, int32 [b n], padded or cut to the text encoder's length."""
+        return token_ids(self.tokenizer, texts)
 
-    def encode_text(self, frozen: Frozen, tokens: Int[Array, "b n"]) -> TextStates:
+    def encode_text(self, frozen: Frozen, tokens: Any) -> TextStates:
         """All states after the final norm; the pooled one is the end token's, without
         CLIP's projection."""
         weights = {"params": frozen["text_encoder"]}
         states = jnp.asarray(self.text_encoder.apply(weights, tokens), jnp.float32)
-        # The end token has the highest id of all; where it pads as well, the first one
-        # ends the text.
-        end = jnp.argmax(tokens, axis=1)[:, None]
-        position = jnp.arange(tokens.shape[1])[None]
-        pooled = jnp.take_along_axis(states, end[:, :, None], axis=1)[:, 0]
-        return TextStates(states, (0 < position) & (position < end), pooled)
+        pooled = state_at(states, end_of_text(tokens))
+        return TextStates(states, own_tokens(tokens), pooled)
 
     def encode_image(
         self, frozen: Frozen, images: Float[Array, "b h w 3"]
@@ -152,24 +147,25 @@ class StableDiffusion(Backbone):
             kv_shift,
             queries,
             outputs,
+            **self._added(latents, text),
         )
         return dataclasses.replace(found, mask=text.mask)
+
+    def _added(self, latents: Array, text: TextStates) -> dict[str, Array]:
+        """What the UNet takes beside text states, by the names of its arguments."""
+        return {}
 
     def keys(
         self, frozen: Frozen, text: TextStates, names: tuple[str, ...]
     ) -> dict[str, Float[Array, "s _ n _"]]:
-        c, found = self.unet.config, {}
-        last = len(c.heads) - 1
+        places, found = unet_names.places(self.unet.config), {}
         for name in names:
-            side, *block, _, number, _ = name.split(".")
-            i = int(block[0]) if block else 0
-            level = {"down": i, "mid": last, "up": last - i}[side]
-            weights = frozen["unet"][f"{side}_blocks_{i}" if block else "mid_block"]
-            for part in (f"attentions_{number}", "transformer_blocks_0", "attn2"):
+            weights = frozen["unet"]
+            for part in (*places[name].path, "attn2"):
                 weights = weights[part]
             kernel = weights["to_k"]["kernel"]
             keys = text.states.astype(kernel.dtype) @ kernel
-            heads = keys.reshape(*keys.shape[:2], c.heads[level], -1)
+            heads = keys.reshape(*keys.shape[:2], places[name].heads, -1)
             found[name] = heads.swapaxes(1, 2)
         return found
 

@@ -4,11 +4,13 @@ Loading takes three steps: work out from the configs which tensors there must be
 compare that with the headers of the files, then place one tensor after the other.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sbir_jax.backbones.base import LoadedBackbone
+from sbir_jax.backbones.base import Frozen, LoadedBackbone
 from sbir_jax.backbones.diffusers_files import (
+    MORE,
     STEMS,
     TensorFolder,
     naming,
@@ -33,22 +36,23 @@ from sbir_jax.backbones.tensor_names import (
     published,
     renamer,
 )
+from sbir_jax.backbones.tensors import Tensors
 from sbir_jax.diffusion.noise_schedule import NoiseSchedule
 from sbir_jax.models.autoencoder import Autoencoder
-from sbir_jax.models.clip_text import CLIPText
+from sbir_jax.models.clip_text import CLIPText, ProjectedCLIPText
 from sbir_jax.models.configs import (
     AutoencoderConfig,
     CLIPTextConfig,
     TinyAutoencoderConfig,
-    UNetConfig,
 )
 from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
 from sbir_jax.models.unet import UNet
+from sbir_jax.models.unet_config import SIZES, UNetConfig
 
 if TYPE_CHECKING:
     from sbir_jax.backbones.loading import Request
 
-Network = UNet | Autoencoder | TinyAutoencoder | CLIPText
+Network = UNet | Autoencoder | TinyAutoencoder | CLIPText | ProjectedCLIPText
 METHODS = ("encode", "decode")
 CONFIGS = {
     **{part: f"{part}/config.json" for part in STEMS},
@@ -56,57 +60,121 @@ CONFIGS = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What a model is read from.
+
+    Attributes:
+      place: the folder or file, named in errors.
+      configs: contents of the config files of all networks, and "scheduler".
+      tensors: opens the tensors of a network, by its name.
+      words: the folder that tokenizers' folders are in; None where there may be none.
+    """
+
+    place: pathlib.Path
+    configs: dict[str, dict[str, Any]]
+    tensors: Callable[[str], Tensors]
+    words: pathlib.Path | None = None
+
+
+def open_folder(folder: pathlib.Path, more: tuple[str, ...] = ()) -> Checkpoint:
+    """A folder in the layout of diffusers.
+
+    Args:
+      more: networks beside those of `STEMS`.
+    """
+    configs = {part: read_json(folder / name) for part, name in CONFIGS.items()}
+    configs |= {part: read_json(folder / part / "config.json") for part in more}
+
+    def tensors(name: str) -> Tensors:
+        return TensorFolder(folder / name, (STEMS | MORE)[name], renamer(name))
+
+    return Checkpoint(folder, configs, tensors, folder)
+
+
 def load(folder: pathlib.Path, request: "Request") -> LoadedBackbone:
     """What `load_backbone` gives, of a folder with Stable Diffusion's networks."""
-    dtype = request.placing.dtype
-    configs = {part: read_json(folder / name) for part, name in CONFIGS.items()}
-    with naming(folder):
-        unet, vae, text_encoder = build_networks(configs, dtype)
-        schedule = NoiseSchedule.from_json(configs["scheduler"])
-    folders = {part: folder / part for part in STEMS}
-    if request.encoder:
-        folders["vae"] = find_encoder(request.encoder, folder)
-        with naming(folders["vae"]):
-            vae, configs["vae"] = read_encoder(folders["vae"], vae.config, dtype)
+    return assemble(open_folder(folder), request)
 
+
+def assemble(checkpoint: Checkpoint, request: "Request") -> LoadedBackbone:
+    """Stable Diffusion's networks with their weights."""
+    with naming(checkpoint.place):
+        networks = build_networks(checkpoint.configs, request.placing.dtype)
+        schedule = NoiseSchedule.from_json(checkpoint.configs["scheduler"])
+    named: dict[str, Any] = dict(zip(STEMS, networks, strict=True))
+    checkpoint = put_encoder(checkpoint, named, request)
+    frozen, fingerprint = read_networks(checkpoint, named, request)
+    backbone = StableDiffusion(
+        source=request.source,
+        folder=checkpoint.place,
+        words=checkpoint.words,
+        fingerprint=fingerprint,
+        schedule=schedule,
+        encoder=request.encoder,
+        **named,
+    )
+    return LoadedBackbone(backbone, frozen)
+
+
+def put_encoder(
+    checkpoint: Checkpoint, networks: dict[str, Any], request: "Request"
+) -> Checkpoint:
+    """The checkpoint with the encoder that was asked for in the place of its own, which
+    is replaced in `networks`, too."""
+    if not request.encoder:
+        return checkpoint
+    folder = find_encoder(request.encoder, checkpoint.place)
+    with naming(folder):
+        networks["vae"], content = read_encoder(
+            folder, networks["vae"].config, request.placing.dtype
+        )
+    own = checkpoint.tensors
+
+    def tensors(name: str) -> Tensors:
+        if name == "vae":
+            return TensorFolder(folder, STEMS["vae"], renamer("tiny"))
+        return own(name)
+
+    configs = checkpoint.configs | {"vae": content}
+    return dataclasses.replace(checkpoint, configs=configs, tensors=tensors)
+
+
+def read_networks(
+    checkpoint: Checkpoint, networks: dict[str, Any], request: "Request"
+) -> tuple[Frozen, str]:
+    """The weights that were asked for, in the types that the networks compute in, and
+    the fingerprint of all.
+
+    Raises: ValueError for tensors that do not fit the configs.
+    """
     # Keys with an underscore are bookkeeping: paths and versions of other software.
     public = {
         part: {key: value for key, value in config.items() if key[0] != "_"}
-        for part, config in configs.items()
+        for part, config in checkpoint.configs.items()
     }
     fingerprint = hashlib.sha256(json.dumps(public, sort_keys=True).encode())
     frozen, digests = {}, []
-    networks = {"unet": unet, "vae": vae, "text_encoder": text_encoder}
     # Hashing takes a core of its own, beside tracing shapes and placing parameters.
     with ThreadPoolExecutor(1) as aside:
         for name, network in networks.items():
-            rename = renamer("tiny" if isinstance(network, TinyAutoencoder) else name)
-            tensors = TensorFolder(folders[name], STEMS[name], rename)
+            tensors = checkpoint.tensors(name)
             check_counts(name, tensors, network.config.counts)
             digests.append(aside.submit(tensors.digest))
             check_tensors(name, tensors, shapes(type(network), network.config))
             wanted = _wanted(name, network, request)
             if wanted:
-                frozen[name] = place(name, tensors, wanted, request.placing)
+                placing = dataclasses.replace(request.placing, dtype=network.dtype)
+                frozen[name] = place(name, tensors, wanted, placing)
         for digest in digests:
             fingerprint.update(digest.result().encode())
-    backbone = StableDiffusion(
-        source=request.source,
-        folder=folder,
-        fingerprint=fingerprint.hexdigest(),
-        unet=unet,
-        vae=vae,
-        text_encoder=text_encoder,
-        schedule=schedule,
-        encoder=request.encoder,
-    )
-    return LoadedBackbone(backbone, frozen)
+    return frozen, fingerprint.hexdigest()
 
 
 def _wanted(name: str, network: Network, request: "Request") -> dict[str, Any]:
     """Shapes of a network's parameters that a request needs; empty for none."""
     kind, config = type(network), network.config
-    if name in request.parts:
+    if name.removesuffix("_2") in request.parts:
         return shapes(kind, config, request.taps, request.maps)
     if name == "vae":
         methods = tuple(m for m in METHODS if f"vae_{m}r" in request.parts)
@@ -124,9 +192,21 @@ def build_networks(
     unet = UNetConfig.from_json(configs["unet"])
     vae = AutoencoderConfig.from_json(configs["vae"])
     text = CLIPTextConfig.from_json(configs["text_encoder"])
-    if text.hidden_size != unet.cross_attention_dim:
+    if unet.pooled_dim:
         raise ValueError(
-            f"text states have {text.hidden_size} channels, but the UNet takes "
+            f"unet/config.json has addition_embed_type={unet.addition_embed_type!r}, "
+            "as StableDiffusionXLPipeline has; let model_index.json name that as its "
+            "_class_name, beside text_encoder_2/ and tokenizer_2/"
+        )
+    check_fit(unet, vae, text.hidden_size)
+    return UNet(unet, dtype), Autoencoder(vae, dtype), CLIPText(text, dtype)
+
+
+def check_fit(unet: UNetConfig, vae: AutoencoderConfig, text_width: int) -> None:
+    """Raise ValueError unless these belong together."""
+    if text_width != unet.cross_attention_dim:
+        raise ValueError(
+            f"text states have {text_width} channels, but the UNet takes "
             f"{unet.cross_attention_dim}: these configs are of different models"
         )
     if vae.latent_channels != unet.in_channels:
@@ -134,7 +214,6 @@ def build_networks(
             f"latents have {vae.latent_channels} channels, but the UNet takes "
             f"{unet.in_channels}; inpainting and similar UNets are not supported"
         )
-    return UNet(unet, dtype), Autoencoder(vae, dtype), CLIPText(text, dtype)
 
 
 def init_params(network: Network, key: jax.Array) -> dict[str, Any]:
@@ -195,7 +274,11 @@ def shapes(
     if isinstance(config, UNetConfig):
         latents = jnp.zeros((1, config.stride, config.stride, config.in_channels))
         context = jnp.zeros((1, 1, config.cross_attention_dim))
-        calls = [((latents, 0, context, taps, maps), {})]
+        more = {}
+        if config.pooled_dim:
+            pooled, sizes = jnp.zeros((1, config.pooled_dim)), jnp.zeros((1, SIZES))
+            more = {"pooled": pooled, "sizes": sizes}
+        calls = [((latents, 0, context, taps, maps), more)]
     elif isinstance(config, CLIPTextConfig):
         calls = [((jnp.zeros((1, 1), int),), {})]
     else:

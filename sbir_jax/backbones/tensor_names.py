@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from sbir_jax.backbones.diffusers_files import TensorFolder
+from sbir_jax.backbones.tensors import Tensors
 
 # The first autoencoders on the hub have these names in their attention layers.
 OLD_ATTENTION = {
@@ -30,7 +30,7 @@ def tensor_name(keys: tuple[str, ...]) -> str:
     return ".".join([*scopes, "bias" if leaf == "bias" else "weight"])
 
 
-def check_counts(what: str, tensors: TensorFolder, counts: dict[str, int]) -> None:
+def check_counts(what: str, tensors: Tensors, counts: dict[str, int]) -> None:
     """Raise ValueError where a config asks for many more layers than the weights have.
 
     It is asked before anything is traced, which takes time and memory by layers.
@@ -43,13 +43,13 @@ def check_counts(what: str, tensors: TensorFolder, counts: dict[str, int]) -> No
         have = sum(name.endswith(end) for name in names)
         if wanted > 2 * have + 2:
             raise ValueError(
-                f"{tensors.path} has {have} tensors named *{end}, and the config.json "
-                f"beside it describes a {what} with {wanted}. Take config and weights "
-                "from the same checkpoint"
+                f"{tensors.path} has {have} tensors named *{end}, and "
+                f"{tensors.described} describes a {what} with {wanted}. Take config "
+                "and weights from the same checkpoint"
             )
 
 
-def check_tensors(what: str, tensors: TensorFolder, expected: dict[str, Any]) -> None:
+def check_tensors(what: str, tensors: Tensors, expected: dict[str, Any]) -> None:
     """Raise ValueError naming every missing, extra and misshapen tensor."""
     have = tensors.shapes()
     want = {
@@ -72,7 +72,7 @@ def check_tensors(what: str, tensors: TensorFolder, expected: dict[str, Any]) ->
             lines.append(f"{len(names)} {problem}: {', '.join(names[:10])}{more}")
     if lines:
         raise ValueError(
-            f"{tensors.path} does not hold the {what} that the config.json beside it "
+            f"{tensors.path} does not hold the {what} that {tensors.described} "
             f"describes: {'; '.join(lines)}. "
             "Take config and weights from the same checkpoint; adapters and other "
             "kinds of networks cannot be loaded."
@@ -87,7 +87,7 @@ def renamer(network: str) -> Callable[[str], str | None]:
     """
 
     def rename(name: str) -> str | None:
-        if network == "text_encoder":
+        if network.startswith("text_encoder"):
             name = name.removeprefix("text_model.")
             return None if name == "embeddings.position_ids" else name
         if network == "tiny" and name.startswith("decoder."):

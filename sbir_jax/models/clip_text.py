@@ -5,9 +5,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from sbir_jax.models.configs import CLIPTextConfig
+from sbir_jax.models.configs import CLIPTextConfig, ProjectedCLIPTextConfig
 from sbir_jax.models.kernels.attention import attend_with_map
 from sbir_jax.models.kernels.norms import layer_norm
 
@@ -68,10 +68,15 @@ class Encoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+    def __call__(
+        self, x: Float[Array, "b n d"]
+    ) -> tuple[Float[Array, "b n d"], Float[Array, "b n d"]]:
+        """States before the last layer, and after it."""
+        before = x
         for i in range(self.config.num_hidden_layers):
+            before = x
             x = EncoderLayer(self.config, self.dtype, name=f"layers_{i}")(x)
-        return x
+        return before, x
 
 
 class Embeddings(nn.Module):
@@ -99,12 +104,18 @@ class CLIPText(nn.Module):
     config: CLIPTextConfig
     dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(self, tokens: Int[Array, "b n"]) -> Float[Array, "b n d"]:
         """States of token ids; n is at most `config.max_position_embeddings`.
 
         Raises ValueError on longer texts.
         """
+        return self.both(tokens)[1]
+
+    @nn.compact
+    def both(
+        self, tokens: Int[Array, "b n"]
+    ) -> tuple[Float[Array, "b n d"], Float[Array, "b n d"]]:
+        """States before the last layer, without a norm, and those of `__call__`."""
         c = self.config
         if tokens.shape[1] > c.max_position_embeddings:
             raise ValueError(
@@ -112,5 +123,50 @@ class CLIPText(nn.Module):
                 f"{c.max_position_embeddings}"
             )
         x = Embeddings(c, self.dtype, name="embeddings")(tokens)
-        x = Encoder(c, self.dtype, name="encoder")(x)
-        return layer_norm("final_layer_norm", c.layer_norm_eps)(x).astype(self.dtype)
+        before, x = Encoder(c, self.dtype, name="encoder")(x)
+        x = layer_norm("final_layer_norm", c.layer_norm_eps)(x).astype(self.dtype)
+        return before, x
+
+
+class ProjectedCLIPText(nn.Module):
+    """The tower with CLIP's own projection, as SDXL uses it."""
+
+    config: ProjectedCLIPTextConfig
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, tokens: Int[Array, "b n"]
+    ) -> tuple[Float[Array, "b n d"], Float[Array, "b e"]]:
+        """States before the last layer, and the end token's last state, projected.
+
+        Raises as `CLIPText`.
+        """
+        tower = CLIPText(self.config, self.dtype)
+        # A scope of its own would add a level that the checkpoint does not have.
+        nn.share_scope(self, tower)
+        before, states = tower.both(tokens)
+        width = self.config.projection_dim
+        project = nn.Dense(
+            width, use_bias=False, dtype=self.dtype, name="text_projection"
+        )
+        return before, project(state_at(states, end_of_text(tokens)))
+
+
+def end_of_text(tokens: Int[Array, "b n"]) -> Int[Array, "b"]:
+    """Where the end token is. It has the highest id of all; where it pads as well, the
+    first one ends the text."""
+    return jnp.argmax(tokens, axis=1)
+
+
+def state_at(
+    states: Float[Array, "b n d"], position: Int[Array, "b"]
+) -> Float[Array, "b d"]:
+    """One state of each text."""
+    return jnp.take_along_axis(states, position[:, None, None], axis=1)[:, 0]
+
+
+def own_tokens(tokens: Int[Array, "b n"]) -> Bool[Array, "b n"]:
+    """True where a token of the text itself stands, between start and end."""
+    position = jnp.arange(tokens.shape[1])[None]
+    return (0 < position) & (position < end_of_text(tokens)[:, None])

@@ -6,9 +6,7 @@ would load and quietly give other features.
 """
 
 import dataclasses
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Annotated, Any, TypeVar
 
 from sbir_jax.models.config_schema import (
     BlockLayers,
@@ -19,7 +17,6 @@ from sbir_jax.models.config_schema import (
     Layers,
     MaybeLayers,
     PerLevel,
-    Pixels,
     Positions,
     Positive,
     Vocabulary,
@@ -29,108 +26,10 @@ from sbir_jax.models.config_schema import (
     read_config,
 )
 
-DOWN_BLOCKS = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
-UP_BLOCKS = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
+Text = TypeVar("Text", bound="CLIPTextConfig")
+
 ENCODER_BLOCKS = ("DownEncoderBlock2D",)
 DECODER_BLOCKS = ("UpDecoderBlock2D",)
-
-
-# Keys that select a computation we do not have; only this value (diffusers' default,
-# or the value that every Stable Diffusion 1.x and 2.x has) is accepted.
-UNET_FIXED = {
-    "act_fn": "silu",
-    "addition_embed_type": None,
-    "addition_time_embed_dim": None,
-    "attention_type": "default",
-    "center_input_sample": False,
-    "class_embed_type": None,
-    "class_embeddings_concat": False,
-    "conv_in_kernel": 3,
-    "conv_out_kernel": 3,
-    "cross_attention_norm": None,
-    "downsample_padding": 1,
-    "dual_cross_attention": False,
-    "encoder_hid_dim": None,
-    "encoder_hid_dim_type": None,
-    "mid_block_only_cross_attention": None,
-    "mid_block_scale_factor": 1,
-    "mid_block_type": "UNetMidBlock2DCrossAttn",
-    "num_attention_heads": None,
-    "num_class_embeds": None,
-    "only_cross_attention": False,
-    "projection_class_embeddings_input_dim": None,
-    "resnet_out_scale_factor": 1.0,
-    "resnet_skip_time_act": False,
-    "resnet_time_scale_shift": "default",
-    "reverse_transformer_layers_per_block": None,
-    "time_cond_proj_dim": None,
-    "time_embedding_act_fn": None,
-    "time_embedding_dim": None,
-    "time_embedding_type": "positional",
-    "timestep_post_act": None,
-    "transformer_layers_per_block": 1,
-}
-# Keys that cannot change what is computed here: dropout is for training, logits and
-# softmax are always in float32, and the last belongs to an embedding in UNET_FIXED.
-UNET_IGNORED = {"dropout", "upcast_attention", "addition_embed_type_num_heads"}
-
-
-@dataclasses.dataclass(frozen=True)
-class UNetConfig:
-    """What a UNet's `config.json` says, in the names of that file."""
-
-    sample_size: Pixels
-    in_channels: Channels = 4
-    out_channels: Channels = 4
-    down_block_types: Blocks = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
-    up_block_types: Blocks = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
-    block_out_channels: Widths = (320, 640, 1280, 1280)
-    layers_per_block: BlockLayers = 2
-    attention_head_dim: Heads | Annotated[tuple[Heads, ...], PerLevel] = 8
-    cross_attention_dim: Channels = 1280
-    use_linear_projection: bool = False
-    norm_num_groups: Channels = 32
-    norm_eps: Epsilon = 1e-5
-    flip_sin_to_cos: bool = True
-    freq_shift: Annotated[int, Field(ge=0, le=1)] = 0
-
-    @classmethod
-    def from_json(cls, config: dict[str, Any]) -> "UNetConfig":
-        """Read the contents of a checkpoint's `unet/config.json`.
-
-        Raises ValueError on a key, value or block type that this UNet has not.
-        """
-        what = "UNet"
-        result = read_config(config, what, cls, UNET_FIXED, UNET_IGNORED)
-        levels = len(result.block_out_channels)
-        check_levels(
-            what, "down_block_types", result.down_block_types, levels, DOWN_BLOCKS
-        )
-        check_levels(what, "up_block_types", result.up_block_types, levels, UP_BLOCKS)
-        check_levels(what, "attention_head_dim", result.heads, levels)
-        for width, heads in zip(result.block_out_channels, result.heads, strict=True):
-            check_divides(what, "norm_num_groups", result.norm_num_groups, width)
-            check_divides(what, "attention_head_dim", heads, width)
-        return result
-
-    @property
-    def heads(self) -> tuple[int, ...]:
-        """Attention heads at each level: what the file calls `attention_head_dim`."""
-        if isinstance(self.attention_head_dim, int):
-            return (self.attention_head_dim,) * len(self.block_out_channels)
-        return self.attention_head_dim
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Layers, by the end of the name of a tensor that each of them has."""
-        levels, n = len(self.block_out_channels), self.layers_per_block
-        return {".conv1.weight": levels * (2 * n + 1) + 2}
-
-    @property
-    def stride(self) -> int:
-        """Latent height and width must be multiples of this."""
-        return 2 ** (len(self.block_out_channels) - 1)
-
 
 AUTOENCODER_FIXED = {
     "act_fn": "silu",
@@ -180,7 +79,7 @@ class AutoencoderConfig:
 
     @property
     def counts(self) -> dict[str, int]:
-        """As of `UNetConfig`."""
+        """As of `unet_config.UNetConfig`."""
         levels, n = len(self.block_out_channels), self.layers_per_block
         return {".conv1.weight": levels * (2 * n + 1) + 4}
 
@@ -242,7 +141,7 @@ class TinyAutoencoderConfig:
 
     @property
     def counts(self) -> dict[str, int]:
-        """As of `UNetConfig`."""
+        """As of `unet_config.UNetConfig`."""
         return {".conv.4.weight": sum(self.num_encoder_blocks)}
 
     @property
@@ -288,12 +187,14 @@ class CLIPTextConfig:
     layer_norm_eps: Epsilon = 1e-5
 
     @classmethod
-    def from_json(cls, config: dict[str, Any]) -> "CLIPTextConfig":
+    def from_json(cls: type[Text], config: dict[str, Any]) -> Text:
         """Read the contents of a checkpoint's `text_encoder/config.json`.
 
         Raises ValueError on a key or value that this tower has not.
         """
-        result = read_config(config, "text encoder", cls, CLIP_FIXED, CLIP_IGNORED)
+        fields = {field.name for field in dataclasses.fields(cls)}
+        ignored = CLIP_IGNORED - fields
+        result = read_config(config, "text encoder", cls, CLIP_FIXED, ignored)
         if result.hidden_act not in ("quick_gelu", "gelu"):
             raise ValueError(
                 f"text encoder config: hidden_act={result.hidden_act!r} is not "
@@ -309,5 +210,12 @@ class CLIPTextConfig:
 
     @property
     def counts(self) -> dict[str, int]:
-        """As of `UNetConfig`."""
+        """As of `unet_config.UNetConfig`."""
         return {".layer_norm1.weight": self.num_hidden_layers}
+
+
+@dataclasses.dataclass(frozen=True)
+class ProjectedCLIPTextConfig(CLIPTextConfig):
+    """The same of a text encoder with its projection."""
+
+    projection_dim: Channels = 512

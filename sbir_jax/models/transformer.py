@@ -13,6 +13,7 @@ from sbir_jax.models.kernels.attention import attend, attend_with_map
 from sbir_jax.models.kernels.convolutions import Conv
 from sbir_jax.models.kernels.norms import GroupNorm, layer_norm
 from sbir_jax.models.kernels.products import dense
+from sbir_jax.models.unet_names import ATTENTIONS, attention_kinds
 
 # Keys and values beside those of an attention layer's own input: [e c] for all images,
 # or [s e c], each for b / s images in a row.
@@ -168,11 +169,12 @@ class TransformerBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A transformer block over the pixels of an image."""
+    """Transformer blocks over the pixels of an image."""
 
     heads: int
     groups: int
     linear: bool
+    depth: int = 1
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -184,7 +186,8 @@ class Transformer(nn.Module):
         kv: Mapping[str, KeyValues | None] = MappingProxyType({}),
         shift: Mapping[str, Shift | None] = MappingProxyType({}),
     ) -> tuple[Float[Array, "b h w c"], dict[str, Found]]:
-        """As `TransformerBlock`, with rows and columns of pixels in what is found."""
+        """As `TransformerBlock`, under the names that `attention_kinds` gives to those
+        of each block, and with rows and columns of pixels in what is found."""
         b, h, w, c = x.shape
 
         def project(name, y):
@@ -195,8 +198,18 @@ class Transformer(nn.Module):
 
         y = GroupNorm(self.groups, 1e-6, name="norm")(x)
         y = project("proj_in", y).reshape(b, h * w, c)
-        block = TransformerBlock(self.heads, self.dtype, name="transformer_blocks_0")
-        y, found = block(y, context, asked, kv, shift)
+        found: dict[str, Found] = {}
+        for k, kinds in enumerate(attention_kinds(self.depth)):
+            name = f"transformer_blocks_{k}"
+            own = dict(zip(ATTENTIONS, kinds, strict=True))
+            y, of_block = TransformerBlock(self.heads, self.dtype, name=name)(
+                y,
+                context,
+                {kind: asked.get(theirs, ()) for kind, theirs in own.items()},
+                {kind: kv.get(theirs) for kind, theirs in own.items()},
+                {kind: shift.get(theirs) for kind, theirs in own.items()},
+            )
+            found |= {own[kind]: values for kind, values in of_block.items()}
         y = project("proj_out", y.reshape(b, h, w, c))
         found = {
             kind: {

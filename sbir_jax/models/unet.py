@@ -5,20 +5,21 @@ for: what comes later is neither traced nor given parameters.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from sbir_jax.models.configs import DOWN_BLOCKS, UP_BLOCKS, UNetConfig
 from sbir_jax.models.kernels.convolutions import Conv
 from sbir_jax.models.kernels.norms import GroupNorm
 from sbir_jax.models.layers import Downsample, Resnet, Upsample
+from sbir_jax.models.run import Names, Run, check_batch, collect
+from sbir_jax.models.time_embedding import TimeEmbedding, sinusoids
 from sbir_jax.models.transformer import KeyValues, Shift, Transformer
+from sbir_jax.models.unet_config import SIZES, UNetConfig
 from sbir_jax.models.unet_names import (
-    ATTENTION_PARTS,
-    ATTENTIONS,
+    attention_kinds,
     attention_names,
     residual_names,
     tap_names,
@@ -33,7 +34,7 @@ class Block(nn.Module):
     features: int
     heads: int
     layers: int
-    attention_layers: int
+    depths: tuple[int, ...]  # of the transformers, one after each of the first layers
     resample: type[nn.Module] | None
     dtype: Any = jnp.float32
 
@@ -43,39 +44,15 @@ class Block(nn.Module):
             Resnet(self.features, c.norm_num_groups, c.norm_eps, self.dtype)
             for _ in range(self.layers)
         ]
+        groups, linear = c.norm_num_groups, c.use_linear_projection
         self.attentions = [
-            Transformer(
-                self.heads, c.norm_num_groups, c.use_linear_projection, self.dtype
-            )
-            for _ in range(self.attention_layers)
+            Transformer(self.heads, groups, linear, depth, self.dtype)
+            for depth in self.depths
         ]
         if self.resample is Downsample:
             self.downsamplers = [Downsample(self.features, dtype=self.dtype)]
         if self.resample is Upsample:
             self.upsamplers = [Upsample(self.features, dtype=self.dtype)]
-
-
-class TimeEmbedding(nn.Module):
-    """Two dense layers on the sinusoids of the timestep."""
-
-    features: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b c"]) -> Float[Array, "b e"]:
-        x = nn.Dense(self.features, dtype=self.dtype, name="linear_1")(x)
-        return nn.Dense(self.features, dtype=self.dtype, name="linear_2")(nn.silu(x))
-
-
-def sinusoids(
-    t: Float[Array, "b"], width: int, *, cosine_first: bool, shift: int
-) -> Float[Array, "b {width}"]:
-    """Sines and cosines of `t` at `width // 2` frequencies from 1 down to 1e-4."""
-    half = width // 2
-    exponent = jnp.arange(half, dtype=jnp.float32) / (half - shift)
-    angles = t[:, None] * jnp.exp(-jnp.log(10000.0) * exponent)[None]
-    parts = [jnp.sin(angles), jnp.cos(angles)]
-    return jnp.concatenate(parts[::-1] if cosine_first else parts, axis=-1)
 
 
 class UNet(nn.Module):
@@ -89,30 +66,25 @@ class UNet(nn.Module):
         channels, levels = c.block_out_channels, len(c.block_out_channels)
         last = levels - 1
 
-        def block(level, attention, layers, attention_layers, resample):
-            return Block(
-                c,
-                channels[level],
-                c.heads[level],
-                layers,
-                attention_layers if attention else 0,
-                resample,
-                self.dtype,
-            )
+        def block(level, layers, depths, resample):
+            width, heads = channels[level], c.heads[level]
+            return Block(c, width, heads, layers, depths, resample, self.dtype)
 
-        n = c.layers_per_block
         self.conv_in = Conv(channels[0], dtype=self.dtype)
         self.time_embedding = TimeEmbedding(4 * channels[0], self.dtype)
+        if c.addition_embed_type:
+            self.add_embedding = TimeEmbedding(4 * channels[0], self.dtype)
+        layers, depths = c.side_layers("down"), c.depths("down")
         self.down_blocks = [
-            block(i, DOWN_BLOCKS[kind], n, n, Downsample if i < last else None)
-            for i, kind in enumerate(c.down_block_types)
+            block(i, layers[i], depths[i], Downsample if i < last else None)
+            for i in range(levels)
         ]
-        self.mid_block = block(last, True, 2, 1, None)
+        if c.mid_block_type:
+            self.mid_block = block(last, 2, c.depths("mid")[0], None)
+        layers, depths = c.side_layers("up"), c.depths("up")
         self.up_blocks = [
-            block(
-                last - i, UP_BLOCKS[kind], n + 1, n + 1, Upsample if i < last else None
-            )
-            for i, kind in enumerate(c.up_block_types)
+            block(last - i, layers[i], depths[i], Upsample if i < last else None)
+            for i in range(levels)
         ]
         self.conv_norm_out = GroupNorm(c.norm_num_groups, c.norm_eps, silu=True)
         self.conv_out = Conv(c.out_channels, dtype=self.dtype)
@@ -130,6 +102,8 @@ class UNet(nn.Module):
         kv_shift: Mapping[str, Shift] | None = None,
         queries: tuple[str, ...] = (),
         outputs: tuple[str, ...] = (),
+        pooled: Float[Array, "_ p"] | None = None,
+        sizes: Float[Array, "_ 6"] | None = None,
     ) -> Readout:
         """Run up to the last thing asked for.
 
@@ -150,8 +124,13 @@ class UNet(nn.Module):
           kv_shift: by the names of attention layers, what is added to their own keys
             and to their own values, the same at every position: [1 c] for all texts, or
             [s c], one for each.
+          pooled: of each text or of all, p = `config.pooled_dim`; with
+          sizes: in pixels, of each text or of all: height and width of the original
+            image, top and left of the crop, height and width of what was asked for.
+            Both where the config has an `addition_embed_type`, else neither.
 
-        What these three hold for layers after the last thing asked for is not used.
+        What kv, residuals and kv_shift hold for layers after the last thing asked for
+        is not used.
 
         Raises:
           ValueError: unknown name, nothing asked for, or shapes that do not fit.
@@ -160,33 +139,13 @@ class UNet(nn.Module):
         kv_shift = dict(kv_shift or {})
         asked = {"taps": taps, "maps": maps, "logits": logits}
         asked |= {"queries": queries, "outputs": outputs}
-        self._check_names(asked, kv, residuals, kv_shift)
+        c = self.config
+        names = Names(tap_names(c), attention_names(c), residual_names(c))
+        names.check(asked, kv, residuals, kv_shift)
         self._check(latents, jnp.shape(t), context)
-        found: dict[str, dict] = {kind: {} for kind in asked}
-        missing = {(kind, name) for kind, names in asked.items() for name in names}
-        added = kv, residuals, kv_shift
-        for kind, name, value in self._run(latents, t, context, asked, *added):
-            if (kind, name) in missing:
-                found[kind][name] = value
-                missing.remove((kind, name))
-            if not missing:
-                break
-        return Readout(**found)
-
-    def _check_names(self, asked, kv, residuals, kv_shift):
-        attentions = attention_names(self.config)
-        for what, names, known in (
-            ("taps", asked["taps"], tap_names(self.config)),
-            *((part, asked[part], attentions) for part in ATTENTION_PARTS),
-            ("kv", kv, attentions),
-            ("kv_shift", kv_shift, attentions),
-            ("residuals", residuals, residual_names(self.config)),
-        ):
-            unknown = sorted(set(names) - set(known))
-            if unknown:
-                raise ValueError(f"unknown {what} {unknown}; known are {list(known)}")
-        if not any(asked.values()):
-            raise ValueError("no taps, no maps and nothing else was asked for")
+        self._check_added(pooled, sizes, len(context))
+        given = kv, residuals, kv_shift, (pooled, sizes)
+        return collect(self._run(latents, t, context, asked, *given), asked)
 
     def _check(self, latents, t_shape, context):
         c = self.config
@@ -202,37 +161,59 @@ class UNet(nn.Module):
                 f"latents have {channels} channels and context {context.shape[-1]}; "
                 f"this UNet takes {c.in_channels} and {c.cross_attention_dim}"
             )
-        if not len(context) or b % len(context):
+        check_batch(b, len(context), t_shape)
+
+    def _check_added(self, pooled, sizes, texts):
+        width = self.config.pooled_dim
+        if not width and pooled is None and sizes is None:
+            return
+        given = [None if x is None else x.shape for x in (pooled, sizes)]
+        fits = [rows is not None and rows[0] in (1, texts) for rows in given]
+        widths = [rows[1] for rows in given if rows is not None]
+        if not all(fits) or widths != [width, SIZES]:
+            need = f"[{texts}, {width}] and [{texts}, {SIZES}], or 1 row for all texts"
             raise ValueError(
-                f"there are {len(context)} contexts for {b} latents; give one for all, "
-                "one each, or one for every few in a row"
+                f"pooled and sizes have shapes {given[0]} and {given[1]}; give "
+                f"{need if width else 'neither: this UNet takes none'}"
             )
-        if t_shape not in ((), (b,)):
-            raise ValueError(f"t has shape {t_shape}; it must be () or ({b},)")
+
+    def _sinusoids(self, numbers, width):
+        """In the type that the network computes in."""
+        c = self.config
+        numbers = jnp.atleast_1d(jnp.asarray(numbers, jnp.float32))
+        order = {"cosine_first": c.flip_sin_to_cos, "shift": c.freq_shift}
+        return sinusoids(numbers, width, **order).astype(self.dtype)
 
     def _run(
-        self, latents, t, context, asked, kv, residuals, kv_shift
+        self, latents, t, context, asked, kv, residuals, kv_shift, added=()
     ) -> Iterator[tuple[str, str, Any]]:
         """Yield (kind, name, value) of everything, in the order it is computed in."""
         c = self.config
-        time = sinusoids(
-            jnp.atleast_1d(jnp.asarray(t, jnp.float32)),
-            c.block_out_channels[0],
-            cosine_first=c.flip_sin_to_cos,
-            shift=c.freq_shift,
-        )
-        time = time.astype(self.dtype)
-        run = _Run(time, context, asked, kv, residuals, kv_shift)
+        time = self._sinusoids(t, c.block_out_channels[0])
+        run = Run(time, context, asked, kv, residuals, kv_shift)
         x = run.plus("conv_in", self.conv_in(latents))
         yield "taps", "conv_in", x
-        run = run._replace(time=self.time_embedding(run.time))
+        time = self.time_embedding(run.time)
+        if c.addition_embed_type:
+            time = time + self._added(*added, len(latents))
+        run = run._replace(time=time)
         x, skips = yield from self._down(run, x)
-        for j in range(2):
+        for j in range(2 if c.mid_block_type else 0):
             _, x = yield from _layer(run, "mid", self.mid_block, j, x)
         x = run.plus("mid.out", x)
         yield "taps", "mid.out", x
         x = yield from self._up(run, x, skips)
         yield "taps", "out", self.conv_out(self.conv_norm_out(x))
+
+    def _added(self, pooled, sizes, b):
+        """What texts and sizes add to the time embedding, a row for each image."""
+        width = self.config.addition_time_embed_dim
+        sizes = self._sinusoids(sizes.reshape(-1), width).reshape(len(sizes), -1)
+        rows = max(len(pooled), len(sizes))
+        both = [jnp.repeat(x, rows // len(x), axis=0) for x in (pooled, sizes)]
+        joined = jnp.concatenate([x.astype(self.dtype) for x in both], axis=-1)
+        added = self.add_embedding(joined)
+        return added if rows == 1 else jnp.repeat(added, b // rows, axis=0)
 
     def _down(self, run, x):
         """The encoder; returns its last state, and those that the decoder reads."""
@@ -260,66 +241,6 @@ class UNet(nn.Module):
         return x
 
 
-class _Run(NamedTuple):
-    """What all layers of one run are given."""
-
-    time: Float[Array, "_ e"]
-    context: Float[Array, "s n d"]
-    asked: Mapping[str, tuple[str, ...]]
-    kv: Mapping[str, KeyValues]
-    residuals: Mapping[str, Array]
-    kv_shift: Mapping[str, Shift]
-
-    def plus(self, name: str, x: Float[Array, "b y x f"]) -> Float[Array, "b y x f"]:
-        """x with the residual of that name, if there is one.
-
-        Raises ValueError for one that does not fit.
-        """
-        residual = self.residuals.get(name)
-        if residual is None:
-            return x
-        if residual.shape not in (x.shape, (1, *x.shape[1:])):
-            raise ValueError(
-                f"residuals[{name!r}] has shape {residual.shape}; give {x.shape}, or 1 "
-                "in the place of the first number for all images"
-            )
-        return x + residual.astype(x.dtype)
-
-    def extra(self, name: str, x: Float[Array, "b y x f"]) -> KeyValues | None:
-        """The keys and values beside those of an attention layer on x.
-
-        Raises ValueError for some that do not fit.
-        """
-        if name not in self.kv:
-            return None
-        keys, values = self.kv[name]
-        rows = keys.shape[0] if keys.ndim == 3 else 1
-        fits = keys.ndim in (2, 3) and keys.shape[-1] == x.shape[-1]
-        if not fits or keys.shape != values.shape or not rows or len(x) % rows:
-            raise ValueError(
-                f"kv[{name!r}] has keys of shape {keys.shape} and values of shape "
-                f"{values.shape}; give both [e, {x.shape[-1]}], or [s, e, "
-                f"{x.shape[-1]}] with s a divisor of the {len(x)} images"
-            )
-        return keys, values
-
-    def shift(self, name: str, x: Float[Array, "b y x f"]) -> Shift | None:
-        """What is added to the keys and values of an attention layer on x.
-
-        Raises ValueError for some that do not fit.
-        """
-        if name not in self.kv_shift:
-            return None
-        texts, width = len(self.context), x.shape[-1]
-        for rows in self.kv_shift[name]:
-            if rows.shape not in ((1, width), (texts, width)):
-                raise ValueError(
-                    f"kv_shift[{name!r}] has shape {rows.shape}; give [1, {width}] for "
-                    f"all texts, or [{texts}, {width}], one for each"
-                )
-        return self.kv_shift[name]
-
-
 def _layer(run, side, block, j, x):
     """A residual layer and, where the block has one, the transformer after it.
 
@@ -328,14 +249,12 @@ def _layer(run, side, block, j, x):
     name = f"{side}.res.{j}"
     x = run.plus(name, block.resnets[j](x, run.time))
     yield "taps", name, x
-    if j >= block.attention_layers:
+    if j >= len(block.depths):
         return name, x
     name = f"{side}.attn.{j}"
-    parts = {kind: f"{name}.{kind}" for kind in ATTENTIONS}
-    asked = {
-        kind: [what for what in ATTENTION_PARTS if part in run.asked[what]]
-        for kind, part in parts.items()
-    }
+    kinds = sum(attention_kinds(block.depths[j]), ())
+    parts = {kind: f"{name}.{kind}" for kind in kinds}
+    asked = {kind: run.parts(part) for kind, part in parts.items()}
     extra = {kind: run.extra(part, x) for kind, part in parts.items()}
     shift = {kind: run.shift(part, x) for kind, part in parts.items()}
     x, found = block.attentions[j](x, run.context, asked, extra, shift)

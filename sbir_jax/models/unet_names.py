@@ -2,44 +2,94 @@
 
 `down.1.attn.0` is the first transformer of the second level on the way down;
 `down.1.attn.0.cross` its attention to the text, `down.1.attn.0.self` to the pixels.
+Where a transformer has several layers, their number comes before: `.3.cross`.
 """
 
-from sbir_jax.models.configs import DOWN_BLOCKS, UP_BLOCKS, UNetConfig
+from collections.abc import Iterator
+from typing import NamedTuple
 
-# In the order in which a transformer runs them.
+from sbir_jax.models.unet_config import UNetConfig
+
+# In the order in which a layer of a transformer runs them.
 ATTENTIONS = ("self", "cross")
 # What an attention layer hands out; the names of `Readout`'s fields.
 ATTENTION_PARTS = ("maps", "logits", "queries", "outputs")
 
 
+class Place(NamedTuple):
+    """Where the parameters of a transformer's layer are, and its number of heads."""
+
+    path: tuple[str, ...]
+    heads: int
+
+
 def tap_names(config: UNetConfig) -> tuple[str, ...]:
     """Every activation the UNet can hand out, in the order they are computed in."""
     names = ["conv_in"]
-    for side, blocks, extra in (("down", DOWN_BLOCKS, 0), ("up", UP_BLOCKS, 1)):
-        if side == "up":
-            names += ["mid.res.0", "mid.attn.0", "mid.res.1", "mid.out"]
-        for i, block in enumerate(getattr(config, f"{side}_block_types")):
-            for j in range(config.layers_per_block + extra):
-                names.append(f"{side}.{i}.res.{j}")
-                if blocks[block]:
-                    names.append(f"{side}.{i}.attn.{j}")
-            names.append(f"{side}.{i}.out")
+    for name, _, layers, depths in _blocks(config):
+        for j in range(layers):
+            names.append(f"{name}.res.{j}")
+            names += [f"{name}.attn.{j}"] * (j < len(depths))
+        names.append(f"{name}.out")
     return (*names, "out")
+
+
+def _blocks(
+    config: UNetConfig,
+) -> Iterator[tuple[str, int, int, tuple[int, ...]]]:
+    """The name, level, residual layers and transformers of each block, as they run."""
+    last = len(config.block_out_channels) - 1
+    for side in ("down", "mid", "up"):
+        depths = config.depths(side)
+        if side == "mid":
+            # Where there is none, a name for what is read in its place.
+            yield side, last, 2 * len(depths), depths[0] if depths else ()
+            continue
+        for i, layers in enumerate(config.side_layers(side)):
+            yield f"{side}.{i}", i if side == "down" else last - i, layers, depths[i]
 
 
 def attention_names(config: UNetConfig) -> tuple[str, ...]:
     """Every attention layer, in the order they are computed in."""
-    layers = (name for name in tap_names(config) if ".attn." in name)
-    return tuple(f"{layer}.{kind}" for layer in layers for kind in ATTENTIONS)
+    return tuple(
+        f"{name}.attn.{j}.{kind}"
+        for name, _, _, depths in _blocks(config)
+        for j, depth in enumerate(depths)
+        for kinds in attention_kinds(depth)
+        for kind in kinds
+    )
+
+
+def attention_kinds(depth: int) -> tuple[tuple[str, ...], ...]:
+    """How the names of attention layers end, for each layer of a transformer."""
+    return tuple(
+        tuple(kind if depth == 1 else f"{k}.{kind}" for kind in ATTENTIONS)
+        for k in range(depth)
+    )
+
+
+def places(config: UNetConfig) -> dict[str, Place]:
+    """For each of `attention_names`, the transformer's layer that it belongs to."""
+    found = {}
+    for name, level, _, depths in _blocks(config):
+        side, *number = name.split(".")
+        block = f"{side}_blocks_{number[0]}" if number else "mid_block"
+        for j, depth in enumerate(depths):
+            for k, kinds in enumerate(attention_kinds(depth)):
+                path = (block, f"attentions_{j}", f"transformer_blocks_{k}")
+                place = Place(path, config.heads[level])
+                found |= {f"{name}.attn.{j}.{kind}": place for kind in kinds}
+    return found
 
 
 def skip_names(config: UNetConfig) -> tuple[str, ...]:
     """The encoder's states that the decoder reads, in the order of a ControlNet's."""
     names, last = ["skip.conv_in"], len(config.down_block_types) - 1
-    for i, block in enumerate(config.down_block_types):
-        kind = "attn" if DOWN_BLOCKS[block] else "res"
-        names += [f"skip.down.{i}.{kind}.{j}" for j in range(config.layers_per_block)]
-        names += [f"skip.down.{i}.out"] * (i < last)
+    blocks = (block for block in _blocks(config) if block[0].startswith("down"))
+    for name, level, layers, depths in blocks:
+        kind = "attn" if depths else "res"
+        names += [f"skip.{name}.{kind}.{j}" for j in range(layers)]
+        names += [f"skip.{name}.out"] * (level < last)
     return tuple(names)
 
 

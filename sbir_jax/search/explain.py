@@ -243,7 +243,7 @@ def _program(embedder: Embedder) -> Callable:
         both, text = jnp.concatenate(latents), prompts.text
         taps = features.decoder_taps(backbone, frozen, both, text, noise, recipe)
         return [
-            taps[name].astype(jnp.float32).reshape(2, len(noise), *taps[name].shape[1:])
+            taps[name].astype(jnp.float32).reshape(2, -1, *taps[name].shape[1:])
             for name in recipe.taps
         ]
 
