@@ -5,7 +5,7 @@ for: what comes later is neither traced nor given parameters.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -15,9 +15,10 @@ from sbir_jax.models.configs import DOWN_BLOCKS, UP_BLOCKS, UNetConfig
 from sbir_jax.models.kernels.convolutions import Conv
 from sbir_jax.models.kernels.norms import GroupNorm
 from sbir_jax.models.layers import Downsample, Resnet, Upsample
+from sbir_jax.models.run import Names, Run, check_batch, collect
+from sbir_jax.models.time_embedding import TimeEmbedding, sinusoids
 from sbir_jax.models.transformer import KeyValues, Shift, Transformer
 from sbir_jax.models.unet_names import (
-    ATTENTION_PARTS,
     ATTENTIONS,
     attention_names,
     residual_names,
@@ -53,29 +54,6 @@ class Block(nn.Module):
             self.downsamplers = [Downsample(self.features, dtype=self.dtype)]
         if self.resample is Upsample:
             self.upsamplers = [Upsample(self.features, dtype=self.dtype)]
-
-
-class TimeEmbedding(nn.Module):
-    """Two dense layers on the sinusoids of the timestep."""
-
-    features: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b c"]) -> Float[Array, "b e"]:
-        x = nn.Dense(self.features, dtype=self.dtype, name="linear_1")(x)
-        return nn.Dense(self.features, dtype=self.dtype, name="linear_2")(nn.silu(x))
-
-
-def sinusoids(
-    t: Float[Array, "b"], width: int, *, cosine_first: bool, shift: int
-) -> Float[Array, "b {width}"]:
-    """Sines and cosines of `t` at `width // 2` frequencies from 1 down to 1e-4."""
-    half = width // 2
-    exponent = jnp.arange(half, dtype=jnp.float32) / (half - shift)
-    angles = t[:, None] * jnp.exp(-jnp.log(10000.0) * exponent)[None]
-    parts = [jnp.sin(angles), jnp.cos(angles)]
-    return jnp.concatenate(parts[::-1] if cosine_first else parts, axis=-1)
 
 
 class UNet(nn.Module):
@@ -160,33 +138,12 @@ class UNet(nn.Module):
         kv_shift = dict(kv_shift or {})
         asked = {"taps": taps, "maps": maps, "logits": logits}
         asked |= {"queries": queries, "outputs": outputs}
-        self._check_names(asked, kv, residuals, kv_shift)
+        c = self.config
+        names = Names(tap_names(c), attention_names(c), residual_names(c))
+        names.check(asked, kv, residuals, kv_shift)
         self._check(latents, jnp.shape(t), context)
-        found: dict[str, dict] = {kind: {} for kind in asked}
-        missing = {(kind, name) for kind, names in asked.items() for name in names}
-        added = kv, residuals, kv_shift
-        for kind, name, value in self._run(latents, t, context, asked, *added):
-            if (kind, name) in missing:
-                found[kind][name] = value
-                missing.remove((kind, name))
-            if not missing:
-                break
-        return Readout(**found)
-
-    def _check_names(self, asked, kv, residuals, kv_shift):
-        attentions = attention_names(self.config)
-        for what, names, known in (
-            ("taps", asked["taps"], tap_names(self.config)),
-            *((part, asked[part], attentions) for part in ATTENTION_PARTS),
-            ("kv", kv, attentions),
-            ("kv_shift", kv_shift, attentions),
-            ("residuals", residuals, residual_names(self.config)),
-        ):
-            unknown = sorted(set(names) - set(known))
-            if unknown:
-                raise ValueError(f"unknown {what} {unknown}; known are {list(known)}")
-        if not any(asked.values()):
-            raise ValueError("no taps, no maps and nothing else was asked for")
+        steps = self._run(latents, t, context, asked, kv, residuals, kv_shift)
+        return collect(steps, asked)
 
     def _check(self, latents, t_shape, context):
         c = self.config
@@ -202,13 +159,7 @@ class UNet(nn.Module):
                 f"latents have {channels} channels and context {context.shape[-1]}; "
                 f"this UNet takes {c.in_channels} and {c.cross_attention_dim}"
             )
-        if not len(context) or b % len(context):
-            raise ValueError(
-                f"there are {len(context)} contexts for {b} latents; give one for all, "
-                "one each, or one for every few in a row"
-            )
-        if t_shape not in ((), (b,)):
-            raise ValueError(f"t has shape {t_shape}; it must be () or ({b},)")
+        check_batch(b, len(context), t_shape)
 
     def _run(
         self, latents, t, context, asked, kv, residuals, kv_shift
@@ -222,7 +173,7 @@ class UNet(nn.Module):
             shift=c.freq_shift,
         )
         time = time.astype(self.dtype)
-        run = _Run(time, context, asked, kv, residuals, kv_shift)
+        run = Run(time, context, asked, kv, residuals, kv_shift)
         x = run.plus("conv_in", self.conv_in(latents))
         yield "taps", "conv_in", x
         run = run._replace(time=self.time_embedding(run.time))
@@ -260,66 +211,6 @@ class UNet(nn.Module):
         return x
 
 
-class _Run(NamedTuple):
-    """What all layers of one run are given."""
-
-    time: Float[Array, "_ e"]
-    context: Float[Array, "s n d"]
-    asked: Mapping[str, tuple[str, ...]]
-    kv: Mapping[str, KeyValues]
-    residuals: Mapping[str, Array]
-    kv_shift: Mapping[str, Shift]
-
-    def plus(self, name: str, x: Float[Array, "b y x f"]) -> Float[Array, "b y x f"]:
-        """x with the residual of that name, if there is one.
-
-        Raises ValueError for one that does not fit.
-        """
-        residual = self.residuals.get(name)
-        if residual is None:
-            return x
-        if residual.shape not in (x.shape, (1, *x.shape[1:])):
-            raise ValueError(
-                f"residuals[{name!r}] has shape {residual.shape}; give {x.shape}, or 1 "
-                "in the place of the first number for all images"
-            )
-        return x + residual.astype(x.dtype)
-
-    def extra(self, name: str, x: Float[Array, "b y x f"]) -> KeyValues | None:
-        """The keys and values beside those of an attention layer on x.
-
-        Raises ValueError for some that do not fit.
-        """
-        if name not in self.kv:
-            return None
-        keys, values = self.kv[name]
-        rows = keys.shape[0] if keys.ndim == 3 else 1
-        fits = keys.ndim in (2, 3) and keys.shape[-1] == x.shape[-1]
-        if not fits or keys.shape != values.shape or not rows or len(x) % rows:
-            raise ValueError(
-                f"kv[{name!r}] has keys of shape {keys.shape} and values of shape "
-                f"{values.shape}; give both [e, {x.shape[-1]}], or [s, e, "
-                f"{x.shape[-1]}] with s a divisor of the {len(x)} images"
-            )
-        return keys, values
-
-    def shift(self, name: str, x: Float[Array, "b y x f"]) -> Shift | None:
-        """What is added to the keys and values of an attention layer on x.
-
-        Raises ValueError for some that do not fit.
-        """
-        if name not in self.kv_shift:
-            return None
-        texts, width = len(self.context), x.shape[-1]
-        for rows in self.kv_shift[name]:
-            if rows.shape not in ((1, width), (texts, width)):
-                raise ValueError(
-                    f"kv_shift[{name!r}] has shape {rows.shape}; give [1, {width}] for "
-                    f"all texts, or [{texts}, {width}], one for each"
-                )
-        return self.kv_shift[name]
-
-
 def _layer(run, side, block, j, x):
     """A residual layer and, where the block has one, the transformer after it.
 
@@ -332,10 +223,7 @@ def _layer(run, side, block, j, x):
         return name, x
     name = f"{side}.attn.{j}"
     parts = {kind: f"{name}.{kind}" for kind in ATTENTIONS}
-    asked = {
-        kind: [what for what in ATTENTION_PARTS if part in run.asked[what]]
-        for kind, part in parts.items()
-    }
+    asked = {kind: run.parts(part) for kind, part in parts.items()}
     extra = {kind: run.extra(part, x) for kind, part in parts.items()}
     shift = {kind: run.shift(part, x) for kind, part in parts.items()}
     x, found = block.attentions[j](x, run.context, asked, extra, shift)
