@@ -5,11 +5,8 @@ compare that with the headers of the files, then place one tensor after the othe
 """
 
 import functools
-import hashlib
-import json
 import os
 import pathlib
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -25,11 +22,10 @@ from sbir_jax.backbones.diffusers_files import (
 )
 from sbir_jax.backbones.diffusers_writing import write_folder
 from sbir_jax.backbones.distilled_encoder import find_encoder, read_encoder
-from sbir_jax.backbones.parameters import drawn, place
+from sbir_jax.backbones.parameters import drawn
+from sbir_jax.backbones.reading import Part, read_networks
 from sbir_jax.backbones.stable_diffusion import StableDiffusion
 from sbir_jax.backbones.tensor_names import (
-    check_counts,
-    check_tensors,
     published,
     renamer,
 )
@@ -69,31 +65,19 @@ def load(folder: pathlib.Path, request: "Request") -> LoadedBackbone:
         with naming(folders["vae"]):
             vae, configs["vae"] = read_encoder(folders["vae"], vae.config, dtype)
 
-    # Keys with an underscore are bookkeeping: paths and versions of other software.
-    public = {
-        part: {key: value for key, value in config.items() if key[0] != "_"}
-        for part, config in configs.items()
-    }
-    fingerprint = hashlib.sha256(json.dumps(public, sort_keys=True).encode())
-    frozen, digests = {}, []
-    networks = {"unet": unet, "vae": vae, "text_encoder": text_encoder}
-    # Hashing takes a core of its own, beside tracing shapes and placing parameters.
-    with ThreadPoolExecutor(1) as aside:
-        for name, network in networks.items():
-            rename = renamer("tiny" if isinstance(network, TinyAutoencoder) else name)
-            tensors = TensorFolder(folders[name], STEMS[name], rename)
-            check_counts(name, tensors, network.config.counts)
-            digests.append(aside.submit(tensors.digest))
-            check_tensors(name, tensors, shapes(type(network), network.config))
-            wanted = _wanted(name, network, request)
-            if wanted:
-                frozen[name] = place(name, tensors, wanted, request.placing)
-        for digest in digests:
-            fingerprint.update(digest.result().encode())
+    parts, networks = {}, {"unet": unet, "vae": vae, "text_encoder": text_encoder}
+    for name, network in networks.items():
+        rename = renamer("tiny" if isinstance(network, TinyAutoencoder) else name)
+        tensors = TensorFolder(folders[name], STEMS[name], rename)
+        all_shapes = functools.partial(shapes, type(network), network.config)
+        wanted = functools.partial(_wanted, name, network, request)
+        counts = network.config.counts
+        parts[name] = Part(name, tensors, counts, all_shapes, wanted)
+    frozen, fingerprint = read_networks(parts, configs, request.placing)
     backbone = StableDiffusion(
         source=request.source,
         folder=folder,
-        fingerprint=fingerprint.hexdigest(),
+        fingerprint=fingerprint,
         unet=unet,
         vae=vae,
         text_encoder=text_encoder,
