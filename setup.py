@@ -55,6 +55,7 @@ setup(
         "jaxtyping",
         "pydantic",
         "transformers",
+        "sentencepiece",  # T5's tokenizer, with transformers
         "tensorflow-datasets",
         "array_record",
         "psutil",

@@ -15,7 +15,7 @@ from conftest import EARLY
 from safetensors.numpy import load_file, save_file
 
 from sbir_jax.adapters.prompts import PromptConfig, init_prompts
-from sbir_jax.backbones import loading, sanity, stable_diffusion_files
+from sbir_jax.backbones import loading, reading, sanity, stable_diffusion_files
 from sbir_jax.backbones.frozen import (
     encode_texts,
     load_frozen,
@@ -189,7 +189,7 @@ def test_sizes_in_foreign_configs_are_bounded_before_anything_is_traced(
     traced = []
     files = stable_diffusion_files
     monkeypatch.setattr(files, "shapes", lambda k, *_, **__: traced.append(k) or {})
-    monkeypatch.setattr(files, "check_tensors", lambda *_: None)
+    monkeypatch.setattr(reading, "check_tensors", lambda *_: None)
     with pytest.raises(ValueError, match=message) as error:
         load_backbone(folder, parts=())
     assert "\n" not in str(error.value) and str(folder) in str(error.value)

@@ -102,7 +102,7 @@ class Job:
 
     def taps(self) -> tuple[str, ...]:
         known = self.bench.loaded.backbone.tap_names
-        return find_taps(known, self.options.taps or ["up.*.out"])
+        return find_taps(known, self.options.taps or usual_taps(known))
 
 
 def parse(values: Sequence[str], what: str, kind: Callable[[str], Any]) -> list:
@@ -138,6 +138,12 @@ def pooling(text: str) -> tuple[str, int]:
     name, _, grid = text.partition(":")
     recipe = Recipe(("out",), pooling=name, grid=int(grid or 1))
     return recipe.pooling, recipe.grid
+
+
+def usual_taps(known: Sequence[str]) -> list[str]:
+    """What is studied where no layers are named: the ends of a UNet's decoder blocks,
+    or what each block of a transformer attends from."""
+    return [p for p in ("up.*.out", "block.*.modulated") if fnmatch.filter(known, p)]
 
 
 def find_taps(known: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:

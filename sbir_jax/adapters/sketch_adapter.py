@@ -33,8 +33,16 @@ class SketchAdapter:
 
 def network(backbone: Backbone, frozen: Any) -> SketchEncoder:
     """The encoder that fits a backbone: residuals after the last layer of each level of
-    its encoder, where T2I adapters add theirs."""
+    its encoder, where T2I adapters add theirs.
+
+    Raises: ValueError for a backbone without such levels, such as a transformer.
+    """
     names = [name for name in backbone.residual_names if _ends_a_level(name, backbone)]
+    if not names:
+        raise ValueError(
+            f"{backbone.source} has no encoder whose levels a sketch adapter could add "
+            "to: take a backbone with a UNet"
+        )
     side = backbone.image_size
     shape = (1, *backbone.latent_shape(side))
 

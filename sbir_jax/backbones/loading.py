@@ -9,9 +9,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from sbir_jax.backbones import single_file, stable_diffusion_files, stable_diffusion_xl
+from sbir_jax.backbones import (
+    pixart_files,
+    single_file,
+    stable_diffusion_files,
+    stable_diffusion_xl,
+)
 from sbir_jax.backbones.base import LoadedBackbone
-from sbir_jax.backbones.diffusers_files import find_folder, read_json
+from sbir_jax.backbones.diffusers_files import TRANSFORMER, find_folder, read_json
 from sbir_jax.backbones.parameters import Placing, Sharding, ShardingRule, redrawn
 
 PARTS = ("unet", "vae_encoder", "vae_decoder", "text_encoder")
@@ -34,6 +39,7 @@ class Request:
 FAMILIES: dict[str, Callable[[pathlib.Path, Any], LoadedBackbone]] = {
     "StableDiffusionPipeline": stable_diffusion_files.load,
     "StableDiffusionXLPipeline": stable_diffusion_xl.load,
+    **dict.fromkeys(pixart_files.TEXT_LENGTHS, pixart_files.load),
 }
 
 
@@ -82,12 +88,25 @@ def load_backbone(
     if file := single_file.find(source):
         return single_file.load(file, request)
     folder = find_folder(source)
+    return _loader(folder)(folder, request)
+
+
+def _loader(folder: pathlib.Path) -> Callable[[pathlib.Path, Any], LoadedBackbone]:
+    """What loads a folder, by its pipeline. Many pipelines share Stable Diffusion's
+    networks, which refuses what it cannot load.
+
+    Raises: ValueError for a transformer of a family that is not known.
+    """
     index, kind = folder / "model_index.json", None
     if index.is_file():
         kind = read_json(index).get("_class_name")
-    # Many pipelines share Stable Diffusion's networks; it refuses what it cannot load.
-    load = FAMILIES.get(str(kind), stable_diffusion_files.load)
-    return load(folder, request)
+    own = FAMILIES.get(str(kind))
+    if own is None and (folder / TRANSFORMER).is_dir():
+        raise ValueError(
+            f"{index}: _class_name is {kind!r}, whose transformer is not read; known "
+            f"are {', '.join(FAMILIES)}. Take a model of one of these"
+        )
+    return own or stable_diffusion_files.load
 
 
 def random_backbone(like: LoadedBackbone, seed: int) -> LoadedBackbone:

@@ -82,8 +82,7 @@ def _copied(turned: np.ndarray, dtype: Any) -> np.ndarray:
 def drawn(shapes: dict[str, Any], seed: np.ndarray) -> dict[str, Any]:
     """Random float32 parameters; each depends on the seed and its own path only.
 
-    Kernels and embeddings are normal with variance 1 / inputs, norms start as the
-    identity.
+    Kernels and tables are normal with variance 1 / inputs, norms start as the identity.
     """
 
     def one(path, leaf):
@@ -110,6 +109,7 @@ def _random(seed: np.ndarray, keys: tuple[str, ...], shape: tuple[int, ...]) -> 
     """Drawn by numpy: compiling Flax's initialisers for a UNet takes a minute."""
     if keys[-1] in ("bias", "scale"):
         return np.full(shape, float(keys[-1] == "scale"), np.float32)
-    inputs = shape[-1] if keys[-1] == "embedding" else math.prod(shape[:-1])
+    looked_up = keys[-1] in ("embedding", "table")
+    inputs = shape[-1] if looked_up else math.prod(shape[:-1])
     generator = np.random.default_rng([*seed, zlib.crc32("/".join(keys).encode())])
     return generator.standard_normal(shape, np.float32) / np.float32(inputs**0.5)

@@ -10,22 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from sbir_jax.backbones.base import KV, Backbone, Frozen, Residuals, Shifts
-from sbir_jax.backbones.clip_tokenizer import (
+from sbir_jax.backbones.base import KV, Frozen, Residuals, Shifts
+from sbir_jax.backbones.latent_space import LatentBackbone
+from sbir_jax.backbones.tokenizers import (
     find_vocabulary,
     read_tokenizer,
     token_ids,
 )
 from sbir_jax.models import unet_names
-from sbir_jax.models.autoencoder import Autoencoder
 from sbir_jax.models.clip_text import CLIPText, end_of_text, own_tokens, state_at
-from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
 from sbir_jax.models.unet import UNet
 from sbir_jax.types import Readout, TextStates
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StableDiffusion(Backbone):
+class StableDiffusion(LatentBackbone):
     """Stable Diffusion's networks, or others of their layout.
 
     Weights are under "unet", "vae" and "text_encoder"; parts that were not asked for at
@@ -38,22 +37,11 @@ class StableDiffusion(Backbone):
 
     words: pathlib.Path | None
     unet: UNet
-    vae: Autoencoder | TinyAutoencoder
     text_encoder: CLIPText
 
     @property
     def dtype(self) -> np.dtype:
         return np.dtype(self.unet.dtype)
-
-    @property
-    def scaling_factor(self) -> float:
-        """The UNet sees the autoencoder's latents times this."""
-        return self.vae.config.scaling_factor
-
-    @property
-    def vae_factor(self) -> int:
-        """Pixels along one side of a latent."""
-        return self.vae.config.factor
 
     def latent_shape(self, size: int) -> tuple[int, int, int]:
         side = size // self.vae_factor
@@ -107,16 +95,6 @@ class StableDiffusion(Backbone):
         pooled = state_at(states, end_of_text(tokens))
         return TextStates(states, own_tokens(tokens), pooled)
 
-    def encode_image(
-        self, frozen: Frozen, images: Float[Array, "b h w 3"]
-    ) -> Float[Array, "b y x c"]:
-        """Float32 whatever the networks compute in: noise and frames are added to it.
-
-        Raises ValueError unless height and width are multiples of `vae_factor`.
-        """
-        mean, _ = self.vae.apply({"params": frozen["vae"]}, images, method="encode")
-        return mean.astype(jnp.float32) * self.scaling_factor
-
     def read(
         self,
         frozen: Frozen,
@@ -168,18 +146,3 @@ class StableDiffusion(Backbone):
             heads = keys.reshape(*keys.shape[:2], places[name].heads, -1)
             found[name] = heads.swapaxes(1, 2)
         return found
-
-    def decode(
-        self, frozen: Frozen, latents: Float[Array, "b y x c"]
-    ) -> Float[Array, "b h w 3"]:
-        """Raises KeyError where the decoder was not loaded, ValueError for a distilled
-        encoder, which has none."""
-        if isinstance(self.vae, TinyAutoencoder):
-            raise ValueError(
-                f"the encoder {self.encoder!r} brings no decoder: load the backbone "
-                "with its own autoencoder to draw pictures"
-            )
-        latents = latents / self.scaling_factor
-        images = self.vae.apply({"params": frozen["vae"]}, latents, method="decode")
-        assert isinstance(images, Array)
-        return images

@@ -6,12 +6,9 @@ compare that with the headers of the files, then place one tensor after the othe
 
 import dataclasses
 import functools
-import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -28,11 +25,9 @@ from sbir_jax.backbones.diffusers_files import (
 )
 from sbir_jax.backbones.diffusers_writing import write_folder
 from sbir_jax.backbones.distilled_encoder import find_encoder, read_encoder
-from sbir_jax.backbones.parameters import drawn, place
+from sbir_jax.backbones.parameters import drawn
 from sbir_jax.backbones.stable_diffusion import StableDiffusion
 from sbir_jax.backbones.tensor_names import (
-    check_counts,
-    check_tensors,
     published,
     renamer,
 )
@@ -104,7 +99,7 @@ def assemble(checkpoint: Checkpoint, request: "Request") -> LoadedBackbone:
         schedule = NoiseSchedule.from_json(checkpoint.configs["scheduler"])
     named: dict[str, Any] = dict(zip(STEMS, networks, strict=True))
     checkpoint = put_encoder(checkpoint, named, request)
-    frozen, fingerprint = read_networks(checkpoint, named, request)
+    frozen, fingerprint = read_weights(checkpoint, named, request)
     backbone = StableDiffusion(
         source=request.source,
         folder=checkpoint.place,
@@ -140,35 +135,25 @@ def put_encoder(
     return dataclasses.replace(checkpoint, configs=configs, tensors=tensors)
 
 
-def read_networks(
+def read_weights(
     checkpoint: Checkpoint, networks: dict[str, Any], request: "Request"
 ) -> tuple[Frozen, str]:
-    """The weights that were asked for, in the types that the networks compute in, and
-    the fingerprint of all.
+    """What `read_networks` gives of these networks.
 
     Raises: ValueError for tensors that do not fit the configs.
     """
-    # Keys with an underscore are bookkeeping: paths and versions of other software.
-    public = {
-        part: {key: value for key, value in config.items() if key[0] != "_"}
-        for part, config in checkpoint.configs.items()
+    parts = {
+        name: Part(
+            name,
+            checkpoint.tensors(name),
+            network.config.counts,
+            functools.partial(shapes, type(network), network.config),
+            functools.partial(_wanted, name, network, request),
+            network.dtype,
+        )
+        for name, network in networks.items()
     }
-    fingerprint = hashlib.sha256(json.dumps(public, sort_keys=True).encode())
-    frozen, digests = {}, []
-    # Hashing takes a core of its own, beside tracing shapes and placing parameters.
-    with ThreadPoolExecutor(1) as aside:
-        for name, network in networks.items():
-            tensors = checkpoint.tensors(name)
-            check_counts(name, tensors, network.config.counts)
-            digests.append(aside.submit(tensors.digest))
-            check_tensors(name, tensors, shapes(type(network), network.config))
-            wanted = _wanted(name, network, request)
-            if wanted:
-                placing = dataclasses.replace(request.placing, dtype=network.dtype)
-                frozen[name] = place(name, tensors, wanted, placing)
-        for digest in digests:
-            fingerprint.update(digest.result().encode())
-    return frozen, fingerprint.hexdigest()
+    return read_networks(parts, checkpoint.configs, request.placing)
 
 
 def _wanted(name: str, network: Network, request: "Request") -> dict[str, Any]:

@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import Array
 
 from sbir_jax.backbones.base import Frozen, LoadedBackbone
-from sbir_jax.backbones.clip_tokenizer import token_ids
 from sbir_jax.backbones.diffusers_files import naming
 from sbir_jax.backbones.stable_diffusion import StableDiffusion
 from sbir_jax.backbones.stable_diffusion_files import (
@@ -23,8 +22,9 @@ from sbir_jax.backbones.stable_diffusion_files import (
     check_fit,
     open_folder,
     put_encoder,
-    read_networks,
+    read_weights,
 )
+from sbir_jax.backbones.tokenizers import token_ids
 from sbir_jax.diffusion.noise_schedule import NoiseSchedule
 from sbir_jax.models.autoencoder import Autoencoder
 from sbir_jax.models.clip_text import CLIPText, ProjectedCLIPText, own_tokens
@@ -93,7 +93,7 @@ def assemble(checkpoint: Checkpoint, request: "Request") -> LoadedBackbone:
         networks = build_networks(checkpoint.configs, request.placing.dtype)
         schedule = NoiseSchedule.from_json(checkpoint.configs["scheduler"])
     checkpoint = put_encoder(checkpoint, networks, request)
-    frozen, fingerprint = read_networks(checkpoint, networks, request)
+    frozen, fingerprint = read_weights(checkpoint, networks, request)
     backbone = StableDiffusionXL(
         source=request.source,
         folder=checkpoint.place,

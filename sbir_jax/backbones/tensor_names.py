@@ -20,14 +20,15 @@ OLD_ATTENTION = {
 
 def tensor_name(keys: tuple[str, ...]) -> str:
     """The published name: ("mid_block", "resnets_0", "conv1", "kernel") is
-    "mid_block.resnets.0.conv1.weight"."""
+    "mid_block.resnets.0.conv1.weight". A table has the name of its scope alone."""
     *scopes, leaf = keys
     # `linear_1` is a name, not the second entry of a list.
     scopes = [
         scope if scope.startswith("linear_") else re.sub(r"_(\d+)$", r".\1", scope)
         for scope in scopes
     ]
-    return ".".join([*scopes, "bias" if leaf == "bias" else "weight"])
+    end = {"bias": ["bias"], "table": []}.get(leaf, ["weight"])
+    return ".".join([*scopes, *end])
 
 
 def check_counts(what: str, tensors: Tensors, counts: dict[str, int]) -> None:

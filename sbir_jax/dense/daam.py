@@ -64,12 +64,14 @@ def token_spans(
     Words that stand beyond the end of what the text encoder takes have none.
     """
     spans = np.zeros((len(words), length), bool)
+    # CLIP's texts have a start, T5's none; both have an end.
+    start = len(backbone.tokenizer("")["input_ids"]) - 1
     for i in range(len(words)):
         before = prompt_of(words[:i]) + " and a" if i else "a photo of a"
         first, last = (
             count_tokens(backbone, text) for text in (before, prompt_of(words[: i + 1]))
         )
-        spans[i, 1 + first : 1 + last] = True
+        spans[i, start + first : start + last] = True
     return spans
 
 

@@ -25,7 +25,9 @@ SAMPLER_KEYS = {
     "algorithm_type",
     "euler_at_final",
     "final_sigmas_type",
+    "flow_shift",
     "interpolation_type",
+    "lambda_min_clipped",
     "lower_order_final",
     "sigma_max",
     "sigma_min",
@@ -33,13 +35,17 @@ SAMPLER_KEYS = {
     "solver_order",
     "solver_type",
     "steps_offset",
+    "time_shift_type",
     "timestep_spacing",
     "timestep_type",
     "use_beta_sigmas",
     "use_exponential_sigmas",
     "use_karras_sigmas",
+    "use_lu_lambdas",
     "variance_type",
 }
+# Other noise levels than those of the entries below.
+NOT_SUPPORTED = {"trained_betas", "use_dynamic_shifting", "use_flow_sigmas"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +95,9 @@ class NoiseSchedule:
         for key, value in config.items():
             if key in names:
                 known[key] = value
-            elif key == "trained_betas" and value is not None:
-                raise ValueError("scheduler config: trained_betas are not supported")
-            elif key not in {*SAMPLER_KEYS, "trained_betas"} and key[:1] != "_":
+            elif key in NOT_SUPPORTED and value:
+                raise ValueError(f"scheduler config: {key} are not supported")
+            elif key not in SAMPLER_KEYS | NOT_SUPPORTED and key[:1] != "_":
                 raise ValueError(
                     f"scheduler config: unknown key {key!r}; known are "
                     f"{sorted({*names, *SAMPLER_KEYS})}"

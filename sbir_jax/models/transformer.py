@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from sbir_jax.models.kernels.attention import attend, attend_with_map
 from sbir_jax.models.kernels.convolutions import Conv
@@ -41,6 +41,7 @@ class Attention(nn.Module):
         asked: Collection[str] = (),
         extra: KeyValues | None = None,
         shift: Shift | None = None,
+        seen: Bool[Array, "s m"] | None = None,
     ) -> tuple[Float[Array, "b n c"], Found]:
         """Attention to the context, which serves b / s images in a row, or to x itself.
 
@@ -49,6 +50,7 @@ class Attention(nn.Module):
             "outputs" (the layer's own result, before it is added), what to hand out.
           extra: keys and values to attend to as well; they come last in the maps.
           shift: is added to the own keys and values, the same at every position.
+          seen: which positions of the context are attended to; all without it.
         """
         source = x if context is None else context
         width = x.shape[-1]
@@ -75,8 +77,14 @@ class Attention(nn.Module):
                 for own, rows in zip((k, v), more, strict=True)
             )
         found = {"queries": q.reshape(*q.shape[:2], self.heads, -1).swapaxes(1, 2)}
-        if {"maps", "logits"} & set(asked):
-            y, found["maps"], found["logits"] = attend_with_map(q, k, v, self.heads)
+        mask = None
+        if seen is not None:
+            more = k.shape[1] - seen.shape[1]  # the extra keys, which all are seen
+            mask = jnp.pad(for_each(seen), ((0, 0), (0, more)), constant_values=True)
+            mask = mask[:, None]
+        if mask is not None or {"maps", "logits"} & set(asked):
+            mapped = attend_with_map(q, k, v, self.heads, mask)
+            y, found["maps"], found["logits"] = mapped
         else:
             y = attend(q, k, v, self.heads)
         y = found["outputs"] = project("to_out_0", True)(y)

@@ -16,6 +16,9 @@ from sbir_jax.runtime import hardware
 CACHE = 2**22
 # Up to this size a gradient keeps all logits: it is faster than computing them again.
 SMALL = 2**24
+# The logit of a key that is not seen: its probability is exactly 0, and what multiplies
+# logits has a finite gradient.
+UNSEEN = -1e9
 # Queries and keys at a time in the TPU's kernel. Shorter sequences have small logits.
 TPU_BLOCK = 512
 
@@ -44,17 +47,22 @@ def attend_with_map(
     k: Float[Array, "b m c"],
     v: Float[Array, "b m c"],
     heads: int,
-    mask: Bool[Array, "n m"] | None = None,
+    mask: Bool[Array, "*_ _ m"] | None = None,
 ) -> tuple[
     Float[Array, "b n c"], Float[Array, "b {heads} n m"], Float[Array, "b {heads} n m"]
 ]:
     """Multi-head attention, its probabilities (float32, summing to 1 over m), and the
-    logits that they are the softmax of."""
+    logits that they are the softmax of.
+
+    Args:
+      mask: which keys each query sees: [n m], or [b 1 m] where images differ.
+    """
     q, k, v = (_split(x, heads) for x in (q, k, v))
     logits = jnp.einsum("bhnd,bhmd->bhnm", q, k, preferred_element_type=jnp.float32)
     logits *= q.shape[-1] ** -0.5
     if mask is not None:
-        logits = jnp.where(mask[None, None], logits, -jnp.inf)
+        mask = mask.reshape(-1, 1, *mask.shape[-2:])
+        logits = jnp.where(mask, logits, UNSEEN)
     probabilities = jax.nn.softmax(logits, axis=-1)
     y = jnp.einsum("bhnm,bhmd->bnhd", probabilities.astype(v.dtype), v)
     return y.reshape(*y.shape[:2], -1), probabilities, logits

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer: words to token ids."""
+"""Tokenizers: words to token ids."""
 
 import logging
 import pathlib
@@ -15,10 +15,13 @@ REPOSITORY = "openai/clip-vit-large-patch14"
 FILES = ("merges.txt", "tokenizer_config.json", "vocab.json")
 
 
-def read_tokenizer(path: pathlib.Path, **given: str) -> Any:
-    """The CLIPTokenizer of a folder.
+def read_tokenizer(
+    path: pathlib.Path, kind: str = "CLIPTokenizer", **given: str
+) -> Any:
+    """The tokenizer of a folder.
 
     Args:
+      kind: its class in transformers.
       given: of the tokenizer's settings, those that the folder's files have otherwise.
     Raises: FileNotFoundError without such a folder.
     """
@@ -28,9 +31,9 @@ def read_tokenizer(path: pathlib.Path, **given: str) -> Any:
     logging.getLogger("transformers").addFilter(
         lambda record: "PyTorch was not found" not in record.getMessage()
     )
-    from transformers import CLIPTokenizer
+    import transformers
 
-    return CLIPTokenizer.from_pretrained(path, **given)
+    return getattr(transformers, kind).from_pretrained(path, **given)
 
 
 def find_vocabulary(path: pathlib.Path) -> pathlib.Path:

@@ -1,0 +1,53 @@
+"""What diffusion models in the latent space of an autoencoder have in common."""
+
+import abc
+import dataclasses
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sbir_jax.backbones.base import Backbone, Frozen
+from sbir_jax.models.autoencoder import Autoencoder
+from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LatentBackbone(Backbone, abc.ABC):
+    """A backbone whose images go through an autoencoder, with weights under "vae"."""
+
+    vae: Autoencoder | TinyAutoencoder
+
+    @property
+    def scaling_factor(self) -> float:
+        """The denoising network sees the autoencoder's latents times this."""
+        return self.vae.config.scaling_factor
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels along one side of a latent."""
+        return self.vae.config.factor
+
+    def encode_image(
+        self, frozen: Frozen, images: Float[Array, "b h w 3"]
+    ) -> Float[Array, "b y x c"]:
+        """Float32 whatever the networks compute in: noise and frames are added to it.
+
+        Raises ValueError unless height and width are multiples of `vae_factor`.
+        """
+        mean, _ = self.vae.apply({"params": frozen["vae"]}, images, method="encode")
+        return mean.astype(jnp.float32) * self.scaling_factor
+
+    def decode(
+        self, frozen: Frozen, latents: Float[Array, "b y x c"]
+    ) -> Float[Array, "b h w 3"]:
+        """Raises KeyError where the decoder was not loaded, ValueError for a distilled
+        encoder, which has none."""
+        if isinstance(self.vae, TinyAutoencoder):
+            raise ValueError(
+                f"the encoder {self.encoder!r} brings no decoder: load the backbone "
+                "with its own autoencoder to draw pictures"
+            )
+        latents = latents / self.scaling_factor
+        images = self.vae.apply({"params": frozen["vae"]}, latents, method="decode")
+        assert isinstance(images, Array)
+        return images

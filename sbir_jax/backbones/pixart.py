@@ -1,0 +1,160 @@
+"""PixArt-alpha and PixArt-Sigma: a diffusion transformer, an autoencoder and T5."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+from sbir_jax.backbones.base import KV, Frozen, Residuals, Shifts
+from sbir_jax.backbones.latent_space import LatentBackbone
+from sbir_jax.backbones.tokenizers import read_tokenizer
+from sbir_jax.models import pixart_names
+from sbir_jax.models.pixart import CaptionProjection, PixArt
+from sbir_jax.models.t5_text import T5Text
+from sbir_jax.types import Readout, TextStates
+
+PADDING = 0  # T5's token
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PixArtBackbone(LatentBackbone):
+    """PixArt's networks.
+
+    Weights are under "unet" (the transformer, where every family has what removes
+    noise), "vae" and "text_encoder"; parts that were not asked for at loading are
+    missing. Names are those of `models.pixart_names`.
+
+    Attributes:
+      text_length: tokens of each text, its end and padding among them.
+    """
+
+    transformer: PixArt
+    text_encoder: T5Text
+    text_length: int
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.transformer.dtype)
+
+    def latent_shape(self, size: int) -> tuple[int, int, int]:
+        side = size // self.vae_factor
+        return side, side, self.transformer.config.in_channels
+
+    @property
+    def stride(self) -> int:
+        return self.vae_factor * self.transformer.config.patch_size
+
+    @property
+    def image_size(self) -> int:
+        return self.vae_factor * self.transformer.config.sample_size
+
+    @property
+    def context_dim(self) -> int:
+        return self.transformer.config.caption_channels
+
+    @property
+    def tap_names(self) -> tuple[str, ...]:
+        return pixart_names.tap_names(self.transformer.config)
+
+    @property
+    def attention_names(self) -> tuple[str, ...]:
+        return pixart_names.attention_names(self.transformer.config)
+
+    @property
+    def residual_names(self) -> tuple[str, ...]:
+        return pixart_names.residual_names(self.transformer.config)
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The checkpoint's T5Tokenizer, read at first use."""
+        return read_tokenizer(self.folder / "tokenizer", "T5Tokenizer")
+
+    def tokenize(self, texts: Sequence[str]) -> Int[np.ndarray, "b n"]:
+        """Token ids, int32, padded or cut to `text_length`; in small letters, as the
+        networks were trained."""
+        ids = self.tokenizer(
+            [text.lower().strip() for text in texts],
+            padding="max_length",
+            truncation=True,
+            max_length=self.text_length,
+        )
+        return np.asarray(ids["input_ids"], np.int32)
+
+    def encode_text(self, frozen: Frozen, tokens: Int[Array, "b n"]) -> TextStates:
+        """States with that of the end, which is the pooled one, on all padding.
+
+        Padding is not attended to where the mask is known. Learned states, which have
+        none, so start as what the network sees of an empty text: its end alone.
+        """
+        text = jnp.asarray(tokens) != PADDING
+        weights = {"params": frozen["text_encoder"]}
+        states: Any = self.text_encoder.apply(weights, tokens, text)
+        states = jnp.asarray(states, jnp.float32)
+        end = text.sum(1)[:, None] - 1
+        pooled = jnp.take_along_axis(states, end[:, :, None], axis=1)
+        states = jnp.where(text[:, :, None], states, pooled)
+        words = jnp.arange(tokens.shape[1])[None] < end
+        return TextStates(states, words, pooled[:, 0])
+
+    def read(
+        self,
+        frozen: Frozen,
+        latents: Float[Array, "b y x c"],
+        t: ArrayLike,
+        text: TextStates,
+        *,
+        taps: tuple[str, ...] = (),
+        maps: tuple[str, ...] = (),
+        logits: tuple[str, ...] = (),
+        kv: KV | None = None,
+        residuals: Residuals | None = None,
+        kv_shift: Shifts | None = None,
+        queries: tuple[str, ...] = (),
+        outputs: tuple[str, ...] = (),
+    ) -> Readout:
+        rows, columns = (self.vae_factor * side for side in latents.shape[1:3])
+        found: Any = self.transformer.apply(
+            {"params": frozen["unet"]},
+            latents,
+            t,
+            text.states.astype(latents.dtype),
+            attended(text),
+            (rows, columns),
+            taps,
+            maps,
+            logits,
+            kv,
+            residuals,
+            kv_shift,
+            queries,
+            outputs,
+        )
+        return dataclasses.replace(found, mask=text.mask)
+
+    def keys(
+        self, frozen: Frozen, text: TextStates, names: tuple[str, ...]
+    ) -> dict[str, Float[Array, "s _ n _"]]:
+        c, weights, found = self.transformer.config, frozen["unet"], {}
+        project = CaptionProjection(c.width, self.transformer.dtype)
+        projected: Any = project.apply(
+            {"params": weights["caption_projection"]}, text.states
+        )
+        for name in names:
+            block = weights[f"transformer_blocks_{name.split('.')[1]}"]
+            layer = block["attn2"]["to_k"]
+            keys = projected @ layer["kernel"] + layer["bias"][None, None]
+            heads = keys.reshape(*keys.shape[:2], c.num_attention_heads, -1)
+            found[name] = heads.swapaxes(1, 2)
+        return found
+
+
+def attended(text: TextStates) -> Bool[Array, "s n"] | None:
+    """The words of each text and the end after them; None for all positions."""
+    if text.mask is None:
+        return None
+    positions = jnp.arange(text.mask.shape[1])[None]
+    return positions <= text.mask.sum(1)[:, None]
