@@ -112,6 +112,7 @@ def test_a_wrong_number_of_timesteps():
     [
         ({"beta_schedule": "sigmoid"}, "beta_schedule='sigmoid' is not supported"),
         ({"trained_betas": [0.1]}, "trained_betas are not supported"),
+        ({"use_flow_sigmas": True}, "use_flow_sigmas are not supported"),
         ({"prediction_type": "sample"}, "prediction_type='sample'"),
         ({"beta_shedule": "linear"}, "unknown key 'beta_shedule'"),
         ({"rescale_betas_zero_snr": True}, "needs v_prediction"),

@@ -47,7 +47,7 @@ def attend_with_map(
     k: Float[Array, "b m c"],
     v: Float[Array, "b m c"],
     heads: int,
-    mask: Bool[Array, "*_ _ m"] | None = None,
+    mask: Bool[Array, "... _ m"] | None = None,
 ) -> tuple[
     Float[Array, "b n c"], Float[Array, "b {heads} n m"], Float[Array, "b {heads} n m"]
 ]:
