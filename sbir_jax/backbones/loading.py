@@ -9,7 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from sbir_jax.backbones import stable_diffusion_files
+from sbir_jax.backbones import known, stable_diffusion_files
 from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.backbones.diffusers_files import find_folder, read_json
 from sbir_jax.backbones.parameters import Placing, Sharding, ShardingRule, redrawn
@@ -50,8 +50,9 @@ def load_backbone(
     """Load what the given features need of a diffusion model, and nothing more.
 
     Args:
-      source: "toybox" (comes with the package), a local folder in the diffusers
-        layout, or a hub id "owner/name", optionally with "@revision".
+      source: a short name of `known.MODELS` ("toybox" comes with the package), a local
+        folder in the diffusers layout, or a hub id "owner/name", optionally with
+        "@revision".
       taps, maps: what will be read; the denoising network is loaded up to the last of
         them. Maps stand for logits, too.
       parts: any of "unet", "vae_encoder", "vae_decoder", "text_encoder".
@@ -75,6 +76,8 @@ def load_backbone(
         raise ValueError(
             f"encoder {encoder!r} brings no decoder: leave 'vae_decoder' out of parts"
         )
+    known.check_backbone(source)
+    source = known.spelled_out(source)
     folder = find_folder(source)
     index, kind = folder / "model_index.json", None
     if index.is_file():
@@ -82,7 +85,7 @@ def load_backbone(
     # Many pipelines share Stable Diffusion's networks; it refuses what it cannot load.
     load = FAMILIES.get(str(kind), stable_diffusion_files.load)
     placing = Placing(dtype, sharding, frozen)
-    request = Request(os.fspath(source), taps, maps, parts, encoder, placing)
+    request = Request(source, taps, maps, parts, encoder, placing)
     return load(folder, request)
 
 
