@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import itertools
 import json
 import math
 import runpy
@@ -202,11 +203,12 @@ def unknown(key: str, known: Iterable[str]) -> str:
 
 def unknown_override(arguments: Sequence[str]) -> str | None:
     """What is wrong with the first `--config.KEY=VALUE` of a command that the file of
-    its `--config=FILE` has no key for.
+    its `--config=FILE`, or `--config FILE`, has no key for.
 
     Returns: None where there is no such file, or each has one.
     """
     files = [a.partition("=")[2] for a in arguments if a.startswith("--config=")]
+    files += [b for a, b in itertools.pairwise(arguments) if a == "--config"]
     if not files:
         return None
     path, _, argument = files[-1].partition(":")

@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from tqdm.auto import tqdm
 
 from sbir_jax.backbones.base import LoadedBackbone
-from sbir_jax.diffusion.sampling import generate
+from sbir_jax.backbones.sampling import generate
 from sbir_jax.metrics.cosine import unit
 from sbir_jax.runtime import multiprocess
 

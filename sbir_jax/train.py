@@ -39,7 +39,7 @@ def train(
     Args:
       mesh: the devices of all processes (`sharding.make_mesh`).
       waiting: is told how long the loop waited for batches.
-      optimiser: in place of the config's. Beside gradients it is given `share`, how
+      optimiser: in place of the config's. Beside gradients it is given `progress`, how
         much of the training was done before this step, from 0 to 1.
       ema: above 0, how slowly a moving average of what is trained follows it; the
         average is then what is scored and kept.
@@ -56,7 +56,7 @@ def train(
         manager = stack.enter_context(checkpoint.manager(workdir))
         state = loop.restore(manager)
         begin = int(state.step)
-        if loop.clock.share(begin) >= 1:
+        if loop.clock.progress(begin) >= 1:
             return loop.kept(state)
         writer = stack.enter_context(contextlib.closing(MetricWriter(workdir, begin)))
         waiting = stack.enter_context(waiting or Waiting())
@@ -87,7 +87,7 @@ class Clock:
     def seconds(self) -> float:
         return self._before + time.monotonic() - self._begun
 
-    def share(self, step: int) -> float:
+    def progress(self, step: int) -> float:
         """From 0; the end is at 1. Of several processes all get what the first has."""
         if not self._minutes:
             return step / self._steps
@@ -148,7 +148,7 @@ class Loop:
         )
         for step, batch in enumerate(bar, start=begin + 1):
             state = self.step(state, batch)
-            last, stop = self.clock.share(step) >= 1, self.stops(step, bool(stopped))
+            last, stop = self.clock.progress(step) >= 1, self.stops(step, bool(stopped))
             save, log, score = self.due(step, last)
             if save or log or score or stop:
                 self.refuse_broken(step, manager.latest_step() or 0)
@@ -177,8 +177,8 @@ class Loop:
             )
             for group in cut(batch, self._groups)
         ]
-        share = self.clock.share(self._done)
-        state, new = self._step(state, self.fixed, self.frozen, groups, share)
+        progress = self.clock.progress(self._done)
+        state, new = self._step(state, self.fixed, self.frozen, groups, progress)
         self._done += 1
         # At most two steps are on the device: else the loop would read ahead of it
         # and wait for batches that nobody needs yet.

@@ -110,7 +110,7 @@ def update(
     state: TrainState,
     sums: Sums,
     groups: Any,
-    share: Any,
+    progress: Any,
     *,
     optimiser: optax.GradientTransformationExtraArgs,
     ema: float,
@@ -118,11 +118,11 @@ def update(
     """What is trained, moved along the mean gradient of `groups` groups of one size.
 
     Args:
-      share: of the training that is done, float32 scalar; for the optimiser.
+      progress: the fraction of the training that is done, float32; for the optimiser.
     """
     mean = jax.tree.map(lambda x: x / groups, sums)
     updates, opt_state = optimiser.update(
-        mean.grads, state.opt_state, state.trained, share=share
+        mean.grads, state.opt_state, state.trained, progress=progress
     )
     trained: Any = optax.apply_updates(state.trained, updates)
     values = mean.values | {"grad_norm": optax.global_norm(mean.grads)}
@@ -167,11 +167,13 @@ class Step:
         ema: float = 0.0,
         out: NamedSharding | None = None,
     ):
-        """`out` is where the new state goes."""
+        """`out` is where the new state goes; its mesh runs the step, JAX's default
+        device without it."""
         self._loss, self._zeros = loss, None
         optimiser = optax.with_extra_args_support(optimiser)
         add = functools.partial(add_group, loss=loss, seed=seed)
-        self._add = hardware.jit(add, gradient=True, out_shardings=out)
+        mesh = out.mesh if out else None
+        self._add = hardware.jit(add, on=mesh, gradient=True, out_shardings=out)
         self._nothing = jax.jit(
             lambda trained, values: jax.tree.map(jnp.zeros_like, Sums(trained, values)),
             out_shardings=out,
@@ -188,14 +190,14 @@ class Step:
         fixed: Any,
         frozen: Any,
         groups: list[Any],
-        share: float = 0.0,
+        progress: float = 0.0,
     ) -> tuple[TrainState, Measured]:
-        """The next state, for which this one is given up; `share` as of `update`."""
+        """The next state, for which this one is given up; `progress` as of `update`."""
         sums = self._start(state, fixed, frozen, groups[0])
         for group in groups:
             # Each waits for the sums before it, so that no two are in memory.
             sums = self._add(sums, state.trained, fixed, frozen, group, state.step)
-        return self._update(state, sums, len(groups), np.float32(share))
+        return self._update(state, sums, len(groups), np.float32(progress))
 
     def compiled(self, state: TrainState, fixed: Any, frozen: Any, group: Any) -> Any:
         """What runs for such a group, arrays or their shapes: it says what it takes."""

@@ -23,7 +23,7 @@ from sbir_jax.backbones.frozen import (
     text_states,
 )
 from sbir_jax.backbones.loading import load_backbone, random_backbone
-from sbir_jax.diffusion.sampling import generate
+from sbir_jax.backbones.sampling import generate
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
 from sbir_jax.models.autoencoder import Autoencoder

@@ -91,10 +91,11 @@ class FakeSide:
         }[do]
 
 
-def test_figures_are_medians_of_runs_side_by_side(tmp_path):
+def test_figures_are_medians_of_runs_side_by_side():
     args = argparse.Namespace(runs=3, product=8, model="tiny", peer="cut")
     sides = {"ours": FakeSide(1), "peer": FakeSide(2)}
-    row = bench._measure(CASE, tmp_path, args, sides)
+    loaded = {name: side.ask("load") for name, side in sides.items()}
+    row = bench._measure(CASE, args, sides, loaded)
     assert row["seconds"] == 2.0 and row["peer_seconds"] == 4.0
     assert row["images_per_second"] == 1.0 and row["compile_seconds"] == 7.0
     assert row["share"] == 100 / 2.0 / 50.0
@@ -102,8 +103,22 @@ def test_figures_are_medians_of_runs_side_by_side(tmp_path):
     assert row["largest_difference"] == 0.0
     head, _, line = bench.table([row]).splitlines()
     assert head.count("|") == line.count("|") and "| 2.00 |" in line
-    alone = bench._measure(CASE, tmp_path, args, {"ours": FakeSide(1)})
+    alone = bench._measure(CASE, args, {"ours": FakeSide(1)}, loaded)
     assert "peer" not in alone and bench.table([alone]).splitlines()[2].endswith("|  |")
+
+
+def test_each_case_is_measured_once_and_recipes_apart():
+    args = argparse.Namespace(
+        kinds="extract,train,encode",
+        tasks="category,fine_grained",
+        sizes=[64],
+        batches=[1, 2],
+        copies=[1, 6],
+        dtype="float32",
+    )
+    one, two = bench.cases(args)
+    assert [len(one), len(two)] == [4 + 2 + 2, 4 + 2]  # encoding knows no recipe
+    assert {case.task for case in two} == {"fine_grained"}
 
 
 def test_what_fails_on_a_side_is_said(tmp_path):

@@ -30,8 +30,8 @@ def run(tmp_path, batches=batches):
 
 
 def test_the_rate_rises_and_falls_with_the_share_done():
-    shares = [0.0, fit.WARM_UP / 2, fit.WARM_UP, 0.5, 1.0, 1.5]
-    rates = [float(fit.rate(jnp.float32(share), 2.0)) for share in shares]
+    fractions = [0.0, fit.WARM_UP / 2, fit.WARM_UP, 0.5, 1.0, 1.5]
+    rates = [float(fit.rate(jnp.float32(progress), 2.0)) for progress in fractions]
     assert rates[:3] == pytest.approx([0.0, 1.0, 2.0], abs=1e-5)
     assert 0.04 < rates[3] < 2.0
     assert rates[4:] == pytest.approx([0.04, 0.04], abs=1e-5)
@@ -40,10 +40,10 @@ def test_the_rate_rises_and_falls_with_the_share_done():
 def test_the_optimiser_follows_the_share():
     """Adam's first step is as long as the rate, less decay."""
     params, how = {"x": jnp.ones(2)}, fit.optimiser(2.0)
-    for share in (fit.WARM_UP / 2, fit.WARM_UP, 0.6):
+    for progress in (fit.WARM_UP / 2, fit.WARM_UP, 0.6):
         grads = {"x": jnp.full(2, 1e-3)}
-        moved, _ = how.update(grads, how.init(params), params, share=share)
-        wanted = -float(fit.rate(share, 2.0)) * (1 + 0.01)
+        moved, _ = how.update(grads, how.init(params), params, progress=progress)
+        wanted = -float(fit.rate(progress, 2.0)) * (1 + 0.01)
         np.testing.assert_allclose(moved["x"], wanted, rtol=1e-4)
 
 

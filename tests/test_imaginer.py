@@ -8,7 +8,7 @@ import pytest
 
 from sbir_jax.adapters import sketch_adapter
 from sbir_jax.backbones.loading import load_backbone
-from sbir_jax.diffusion.sampling import generate
+from sbir_jax.backbones.sampling import generate
 from sbir_jax.tasks.synthesis.drawing import Sampling
 from sbir_jax.tasks.synthesis.imaginer import Imaginer, changed
 

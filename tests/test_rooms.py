@@ -12,19 +12,18 @@ LOW = TYPES | {"runtime", "models"}
 BELOW = {
     "types": set(),
     "metrics": TYPES,
-    "report": TYPES | {"metrics", "data"},
+    "report": TYPES | {"data"},
     # Prefetch reads with the data's threads.
     "runtime": TYPES | {"data"},
     "data": TYPES,
-    "models": TYPES | {"runtime", "diffusion"},
-    "diffusion": LOW | {"backbones", "data"},
-    # Text states are encoded by the same function as in training.
-    "backbones": LOW | {"diffusion", "features"},
+    "models": TYPES | {"runtime"},
+    "diffusion": TYPES | {"runtime"},
+    "backbones": LOW | {"data", "diffusion"},
     "features": LOW | {"backbones", "diffusion", "adapters"},
     # A prompts file opens as an embedder.
     # Guides of a sampler are probabilities as `diffusion.guidance` takes them.
     "adapters": LOW | {"backbones", "diffusion", "features", "embedder"},
-    "text_queries": LOW | {"backbones", "diffusion", "features", "embedder"},
+    "text_queries": LOW | {"backbones", "metrics"},
     "embedder": LOW
     | {"backbones", "diffusion", "features", "adapters", "data", "text_queries"},
     # The plain baseline, named as models are.
@@ -57,12 +56,11 @@ BELOW = {
     | {"backbones", "config", "report", "tasks", "tasks.base", "train"},
     "main": {"config", "experiment", "runtime"},
     "search": LOW
-    | {"adapters", "backbones", "data", "embedder", "features", "report"}
+    | {"adapters", "backbones", "data", "embedder", "features", "metrics", "report"}
     | {"reranker", "text_queries", "tasks.matching", "tasks.synthesis", "dense"}
     | {"hog"},
 }
 LONG_FUNCTIONS = {
-    "backbones/loading.py:load_backbone",
     "data/__init__.py:load",  # half of it is its documentation
     "search/api.py:add_errors",  # a line or two for each kind of error
     "search/build.py:build",  # half of it is its documentation

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sbir_jax.backbones.loading import load_backbone
-from sbir_jax.diffusion.sampling import generate
+from sbir_jax.backbones.sampling import generate
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ from fake_embedder import FakeEmbedder
 from PIL import Image
 
 from sbir_jax.data import BadImage
-from sbir_jax.search import shards
-from sbir_jax.search.backends import Backend, Exact
+from sbir_jax.search import exact_backend, shards
+from sbir_jax.search.backend import Backend
 from sbir_jax.search.build import build
+from sbir_jax.search.exact_backend import Exact
 from sbir_jax.search.index import Index, UnknownPhoto, photo_id
 from sbir_jax.search.shard_writer import Writer
 from sbir_jax.search.shards import Head
@@ -172,8 +173,8 @@ def test_exact_asks_for_many_queries_at_once(monkeypatch):
 
 def test_exact_keeps_blocks_on_an_accelerator(monkeypatch):
     """As if there were one, with room for two of the four blocks."""
-    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
-    monkeypatch.setattr("sbir_jax.search.backends.RESIDENT_BYTES", 2 * 64 * DIM * 2)
+    monkeypatch.setattr("sbir_jax.runtime.hardware.platform", lambda: "gpu")
+    monkeypatch.setattr(exact_backend, "RESIDENT_BYTES", 2 * 64 * DIM * 2)
     backend, gallery = Exact(DIM, block_rows=64), clusters(240)
     queries = clusters(5, seed=1).astype(np.float64)
     backend.add(0, gallery[:100])

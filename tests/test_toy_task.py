@@ -93,6 +93,9 @@ def test_an_average_can_be_what_is_kept(registered, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "file", [("--config=tests/toy_config.py",), ("--config", "tests/toy_config.py")]
+)
+@pytest.mark.parametrize(
     "override, words",
     [
         ("--config.train.learning_rat=1", "did you mean train.learning_rate"),
@@ -102,12 +105,11 @@ def test_an_average_can_be_what_is_kept(registered, tmp_path, monkeypatch):
     ],
 )
 def test_a_mistyped_override_names_the_nearest_key(
-    registered, run_main, tmp_path, override, words
+    registered, run_main, tmp_path, override, words, file
 ):
     folder = tmp_path / "run"
-    given = ("--config=tests/toy_config.py", f"--workdir={folder}")
     with pytest.raises(SystemExit, match=words) as stopped:
-        run_main(*given, override)
+        run_main(*file, f"--workdir={folder}", override)
     assert "There are" in str(stopped.value) or "more" in override
     assert not folder.exists()
 

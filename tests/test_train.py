@@ -20,6 +20,7 @@ from sbir_jax.backbones.frozen import text_states
 from sbir_jax.config import TrainConfig
 from sbir_jax.features import Recipe
 from sbir_jax.runtime import hardware, sharding, stops
+from sbir_jax.runtime.sharding import make_mesh
 from sbir_jax.tasks.retrieval.objective import objective
 from sbir_jax.tasks.retrieval.setup import TripletConfig
 from sbir_jax.train import train
@@ -32,6 +33,22 @@ BATCH = 4
 @pytest.fixture(scope="module")
 def prompts(tiny):
     return init_prompts(PromptConfig(), 32, text_states(tiny, [""])[0])
+
+
+def test_a_step_is_traced_for_the_devices_that_hold_its_state():
+    seen, optimiser = [], TrainConfig(warmup=0.0).optimiser()
+
+    def loss(trained, frozen, batch, key):
+        seen.append(hardware.device())
+        return (trained["x"] * batch["y"]).mean(), {}
+
+    mesh = make_mesh(devices=jax.devices()[2:4])
+    out = sharding.replicated(mesh)
+    state = new_state({"x": jnp.ones(3)}, optimiser, -np.inf, average=False)
+    Step(loss, optimiser, seed=0, out=out)(
+        jax.device_put(state, out), None, None, [{"y": np.ones(3, np.float32)}]
+    )
+    assert seen[-1] == jax.devices()[2]  # the first trace only asks for shapes
 
 
 def test_a_step_over_groups_is_the_step_over_all_in_less_memory(tiny, prompts):

@@ -5,13 +5,16 @@
     python -m tools.bench --quick                      (a tiny net, half a minute)
 
 Each side is a process of its own, ours and PyTorch's (`--peer-python` names a Python
-that has torch and diffusers), on the same random weights, images and noise. Runs
+that has torch and diffusers), on the same random weights, images and noise; all cases
+of a recipe go through the same two processes, so that weights are loaded once. Runs
 alternate between a matrix product, ours and PyTorch's; a figure is the median over the
-runs. Prints one JSON line a case, with the largest difference between both sides'
-results, and a table at the end. `share` is the operations that the result needs (see
-`bench_jax.operations`), over the seconds, over the product's rate in the same run.
-Compiling is measured only where no compilation cache (JAX_COMPILATION_CACHE_DIR) has
-the program already. Gallery scoring has a bench of its own: `tools.bench_scoring`.
+runs. A GPU does not tell our peak memory case by case: there it is that of the process
+so far, so the smallest cases come first. Prints one JSON line a case, with the largest
+difference between both sides' results, and a table at the end. `share` is the
+operations that the result needs (see `bench_jax.operations`), over the seconds, over
+the product's rate in the same run. Compiling is measured only where no compilation
+cache (JAX_COMPILATION_CACHE_DIR) has the program already. Gallery scoring has a bench
+of its own: `tools.bench_scoring`.
 """
 
 import argparse
@@ -23,6 +26,7 @@ import pathlib
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,25 +71,31 @@ class Side:
 
 
 def measure(
-    case: Case, folder: pathlib.Path, args: argparse.Namespace
-) -> dict[str, Any]:
-    """All figures of one case."""
+    cases: Sequence[Case], folder: pathlib.Path, args: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """All figures of each case, of one recipe and one dtype."""
     sides = {"ours": Side(sys.executable, "tools.bench_jax")}
     if args.peer_python:
         sides["peer"] = Side(args.peer_python, "tools.bench_peer", args.peer)
     try:
-        return _measure(case, folder, args, sides)
+        plain = dataclasses.asdict(cases[0])
+        loaded = {
+            name: side.ask("load", folder=str(folder), case=plain)
+            for name, side in sides.items()
+        }
+        for case in cases:
+            yield _measure(case, args, sides, loaded)
     finally:
         for side in sides.values():
             side.close()
 
 
-def _measure(case, folder, args, sides):
+def _measure(case, args, sides, loaded):
     plain = dataclasses.asdict(case)
-    known = {}
-    for name, side in sides.items():
-        known[name] = side.ask("load", folder=str(folder), case=plain)
-        known[name] |= side.ask("prepare", case=plain)
+    known = {
+        name: loaded[name] | side.ask("prepare", case=plain)
+        for name, side in sides.items()
+    }
     runs = {name: [] for name in ("product", *sides)}
     for _ in range(args.runs):
         product = sides["ours"].ask("product", side=args.product, dtype=case.dtype)
@@ -123,6 +133,9 @@ def _measure(case, folder, args, sides):
             "peer_seconds": median("peer", "seconds"),
             "peer_cpu_seconds": median("peer", "cpu_seconds"),
             "peer_load_seconds": peer["load_seconds"],
+            "peer_compile_seconds": max(
+                0.0, peer["first_seconds"] - median("peer", "seconds")
+            ),
             "peer_peak_bytes": sides["peer"].ask("peak")["peak_bytes"],
         }
         for figure in ("seconds", "cpu_seconds"):
@@ -141,7 +154,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """The rows in Markdown."""
     head = (
         "case | images/s | share of product | peak GB | load s | compile s "
-        "| PyTorch images/s | speed-up | its peak GB | memory ratio"
+        "| PyTorch images/s | speed-up | its peak GB | its compile s | memory ratio"
     )
     lines = [f"| {head} |", "|" + " --- |" * (head.count("|") + 1)]
     for row in rows:
@@ -159,16 +172,35 @@ def table(rows: list[dict[str, Any]]) -> str:
                 f"{rate:.3g}",
                 f"{row['speedup_seconds']:.2f}",
                 f"{row['peer_peak_bytes'] / 1e9:.2f}",
+                f"{row['peer_compile_seconds']:.1f}",
                 f"{row['memory_ratio']:.2f}",
             ]
         else:
-            cells += [""] * 4
+            cells += [""] * 5
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
+
+
+def cases(args: argparse.Namespace) -> list[list[Case]]:
+    """Each once, those of one recipe together."""
+    found: dict[str, Case] = {}
+    for task, kind, size, batch, copies in itertools.product(
+        args.tasks.split(","),
+        args.kinds.split(","),
+        args.sizes,
+        args.batches,
+        args.copies,
+    ):
+        # Training takes one copy, and encoding none.
+        copies = copies if kind == "extract" else 1
+        case = Case(kind, task, size, batch, copies, args.dtype)
+        found.setdefault(case.name, case)
+    grouped = itertools.groupby(found.values(), lambda case: case.task)
+    return [list(alike) for _, alike in grouped]
 
 
 def main() -> None:
@@ -192,22 +224,11 @@ def main() -> None:
         args.product = 256
     args.workdir.mkdir(parents=True, exist_ok=True)
     folder = bench_weights.make(args.workdir, args.model)
-    rows, seen = [], set()
-    for kind, task, size, batch, copies in itertools.product(
-        args.kinds.split(","),
-        args.tasks.split(","),
-        args.sizes,
-        args.batches,
-        args.copies,
-    ):
-        if kind != "extract":  # Training takes one copy, and encoding none.
-            copies = 1
-        case = Case(kind, task, size, batch, copies, args.dtype)
-        if case.name in seen:
-            continue
-        seen.add(case.name)
-        rows.append(measure(case, folder, args))
-        print(json.dumps(rows[-1]), flush=True)
+    rows = []
+    for alike in cases(args):
+        for row in measure(alike, folder, args):
+            rows.append(row)
+            print(json.dumps(row), flush=True)
     print(f"\n{table(rows)}")
 
 

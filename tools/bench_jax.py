@@ -105,9 +105,8 @@ class Side:
             # Back through every product once; frozen weights need no gradient.
             count *= 2
             step, state = self._train_step(case, recipe, given["context"])
-            # One triplet at a time, as training does for networks of this size.
             triplets = jnp.split(
-                images.reshape(3, -1, *images.shape[1:]), case.batch, 1
+                images.reshape(3, -1, *images.shape[1:]), self._groups(case), 1
             )
             groups = [
                 dict(zip(("sketch", "positive", "negative"), triplet, strict=True))
@@ -136,6 +135,13 @@ class Side:
             "check": result.ravel()[:4096].tolist(),
         }
 
+    def _groups(self, case: Case) -> int:
+        """That a batch goes through the networks in: one after the other on a CPU, all
+        together on a GPU, as in training where the memory holds them."""
+        together = hardware.image_counts(case.size, jax.devices()[0].platform)[0]
+        fits = [n for n in range(1, case.batch + 1) if 3 * n <= together]
+        return -(-case.batch // max(n for n in fits or [1] if case.batch % n == 0))
+
     def _train_step(self, case: Case, recipe: Recipe, text: np.ndarray) -> Any:
         prompts = init_prompts(PromptConfig(), case.size, jnp.asarray(text))
         config = TripletConfig(batch_size=case.batch)
@@ -162,7 +168,8 @@ class Side:
 
     def product(self, side: int, dtype: str) -> dict[str, float]:
         """Operations a second of wall and of processor time in a matrix product."""
-        x = jnp.ones((side, side), jnp.dtype(dtype))
+        # A GPU multiplies ones faster than it multiplies numbers.
+        x = jax.random.normal(jax.random.key(0), (side, side)).astype(dtype)
         multiply = jax.jit(jnp.matmul)
         multiply(x, x).block_until_ready()
         found = timed(lambda: multiply(x, x).block_until_ready())

@@ -34,6 +34,7 @@ class Side:
 
     def __init__(self, kind: str):
         self.kind = kind
+        self._hooks: list[Any] = []
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True
@@ -64,12 +65,14 @@ class Side:
             del unet.up_blocks[max(blocks) + 1 :]
             unet.conv_norm_out, unet.conv_out = None, nn.Identity()
         found = {}
+        while self._hooks:  # of the case before
+            self._hooks.pop().remove()
         for i in blocks:
 
             def hook(_, __, output, i=i):
                 found[i] = output
 
-            unet.up_blocks[i].register_forward_hook(hook)
+            self._hooks.append(unet.up_blocks[i].register_forward_hook(hook))
         config = vae.config
         given = inputs(
             case,
@@ -104,7 +107,7 @@ class Side:
             return nn.functional.normalize(joined.mean(1), dim=1)
 
         if self.kind == "compiled":
-            describe = torch.compile(describe)
+            describe = torch.compile(describe, dynamic=False)
         if case.kind == "train":
             run = self._train_step(case, describe, images, given["context"])
         else:

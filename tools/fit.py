@@ -24,20 +24,20 @@ WARM_UP = 0.05  # of a stage
 SEED = 17
 
 
-def rate(share: Any, peak: float) -> jax.Array:
-    """The learning rate after this share of a stage: warm-up, and cosine to peak / 50.
+def rate(progress: Any, peak: float) -> jax.Array:
+    """The learning rate at this fraction of a stage: warm-up, cosine to peak / 50.
 
-    A share and not a step, so that a stage may be bounded by time as well.
+    A fraction and not a step, so that a stage may be bounded by time as well.
     """
     schedule = optax.warmup_cosine_decay_schedule(0.0, peak, WARM_UP, 1.0, peak / 50)
-    return jnp.asarray(schedule(jnp.clip(share, 0.0, 1.0)), jnp.float32)
+    return jnp.asarray(schedule(jnp.clip(progress, 0.0, 1.0)), jnp.float32)
 
 
 def optimiser(peak: float) -> optax.GradientTransformationExtraArgs:
-    """Clipped AdamW whose learning rate follows the share of the stage that is done."""
+    """Clipped AdamW whose learning rate follows the progress of the stage."""
 
-    def scale(updates, state, params=None, *, share, **_):
-        found = rate(share, peak)
+    def scale(updates, state, params=None, *, progress, **_):
+        found = rate(progress, peak)
         return jax.tree.map(lambda update: -found * update, updates), state
 
     return optax.chain(

@@ -28,10 +28,10 @@ from tqdm.auto import tqdm
 from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.backbones.diffusers_files import TOYBOX
 from sbir_jax.backbones.loading import load_backbone
+from sbir_jax.backbones.sampling import generate
 from sbir_jax.config import TrainConfig
 from sbir_jax.data.images import to_uint8
 from sbir_jax.data.toybox import looks, world
-from sbir_jax.diffusion.sampling import generate
 from sbir_jax.models import judge as judges
 from sbir_jax.models.judge import JudgeConfig
 from sbir_jax.runtime import hardware

@@ -16,11 +16,11 @@ import numpy as np
 from matplotlib import patches
 
 from sbir_jax.backbones.loading import load_backbone
+from sbir_jax.backbones.sampling import generate
 from sbir_jax.data.toybox.scenes import words
 from sbir_jax.data.toybox.scenes.render import FIRST, render_scenes
 from sbir_jax.data.toybox.scenes.scene import Scene, draw_scene
 from sbir_jax.data.toybox.scenes.truth import Truth, truths
-from sbir_jax.diffusion.sampling import generate
 from sbir_jax.runtime import metric_writer
 
 matplotlib.use("Agg")

@@ -66,8 +66,8 @@ def windows(
     found, stride = [], max(1, side * 2 // 3)
     height, width = image.shape[:2]
     for scale in scales:
-        share = scale * side / min(height, width)
-        size = max(1, round(height * share)), max(1, round(width * share))
+        ratio = scale * side / min(height, width)
+        size = max(1, round(height * ratio)), max(1, round(width * ratio))
         large = resized(image, size)
         for top in starts(size[0], side, stride):
             for left in starts(size[1], side, stride):

@@ -87,8 +87,8 @@ def depth_photos(
 
 
 def _smaller(photo: np.ndarray) -> np.ndarray:
-    share = min(1.0, SHOWN / max(photo.shape[:2]))
-    size = tuple(max(1, round(n * share)) for n in photo.shape[:2])
+    ratio = min(1.0, SHOWN / max(photo.shape[:2]))
+    size = tuple(max(1, round(n * ratio)) for n in photo.shape[:2])
     return resized(photo, size)  # pyright: ignore
 
 

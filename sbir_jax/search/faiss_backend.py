@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float16, Float32, Int
 
 from sbir_jax.runtime import digests
 from sbir_jax.search import integrity
-from sbir_jax.search.backends import best_first, fill
+from sbir_jax.search.backend import best_first, fill
 from sbir_jax.search.shards import Snapshot
 
 # Much of its Python face is put on at run time, where type checkers do not see it.
@@ -31,7 +31,7 @@ LAYOUT = "hnsw-v1"
 
 
 class Hnsw:
-    """A backend; see `backends.Backend`."""
+    """A backend; see `backend.Backend`."""
 
     def __init__(self, dim: int):
         kind = faiss.ScalarQuantizer.QT_fp16

@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
 from sbir_jax import text_queries
-from sbir_jax.search import hits, shards
+from sbir_jax.search import backends, hits, shards
 from sbir_jax.search import rerank as reranking
-from sbir_jax.search.backends import check_descriptors, check_k, open_backend
+from sbir_jax.search.backend import check_descriptors, check_k
 from sbir_jax.search.head import known_as
 from sbir_jax.search.hits import Hit
 from sbir_jax.search.model_paths import plain
@@ -301,8 +301,7 @@ class Index:
         """
         with self._reloading:
             before = self._open_state
-            after = self._read(before)
-            self._state = after
+            self._state = after = self._read(before)
         if after is not before:
             before.retire()
         return after is not before
@@ -343,7 +342,8 @@ class Index:
             return before
         if before is not None:
             snapshot.head.check(before.snapshot.head.fingerprint, str(self.folder))
-        return Opened(snapshot, open_backend(self._backend, self.folder, snapshot))
+        backend = backends.open_backend(self._backend, self.folder, snapshot)
+        return Opened(snapshot, backend)
 
     def folders(self) -> dict[str, int]:
         """How many photos lie below each folder; the first is the folder of all."""

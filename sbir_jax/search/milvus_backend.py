@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float16, Float32, Int
 from pymilvus import DataType, MilvusClient  # pyright: ignore[reportMissingImports]
 
-from sbir_jax.search.backends import best_first, fill
+from sbir_jax.search.backend import best_first, fill
 from sbir_jax.search.shards import Snapshot
 
 # A server takes 64 MB and 16,384 results a call.
@@ -20,7 +20,7 @@ LINKS, ADD_CANDIDATES, SEARCH_CANDIDATES = 32, 100, 256
 
 
 class Milvus:
-    """A backend; see `backends.Backend`. Rows are the primary keys of a collection."""
+    """A backend; see `backend.Backend`. Rows are the primary keys of a collection."""
 
     def __init__(self, address: str, collection: str, dim: int):
         """Connects, and makes the collection where there is none.

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
-from sbir_jax.search.backends import Backend
+from sbir_jax.search.backend import Backend
 from sbir_jax.search.shards import Snapshot
 
 SAMPLE = 1000  # photos that tell how scores spread

@@ -340,12 +340,8 @@ def pretraining_chunk(
 
 
 def iter_pretraining(
-    seed: int,
-    start: int,
-    count: int,
-    size: int = 64,
-    categories: Sequence[str] = PRETRAINED,
+    seed: int, start: int, count: int, size: int = 64
 ) -> Iterator[Chunk]:
     """Chunks `start` to `start + count - 1` of `pretraining_chunk`'s stream."""
     for number in range(start, start + count):
-        yield pretraining_chunk(seed, number, size, categories)
+        yield pretraining_chunk(seed, number, size)

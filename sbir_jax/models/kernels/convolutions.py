@@ -53,7 +53,7 @@ class Conv(nn.Module):
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         bias = bias[None, None, None]
         if self.enlarge:
-            direct = jax.default_backend() != "cpu" or transformed
+            direct = hardware.platform() != "cpu" or transformed
             if not direct and 4 * x[0, ..., 0].size > PATCH_PIXELS_LARGE:
                 return _convolve_enlarged(x, kernel) + bias
             x = x.repeat(2, axis=1).repeat(2, axis=2)

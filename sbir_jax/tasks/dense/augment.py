@@ -48,14 +48,14 @@ def published(
     """
     image, target = example.image, example.target
     if kind == "segmentation":
-        share = rng.uniform(*SCALES) * side / min(image.shape[:2])
-        size = tuple(max(1, round(n * share)) for n in image.shape[:2])
+        ratio = rng.uniform(*SCALES) * side / min(image.shape[:2])
+        size = tuple(max(1, round(n * ratio)) for n in image.shape[:2])
         image, target = resized(image, size), resized_target(target, size)  # pyright: ignore
         nothing: Any = IGNORED
     else:
         # All of the height, as 480 of NYUv2's 480 rows.
-        share = side / min(image.shape[:2])
-        size = tuple(max(1, round(n * share)) for n in image.shape[:2])
+        ratio = side / min(image.shape[:2])
+        size = tuple(max(1, round(n * ratio)) for n in image.shape[:2])
         image, target = resized(image, size), resized_target(target, size)  # pyright: ignore
         nothing = 0
     image, target = _crop(image, target, side, nothing, kind, rng)

@@ -164,7 +164,7 @@ class Synthesis(Task):
 
     @functools.cached_property
     def _compiled(self) -> Any:
-        return hardware.jit(self._errors)
+        return hardware.jit(self._errors, on=self.given.mesh)
 
     def evaluate(self, trained: SketchAdapter) -> Evaluation:
         return evaluation.evaluate(self, trained)
