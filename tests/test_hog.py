@@ -1,6 +1,7 @@
 """The plain baseline as an embedder: in Python, in the shell, on the page."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -128,19 +129,20 @@ def test_what_takes_a_diffusion_model_is_refused(made, sketch, tmp_path, capsys)
 
 
 def test_indexes_of_hog_and_of_others_do_not_mix(
-    made, shapes_root, sketch, tiny_folder, tmp_path, capsys
+    made, sketch, tiny_folder, tmp_path, capsys
 ):
-    photos, other = shapes_root / "photo" / "box", tmp_path / "other"
-    args = ("index", photos, "--out", other, "--batch-size", 8, "--model")
-    assert sbir(capsys, *args, tiny_folder)[0] == 0
-    assert "fingerprint" in refused(capsys, *args, "hog")
-    for out, model_ in ((other, "hog"), (made, tiny_folder)):
-        assert "fingerprint" in refused(
-            capsys, "search", out, sketch, "--model", model_
-        )
+    other = shutil.copytree(made, tmp_path / "other")
+    head = json.loads((other / "index.json").read_text())
+    head |= {"fingerprint": "ab" * 32, "embedder": {"kind": "run", "source": "gone"}}
+    (other / "index.json").write_text(json.dumps(head))
     with pytest.raises(ValueError, match="fingerprint"):
         Index.open(other, hog.HogEmbedder())
-    assert model.make_embedder({"kind": "hog"}, "INDEX").fingerprint
+    assert "fingerprint" in refused(capsys, "search", other, sketch, "--model", "hog")
+    photos = ("index", sketch, "--out", other, "--model", "hog")
+    assert "fingerprint" in refused(capsys, *photos)
+    own = model.make_embedder({"kind": "hog"}, "INDEX")
+    placed = model.make_embedder({"kind": "hog"}, "INDEX", 1, str(tiny_folder))
+    assert own.fingerprint == hog.HogEmbedder().fingerprint != placed.fingerprint
 
 
 def test_without_a_model_the_default_is_told_once(
