@@ -140,7 +140,7 @@ class Embedder:
         """The frozen backbone with prompts that change nothing.
 
         Args:
-          source: "toybox", a folder in the diffusers layout, or a hub id.
+          source: a short name (`sbir models`), a diffusers folder, or a hub id.
           text: words in place of a learned text prompt, shared by all images.
           batch_size: as of the class; for single drawings 1 is the fastest.
           mesh: as of the class. Weights go straight to their place on it.
@@ -156,7 +156,7 @@ class Embedder:
         embedder._words = text
         embedder.source = {
             "kind": "pretrained",
-            "source": lasting_name(source, "toybox"),
+            "source": lasting_name(loaded.backbone.source, "toybox"),
             "task": task,
             "text": text,
             "dtype": embedder.dtype,

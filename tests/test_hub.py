@@ -1,17 +1,21 @@
 """Models and prompts by hub id, with the hub's own client and a hub on this machine."""
 
+import dataclasses
+import io
 import pathlib
 import shutil
+import sys
 
 import pytest
 from fake_hub import serving
 from huggingface_hub import constants
 
 from sbir_jax.adapters import prompt_files
-from sbir_jax.backbones import diffusers_files, hub
+from sbir_jax.backbones import diffusers_files, hub, known
 from sbir_jax.backbones.diffusers_files import find_folder, needed_files
 from sbir_jax.backbones.loading import load_backbone
 from sbir_jax.embedder import Embedder
+from sbir_jax.search import cli, consent
 from sbir_jax.search.model import open_model
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
@@ -34,6 +38,11 @@ def model(online, tiny_folder):
     (folder / "v1.ckpt").write_bytes(bytes(100_000))
     (folder / "unet" / f"{STEM}.bin").write_bytes(bytes(100_000))
     return folder
+
+
+def needed_of(model):
+    paths = [path for path in model.rglob("*") if path.is_file()]
+    return needed_files(str(path.relative_to(model)) for path in paths)
 
 
 def test_of_a_repository_what_is_needed_only():
@@ -104,9 +113,7 @@ def test_of_a_repository_with_two_text_encoders_both():
 
 
 def test_the_size_is_told_and_only_what_is_needed_comes(online, model, capsys):
-    needed = needed_files(
-        str(path.relative_to(model)) for path in model.rglob("*") if path.is_file()
-    )
+    needed = needed_of(model)
     embedder = Embedder.from_pretrained("me/model", batch_size=8)
     assert online.fetched == sorted(needed)
     size = sum((model / name).stat().st_size for name in needed)
@@ -124,6 +131,63 @@ def test_the_hub_is_not_asked_for_what_is_in_the_cache(online, model, monkeypatc
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert find_folder("me/model").name == find_folder("me/model@main").name
     assert online.asked == []
+
+
+def test_a_short_name_is_fetched_and_kept_as_its_hub_id(online, model, monkeypatch):
+    named = dataclasses.replace(known.MODELS["sd15"], source="me/model")
+    monkeypatch.setitem(known.MODELS, "sd15", named)
+    embedder = Embedder.from_pretrained("sd15", batch_size=8)
+    assert embedder.source is not None and embedder.source["source"] == "me/model"
+    assert embedder.backbone.source == "me/model" and online.fetched
+
+
+class Terminal(io.StringIO):
+    """Somebody who types this."""
+
+    def isatty(self):
+        return True
+
+
+def test_the_shell_asks_before_it_fetches(online, model, monkeypatch, capsys, tmp_path):
+    """The photos that are named are not there, so that all ends after the model."""
+    monkeypatch.setattr(consent, "ASKED_FROM", 1000)
+    command = ["index", str(tmp_path / "none"), "--out", str(tmp_path / "index")]
+    command += ["--model", "me/model", "--batch-size", "8"]
+
+    def told():
+        assert cli.main(command) == 2
+        return capsys.readouterr().err
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))  # a pipe: nobody is there
+    err, count = told(), len(needed_of(model))
+    assert err.startswith(f"sbir: error: {count} files, ") and err.count("\n") == 1
+    assert " of me/model, would be fetched" in err and "--yes" in err
+    for answer in ("\n", "no\n", ""):
+        monkeypatch.setattr(sys, "stdin", Terminal(answer))
+        err = told()
+        assert "of me/model, will be fetched. Go on? [y/N]" in err
+        assert "were not fetched" in err
+    assert online.fetched == []
+
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+    assert "no file or folder" in told()
+    assert online.fetched == sorted(needed_of(model))
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    assert "no file or folder" in told()  # it is here, so nobody is asked
+
+
+@pytest.mark.parametrize("how", ["--yes", "small", "python"])
+def test_nobody_is_asked(online, model, monkeypatch, capsys, tmp_path, how):
+    monkeypatch.setattr(consent, "ASKED_FROM", 10**9 if how == "small" else 0)
+    monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
+    command = ["index", str(tmp_path / "none"), "--out", str(tmp_path / "index")]
+    if how == "python":
+        find_folder("me/model")
+    else:
+        command += ["--yes"] * (how == "--yes") + ["--model", "me/model"]
+        assert cli.main([*command, "--batch-size", "8"]) == 2
+    assert "Go on?" not in capsys.readouterr().err
+    assert online.fetched == sorted(needed_of(model))
 
 
 def test_a_download_that_was_stopped_goes_on(online, model, capsys):

@@ -26,6 +26,8 @@ BELOW = {
     "text_queries": LOW | {"backbones", "metrics"},
     "embedder": LOW
     | {"backbones", "diffusion", "features", "adapters", "data", "text_queries"},
+    # The plain baseline, named as models are.
+    "hog": TYPES | {"runtime", "metrics", "data", "backbones"},
     "reranker": LOW | {"adapters", "backbones", "config", "data", "features", "report"},
     "train_step": {"adapters", "runtime"},
     "tasks": set(),  # the registry imports its tasks by name, when asked
@@ -33,7 +35,7 @@ BELOW = {
     "tasks.base": LOW | {"config", "data", "backbones", "report"},
     "tasks.retrieval": LOW
     | {"config", "data", "backbones", "report", "metrics", "adapters"}
-    | {"features", "embedder", "reranker", "text_queries", "tasks", "tasks.base"}
+    | {"features", "embedder", "reranker", "text_queries", "tasks", "tasks.base", "hog"}
     | {"tasks.synthesis"},  # photos made of a drawing can stand beside it
     # What re-ranks is scored as what it re-ranks is.
     "tasks.token_matching": LOW
@@ -55,7 +57,8 @@ BELOW = {
     "main": {"config", "experiment", "runtime"},
     "search": LOW
     | {"adapters", "backbones", "data", "embedder", "features", "metrics", "report"}
-    | {"reranker", "text_queries", "tasks.matching", "tasks.synthesis", "dense"},
+    | {"reranker", "text_queries", "tasks.matching", "tasks.synthesis", "dense"}
+    | {"hog"},
 }
 LONG_FUNCTIONS = {
     "data/__init__.py:load",  # half of it is its documentation

@@ -171,7 +171,7 @@ def load_prompts(
     embedder.source = {
         "kind": "prompts",
         "source": str(local.resolve() if local.exists() else source),
-        "backbone": where,
+        "backbone": described.source,
         "encoder": tiny,
     }
     return embedder

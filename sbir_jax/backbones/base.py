@@ -33,7 +33,7 @@ class Backbone(abc.ABC):
     It is hashable, so that it can be a static argument of compiled functions.
 
     Attributes:
-      source: what it was loaded from, as given.
+      source: what it was loaded from, as given; of a short name the hub id.
       folder: where its files are.
       encoder: what its image encoder was loaded from, as given; "" for its own.
       fingerprint: sha256 (hex) over all tensors and configs in the checkpoint, the

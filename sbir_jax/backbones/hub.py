@@ -4,12 +4,13 @@ The hub is asked only for what is not in its cache, so a repository that was fet
 once stays as it was. A newer state is had by naming it: "owner/name@revision".
 """
 
+import contextlib
 import functools
 import os
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from sbir_jax.runtime import replacing
 
@@ -18,6 +19,26 @@ from sbir_jax.runtime import replacing
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _HUB_FILE = re.compile(r"([\w.-]+/[\w.-]+)/([\w./-]+\.safetensors)(@[\w./-]+)?")
+
+Agree = Callable[[str, int], None]
+# Of the whole process: whatever thread needs a model, one person is asked.
+_agree: Agree | None = None
+
+
+@contextlib.contextmanager
+def asking(agree: Agree | None) -> Iterator[None]:
+    """Has somebody asked before anything is fetched; without it nobody is.
+
+    Args:
+      agree: gets what would be fetched ("12 files, 2.13 GB, of owner/name") and its
+        bytes, and raises to have it left.
+    """
+    global _agree
+    before, _agree = _agree, agree
+    try:
+        yield
+    finally:
+        _agree = before
 
 
 def is_hub_id(source: str | os.PathLike) -> bool:
@@ -107,7 +128,8 @@ def fetch(
     Args:
       choose: of all its file names, those that are needed.
     Returns: the folder they are in; None where nothing is needed.
-    Raises: FileNotFoundError without such a repository, without network, and offline.
+    Raises: FileNotFoundError without such a repository, without network, and offline;
+      what somebody raises who is asked (`asking`).
     """
     import huggingface_hub
     from huggingface_hub import constants
@@ -126,9 +148,12 @@ def fetch(
         return None
     missing = [name for name in wanted if cached_file(source, name) is None]
     files = "1 file" if len(missing) == 1 else f"{len(missing)} files"
-    size = _readable(sum(sizes[name] for name in missing))
+    size = sum(sizes[name] for name in missing)
+    what = f"{files}, {_readable(size)}, of {source}"
+    if _agree is not None:
+        _agree(what, size)
     print(
-        f"fetching {files}, {size}, of {source} into {constants.HF_HUB_CACHE}",
+        f"fetching {what} into {constants.HF_HUB_CACHE}",
         file=sys.stderr,
         flush=True,
     )

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from sbir_jax.backbones import (
+    known,
     pixart_files,
     single_file,
     stable_diffusion_files,
@@ -57,9 +58,10 @@ def load_backbone(
     """Load what the given features need of a diffusion model, and nothing more.
 
     Args:
-      source: "toybox" (comes with the package), a local folder in the diffusers
-        layout, or a hub id "owner/name", optionally with "@revision"; or a safetensors
-        file of a whole Stable Diffusion, here or as "owner/name/file.safetensors".
+      source: a short name of `known.MODELS` ("toybox" comes with the package), a local
+        folder in the diffusers layout, or a hub id "owner/name", optionally with
+        "@revision"; or a safetensors file of a whole Stable Diffusion, here or as
+        "owner/name/file.safetensors".
       taps, maps: what will be read; the denoising network is loaded up to the last of
         them. Maps stand for logits, too.
       parts: any of "unet", "vae_encoder", "vae_decoder", "text_encoder".
@@ -83,8 +85,10 @@ def load_backbone(
         raise ValueError(
             f"encoder {encoder!r} brings no decoder: leave 'vae_decoder' out of parts"
         )
+    known.check_backbone(source)
+    source = known.spelled_out(source)
     placing = Placing(dtype, sharding, frozen)
-    request = Request(os.fspath(source), taps, maps, parts, encoder, placing)
+    request = Request(source, taps, maps, parts, encoder, placing)
     if file := single_file.find(source):
         return single_file.load(file, request)
     folder = find_folder(source)

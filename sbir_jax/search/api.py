@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 
 from sbir_jax.data import images
 from sbir_jax.data.sketch_preparation import NoInk
+from sbir_jax.hog import Unable
 from sbir_jax.search.guard import Refusal
 from sbir_jax.search.opened import UnknownPhoto
 from sbir_jax.search.rerank import MOST
@@ -279,6 +280,11 @@ def add_errors(app: FastAPI) -> None:
     def no_ink(error: NoInk) -> Refusal:
         rule = "a drawing has lines that differ from the sheet around them"
         return Refusal(400, "nothing drawn", rule, "draw, or send a picture with lines")
+
+    @handler(Unable)
+    def unable(error: Unable) -> Refusal:
+        rule = "what was asked takes a diffusion model, and this index has none"
+        return Refusal(400, str(error), rule, "search with a drawing alone")
 
     @handler(images.BadImage)
     def bad_image(error: images.BadImage) -> Refusal:

@@ -2,6 +2,8 @@
 
 import argparse
 
+from sbir_jax.search import default_model, flags
+
 PHOTOS = (
     "folders, image files, globs in quotes, or tables (.csv, .parquet) with a column "
     "'path'"
@@ -33,7 +35,12 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, text: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text)
 
-    index = command(
+    def modelled(name: str, text: str) -> argparse.ArgumentParser:
+        parser = command(name, text)
+        flags.fetching(parser)
+        return parser
+
+    index = modelled(
         "index",
         "Make an index of photos, go on with one, or bring it up to date.",
     )
@@ -41,8 +48,9 @@ def parser() -> argparse.ArgumentParser:
     index.add_argument("--out", required=True, metavar="INDEX", help="its folder")
     index.add_argument(
         "--model",
-        help="a run folder, shared prompts, a Stable Diffusion folder or hub id, or "
-        "toybox; by default the index's own, toybox for a new one",
+        help="a short name such as sd21 (sbir models lists them), a run folder, shared "
+        "prompts, or a diffusers folder or hub id; by default the index's own, "
+        f"{default_model.NAME} for a new one",
     )
     index.add_argument(
         "--task",
@@ -55,13 +63,13 @@ def parser() -> argparse.ArgumentParser:
         help="a distilled encoder, several times faster, where --model is a backbone: "
         "tiny for toybox; a folder or hub id (madebyollin/taesd) for others",
     )
-    _building(index)
+    flags.building(index)
 
-    add = command("add", "Add photos to an index, or bring some up to date.")
+    add = modelled("add", "Add photos to an index, or bring some up to date.")
     add.add_argument("index", metavar="INDEX")
     add.add_argument("photos", nargs="+", metavar="PHOTOS", help=PHOTOS)
-    _building(add)
-    _model(add)
+    flags.building(add)
+    flags.model(add)
 
     remove = command("remove", "Take photos out of an index; no file is lost.")
     remove.add_argument("index", metavar="INDEX")
@@ -69,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
         "paths", nargs="+", metavar="PATH", help="a photo, or a folder with all in it"
     )
 
-    search = command(
+    search = modelled(
         "search", "Find the photos nearest to a drawing, to words, or to both."
     )
     search.add_argument("index", metavar="INDEX")
@@ -97,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
         help="put the first N photos in order by the words once more, looking at each "
         "with them, which takes longer (default: 20)",
     )
-    _reranker(search)
+    flags.reranker(search)
     search.add_argument(
         "--rerank-first",
         type=int,
@@ -105,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="how many --rerank puts in a new order (default: 20)",
     )
-    _imaginer(search)
+    flags.imaginer(search)
     search.add_argument(
         "--imagined-share",
         type=float,
@@ -125,7 +133,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="show every copy of a photo; by default they stand behind the first",
     )
-    _drawing(search)
+    flags.drawing(search)
     search.add_argument(
         "--show-prepared",
         metavar="PICTURE",
@@ -137,38 +145,41 @@ def parser() -> argparse.ArgumentParser:
     form.add_argument(
         "--paths", action="store_true", help="print paths alone, one a line, for pipes"
     )
-    _matcher(search)
-    _backend(search)
-    _model(search)
+    flags.matcher(search)
+    flags.backend(search)
+    flags.model(search)
 
-    explain = command(
+    explain = modelled(
         "explain", "Show which places of a drawing and a photo are alike."
     )
     explain.add_argument("index", metavar="INDEX", help="whose model looks at both")
     explain.add_argument("sketch", metavar="SKETCH", help="an image file")
     explain.add_argument("photo", metavar="PHOTO", help="an image file, or a hit's id")
-    _drawing(explain)
-    _reranker(explain)
+    flags.drawing(explain)
+    flags.reranker(explain)
     explain.add_argument(
         "--save", metavar="SHEET", default="explain.png", help="(default: explain.png)"
     )
-    _model(explain)
+    flags.model(explain)
 
-    match = command("match", "Tell which of some texts fits a photo best.")
+    match = modelled("match", "Tell which of some texts fits a photo best.")
     match.add_argument("photo", metavar="PHOTO", help="an image file")
     match.add_argument("texts", nargs="+", metavar="TEXT", help="'a red cup'")
     match.add_argument(
         "--model",
         default="toybox",
-        help="a run of the task matching, a Stable Diffusion folder or hub id, or "
-        "toybox (default)",
+        help="a run of the task matching, a short name (sbir models), or a diffusers "
+        "folder or hub id (default: toybox)",
     )
     match.add_argument(
         "--save", metavar="SHEET", help="where the best text's words are: words.png"
     )
     match.add_argument("--json", action="store_true", help="print JSON")
 
-    _imagining(command("imagine", "Make photos of what a drawing means."))
+    _imagining(modelled("imagine", "Make photos of what a drawing means."))
+
+    models = command("models", "List models by short name, with what they cost.")
+    models.add_argument("--json", action="store_true", help="print JSON")
 
     info = command("info", "Show what an index holds.")
     info.add_argument("index", metavar="INDEX")
@@ -179,20 +190,20 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("out", metavar="FOLDER", help="a new folder")
 
     _dense(
-        command("segment", "Find the places of words in photos."),
-        command("depth", "Estimate how far everything in photos is."),
+        modelled("segment", "Find the places of words in photos."),
+        modelled("depth", "Estimate how far everything in photos is."),
     )
 
-    serve = command("serve", "Open a page to draw on, in your browser.")
+    serve = modelled("serve", "Open a page to draw on, in your browser.")
     serve.add_argument("index", metavar="INDEX")
     serve.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1)")
     serve.add_argument("--port", type=int, default=8000, help="(default: 8000)")
     serve.add_argument("--token", help="a word that visitors must give")
-    _matcher(serve)
-    _reranker(serve)
-    _imaginer(serve)
-    _backend(serve)
-    _model(serve)
+    flags.matcher(serve)
+    flags.reranker(serve)
+    flags.imaginer(serve)
+    flags.backend(serve)
+    flags.model(serve)
     return parser
 
 
@@ -215,7 +226,8 @@ def _dense(segment: argparse.ArgumentParser, depth: argparse.ArgumentParser) -> 
     kind.add_argument(
         "--model",
         default="toybox",
-        help="without --run: a Stable Diffusion folder or hub id, or toybox (default)",
+        help="without --run: a short name (sbir models), or a diffusers folder or hub "
+        "id (default: toybox)",
     )
     segment.add_argument(
         "--encoder", default="", help="without --run: a distilled one, such as tiny"
@@ -225,85 +237,6 @@ def _dense(segment: argparse.ArgumentParser, depth: argparse.ArgumentParser) -> 
     )
     depth.add_argument(
         "--place", default="", help="the kind of scene, where the run knows some"
-    )
-
-
-def _building(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--exclude",
-        action="append",
-        default=[],
-        metavar="GLOB",
-        help="names to pass over, e.g. thumbs or '*.gif'; may be given again, and is "
-        "remembered (INDEX/exclude.txt)",
-    )
-    parser.add_argument(
-        "--prune",
-        action="store_true",
-        help="also take out photos of folders that are gone as a whole",
-    )
-    parser.add_argument(
-        "--reread",
-        action="store_true",
-        help="open every file, also those with the size and time they had",
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=int,
-        default=0,
-        help="photos at a time (default: what fits the memory)",
-    )
-
-
-def _drawing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--as-drawn",
-        action="store_true",
-        help="take the drawing as it is; by default it is first made dark on white, "
-        "centred and large",
-    )
-
-
-def _backend(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--backend", default="exact", help="exact (default), faiss, or milvus:URI"
-    )
-
-
-def _matcher(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--matcher",
-        default="",
-        metavar="RUN",
-        help="a run of the task matching, or a backbone, that puts photos in order by "
-        "words (default: the index's own model, training-free)",
-    )
-
-
-def _reranker(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--rerank",
-        default="",
-        metavar="RUN",
-        help="a run of the task reranking, or tokens, that looks at the drawing and a "
-        "photo together: it puts the first photos in a new order, and explains them "
-        "(docs/token_matching.md)",
-    )
-
-
-def _imaginer(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--imagine",
-        default="",
-        metavar="RUN",
-        help="a run of the task synthesis, which makes photos of a drawing to search "
-        "with (docs/search.md)",
-    )
-
-
-def _model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model", default="", help="where the index's model is now, if it was moved"
     )
 
 

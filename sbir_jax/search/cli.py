@@ -56,9 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from sbir_jax.search import commands
+    from sbir_jax.backbones import hub
+    from sbir_jax.search import commands, consent
 
-    return getattr(commands, args.command)(args) or 0
+    agree = None if getattr(args, "yes", False) else consent.ask
+    with hub.asking(agree):
+        return getattr(commands, args.command)(args) or 0
 
 
 def _check(args: argparse.Namespace) -> None:

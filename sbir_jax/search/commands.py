@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 REASONS = 5  # of photos that cannot be used, shown on screen
 
 
+def models(args: argparse.Namespace) -> None:
+    from sbir_jax.search import model_table
+
+    print(model_table.as_json() if args.json else model_table.as_text())
+
+
 def index(args: argparse.Namespace) -> int:
-    from sbir_jax.search import model, shards
+    from sbir_jax.search import default_model, model, shards
 
     _keep_programs()
     known = (pathlib.Path(args.out) / "index.json").exists()
@@ -30,8 +36,10 @@ def index(args: argparse.Namespace) -> int:
         source = shards.read_head(args.out).embedder
         embedder = model.make_embedder(source, args.out, args.batch_size)
     else:
-        given = args.model or "toybox", args.task, args.batch_size, args.encoder
-        embedder = model.open_model(*given)
+        if not args.model:
+            print(f"sbir: {default_model.told()}", file=sys.stderr)
+        name = args.model or default_model.NAME
+        embedder = model.open_model(name, args.task, args.batch_size, args.encoder)
     return _build(args, args.out, embedder)
 
 

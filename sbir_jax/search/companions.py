@@ -3,6 +3,7 @@ makes photos of drawings."""
 
 from typing import Any
 
+from sbir_jax import hog
 from sbir_jax.dense.segmenter import Segmenter
 from sbir_jax.reranker import Reranker
 from sbir_jax.search import rerank
@@ -17,9 +18,12 @@ def matcher(source: str, embedder: Any) -> rerank.Scores:
     Args:
       source: a run folder of the task "matching", or a backbone; "" for the backbone of
         the embedder, training-free.
+    Raises: Unable without a source where the embedder has no backbone.
     """
     if source:
         return Matcher.open(source)
+    if isinstance(embedder, hog.HogEmbedder):
+        raise hog.unable("cannot tell which words fit a photo")
     return Matcher(embedder.loaded, rerank.RECIPE, embedder.size)
 
 
@@ -39,8 +43,10 @@ def segmenter(embedder: Any, index: str) -> Segmenter:
 
     Args:
       index: its folder, for errors.
-    Raises: ValueError for a backbone with random weights.
+    Raises: ValueError for a backbone with random weights; Unable without a backbone.
     """
+    if isinstance(embedder, hog.HogEmbedder):
+        raise hog.unable("cannot tell where words are in a photo")
     backbone = embedder.backbone
     if backbone.random_seed is not None:
         raise ValueError(

@@ -18,10 +18,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFilter
 
-from sbir_jax import features
+from sbir_jax import features, hog
 from sbir_jax.data import images
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Recipe
+from sbir_jax.hog import HogEmbedder
 from sbir_jax.metrics.cosine import unit
 from sbir_jax.report import correspondences
 from sbir_jax.report.correspondences import EDGE, GAP, Point
@@ -69,7 +70,7 @@ class Explanation:
 
 
 def explain(
-    model: Embedder | Reranker,
+    model: Embedder | Reranker | HogEmbedder,
     sketch: images.Source,
     photo: images.Source,
 ) -> Explanation | TokenExplanation:
@@ -80,8 +81,11 @@ def explain(
         which tokens answer each other.
       sketch, photo: a path, the bytes of a file, a PIL image, or a uint8 RGB array; the
         drawing as it was searched with (`sketch_preparation.prepare`).
-    Raises: BadImage naming the image that cannot be read.
+    Raises: BadImage naming the image that cannot be read; Unable for a model that is
+      neither.
     """
+    if isinstance(model, HogEmbedder):
+        raise hog.unable("cannot say which places were alike")
     seen = [
         images.decode(source, model.size, images.FIT[modality], modality)
         for source, modality in zip((sketch, photo), MODALITIES, strict=True)

@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from sbir_jax.backbones.known import HOG
+
 FORMAT = 1
 SHARD_ROWS = 8192
 REMEDY = "Copy it back from a backup, or delete the index and make it again"
@@ -104,7 +106,7 @@ def _source(value: Any) -> bool:
     """Whether this may be an `Embedder.source`."""
     return value is None or (
         isinstance(value, dict)
-        and value.get("kind") in ("pretrained", "run", "prompts")
+        and value.get("kind") in ("pretrained", "run", "prompts", HOG)
         and all(isinstance(value.get(k, ""), str) for k in (*_TEXTS, "source"))
         and isinstance(value.get("relative", {}), dict)
     )

@@ -5,8 +5,10 @@ from typing import Any
 
 from sbir_jax.adapters import prompt_files
 from sbir_jax.backbones.frozen import lasting_name
+from sbir_jax.backbones.known import HOG
 from sbir_jax.embedder import Embedder
 from sbir_jax.features import Task
+from sbir_jax.hog import HogEmbedder
 from sbir_jax.search import model_paths
 
 RUN = "config.json"
@@ -14,18 +16,28 @@ RUN = "config.json"
 
 def open_model(
     model: str, task: Task | None = None, batch_size: int = 0, encoder: str = ""
-) -> Embedder:
-    """The embedder of a run folder, of shared prompts, or of a frozen backbone.
+) -> Embedder | HogEmbedder:
+    """The embedder of a run folder, of shared prompts, or of a frozen backbone, or the
+    plain baseline.
 
     Args:
-      model: a run folder, a folder in the diffusers layout, a hub id, or "toybox".
+      model: a run folder, a folder in the diffusers layout, a hub id, or a short name
+        (`known.MODELS`).
       task: which layers to read, where the model itself does not say; category by
         default.
       batch_size: images at a time; 0 for what fits the memory.
       encoder: a distilled one for a frozen backbone, as of `load_backbone`.
     Raises: FileNotFoundError, ValueError; see `Embedder`. ValueError for an encoder
-      or a task where the model itself says which.
+      or a task where the model itself says which, or has none.
     """
+    if model == HOG:
+        for what, given in (("task", task), ("encoder", encoder)):
+            if given:
+                raise ValueError(
+                    f"{HOG} has no layers to choose and no encoder: leave the {what} "
+                    f"{given!r} out, or give a diffusion model, such as toybox"
+                )
+        return HogEmbedder(batch_size)
     folder = pathlib.Path(model).expanduser()
     run = (folder / RUN).is_file() and '"recipe"' in (folder / RUN).read_text()
     prompts = not run and prompt_files.find_prompts(model) is not None
@@ -49,7 +61,7 @@ def open_model(
 
 def make_embedder(
     source: dict[str, Any] | None, index: str, batch_size: int = 1, model: str = ""
-) -> Embedder:
+) -> Embedder | HogEmbedder:
     """The embedder that `Embedder.source` describes, by default for single drawings.
 
     Args:
@@ -63,6 +75,9 @@ def make_embedder(
             f"{index} does not say how to make its embedder (it was put together by "
             "hand): open it with Index.open(path, embedder)"
         )
+    if HOG in (source["kind"], model):
+        # Another one in its place is refused, as ever, by its fingerprint.
+        return open_model(model or HOG, batch_size=batch_size)
     if model:
         source = {**source, "source": lasting_name(model, "toybox")}
     source = model_paths.resolve(source, index)

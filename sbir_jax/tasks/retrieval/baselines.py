@@ -1,8 +1,7 @@
 """What a learned descriptor has to beat: two descriptors that know nothing.
 
-`hog` are histograms of oriented gradients (Dalal and Triggs, CVPR 2005) as scikit-image
-computes them with its own defaults: 9 orientations, cells of 8 x 8 pixels, blocks of
-3 x 3 cells. `pixels` are the colours themselves, less the picture's mean.
+`hog` are the histograms of oriented gradients of `sbir_jax.hog`, which can be searched
+with, too. `pixels` are the colours themselves, less the picture's mean.
 """
 
 import functools
@@ -17,23 +16,16 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, UInt8
 
 from sbir_jax.data.dataset import Dataset, Items
+from sbir_jax.hog import SIZE, hog
 from sbir_jax.metrics.cosine import unit
 from sbir_jax.runtime import kept_files
 from sbir_jax.tasks.retrieval import evaluation
 from sbir_jax.tasks.retrieval.protocols import Protocol
 
-SIZE = 64  # pixels a side; the defaults of HOG are made for about this size
 BATCH = 256  # pictures decoded at once
 
 Descriptor = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, " d"]]
 Values = dict[str, Float[np.ndarray, " q"]]  # of each query, by the metric's name
-
-
-def hog(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " d"]:
-    """Gradients by orientation and place; of three colours the steepest counts."""
-    from skimage.feature import hog  # slow to import, and only reports need it
-
-    return hog(image, channel_axis=-1)
 
 
 def pixels(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " d"]:
