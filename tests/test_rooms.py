@@ -11,11 +11,12 @@ TYPES = {"types"}
 LOW = TYPES | {"runtime", "models"}
 BELOW = {
     "types": set(),
+    "printable": set(),
     "metrics": TYPES,
     "report": TYPES | {"metrics", "data"},
     # Prefetch reads with the data's threads.
     "runtime": TYPES | {"data"},
-    "data": TYPES,
+    "data": TYPES | {"printable"},
     "models": TYPES | {"runtime", "diffusion"},
     "diffusion": LOW | {"backbones", "data"},
     # Text states are encoded by the same function as in training.
@@ -53,10 +54,11 @@ BELOW = {
     "train": {"adapters", "runtime", "tasks.base", "train_step"},
     "experiment": LOW
     | {"backbones", "config", "report", "tasks", "tasks.base", "train"},
-    "main": {"config", "experiment", "runtime"},
+    "main": {"config", "experiment", "printable", "runtime"},
     "search": LOW
     | {"adapters", "backbones", "data", "embedder", "features", "metrics", "report"}
-    | {"reranker", "text_queries", "tasks.matching", "tasks.synthesis", "dense"},
+    | {"printable", "reranker", "text_queries", "dense"}
+    | {"tasks.matching", "tasks.synthesis"},
 }
 LONG_FUNCTIONS = {
     "backbones/loading.py:load_backbone",
