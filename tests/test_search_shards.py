@@ -235,6 +235,9 @@ def damage(folder, kind):
         shard.unlink()
     elif kind == "descriptors cut":
         shard.write_bytes(shard.read_bytes()[:-20])
+    elif kind == "a header of numpy":
+        content = shard.read_bytes()
+        shard.write_bytes(content.replace(b"(4, 6)", b"(4, 6,", 1))
     elif kind == "fewer descriptors":
         np.save(shard, np.zeros((3, DIM), np.float16))
     elif kind == "other type":
@@ -281,6 +284,7 @@ def damage(folder, kind):
         ("a shard lost", r"lacks shards/000001\.parquet"),
         ("descriptors lost", r"000001\.npy is damaged or missing"),
         ("descriptors cut", r"000001\.npy is damaged or missing"),
+        ("a header of numpy", r"000001\.npy is damaged or missing"),
         ("fewer descriptors", r"000001\.npy has 3 rows and its parquet 4"),
         ("other type", r"000001\.npy is float32 \[4, 6\]"),
         ("parquet cut", r"000001\.parquet is damaged"),

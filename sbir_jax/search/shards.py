@@ -44,6 +44,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float16, Int
 from pydantic import Field
 
+from sbir_jax.data.image_files import means_machine
 from sbir_jax.data.tree import Skipped
 from sbir_jax.runtime import schema
 from sbir_jax.runtime.digests import digest
@@ -189,7 +190,10 @@ def read_removed(folder: pathlib.Path) -> Int[np.ndarray, " r"]:
         return removed
     except FileNotFoundError:
         return np.zeros(0, np.int64)
-    except (ValueError, EOFError) as error:
+    # numpy lets nearly any exception through on a damaged header.
+    except Exception as error:
+        if means_machine(error):
+            raise
         path = folder / "removed.npy"
         raise ValueError(f"{path} is damaged: {_flat(error)}. {REMEDY}") from error
 
@@ -298,7 +302,9 @@ def _verify(path: pathlib.Path, rows: np.ndarray, wanted: str) -> None:
 def _map(path: pathlib.Path, rows: int, head: Head) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # as of `read_removed`
+        if means_machine(error):
+            raise
         raise _Descriptors(
             f"{path} is damaged or missing: {_flat(error)}. {REMEDY}"
         ) from error
