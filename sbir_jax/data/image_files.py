@@ -15,7 +15,7 @@ import struct
 import tempfile
 import threading
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 from PIL import (
@@ -197,7 +197,7 @@ def open_file(path: str | os.PathLike, limit: int = MAX_FILE_BYTES):
         yield file
 
 
-def fetched(stream: BinaryIO | io.IOBase) -> io.IOBase:
+def fetched(stream: Any) -> io.IOBase:
     """All of a stream as a file of this machine: in memory a small one, else on disk.
 
     What is decoded from it waits for nobody, a hung share or store least of all.
