@@ -30,7 +30,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    from sbir_jax import config, experiment
+    from sbir_jax import config, experiment, printable
     from sbir_jax.runtime import hardware, multiprocess, stops
 
     hardware.keep_programs()
@@ -46,16 +46,18 @@ def main(argv: list[str]) -> None:
             run = experiment.open(setup, workdir)
             summary = run.go(command)
     except KeyboardInterrupt:
-        sys.exit(f"\nstopped; {KEPT} in {workdir}, and the same command goes on")
+        place = printable.clean(str(workdir))
+        sys.exit(f"\nstopped; {KEPT} in {place}, and the same command goes on")
     except stops.DiskFull as error:
-        print(f"\n{error}", file=sys.stderr, flush=True)
+        print(f"\n{printable.clean_lines(str(error))}", file=sys.stderr, flush=True)
         # At exit libraries would write once more, and tell at length that they fail.
         os._exit(1)
     except (ValueError, OSError, FloatingPointError, TypeError) as error:
         logging.debug("", exc_info=True)
         if FLAGS.verbosity > 0:
             raise
-        sys.exit(f"\n{type(error).__name__}: {error}")
+        message = printable.clean_lines(str(error))
+        sys.exit(f"\n{type(error).__name__}: {message}")
     if not multiprocess.is_first():
         return
     for text in run.task.texts(summary).values():

@@ -5,6 +5,7 @@ scores = reranker.score("cup.png", paths)  # [n], larger is nearer
 """
 
 import copy
+import dataclasses
 import functools
 import json
 import pathlib
@@ -29,7 +30,6 @@ from sbir_jax.adapters.token_sources import (
 from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.backbones.frozen import load_frozen, text_states
 from sbir_jax.backbones.loading import random_backbone
-from sbir_jax.config import build
 from sbir_jax.data import images as images_lib
 from sbir_jax.features import Recipe
 from sbir_jax.models.token_relation import Relation, RelationConfig
@@ -41,6 +41,26 @@ from sbir_jax.types import Modality
 SAVED_AS = "matcher"  # in checkpoints
 TASKS = ("reranking", "tokens")
 PHOTOS = 32  # pairs of one sketch at a time, and images, on each device
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Config(checkpoint.OnBackbone):
+    """Of a run's config, what makes a score."""
+
+    relation: RelationConfig
+    score_only: bool = False
+    weights: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _OfTokens(_Config):
+    vit: ViTConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _OfBackbone(_Config):
+    recipe: Recipe
+    reader: ReaderConfig
 
 
 class Reranker:
@@ -119,28 +139,27 @@ class Reranker:
         """
         workdir = pathlib.Path(workdir).expanduser()
         command = "python -m sbir_jax.main --config configs/toybox.py:task=reranking"
-        config = checkpoint.run_config(workdir, f"{command} --workdir {workdir}")
-        if config.get("task") not in TASKS:
+        values = checkpoint.run_config(workdir, f"{command} --workdir {workdir}")
+        if values.get("task") not in TASKS:
             raise ValueError(
-                f"{workdir} is a run of the task {config.get('task')}; a re-ranker is "
+                f"{workdir} is a run of the task {values.get('task')}; a re-ranker is "
                 f"one of the task {' or '.join(TASKS)}: {command}"
             )
         mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
-        size, loaded = config["image_size"], None
-        if config["task"] == "tokens":
-            source = ViTTokens(build(ViTConfig, config["vit"]), size)
+        kind = _OfTokens if values["task"] == "tokens" else _OfBackbone
+        config = checkpoint.checked_config(kind, values, workdir)
+        size, loaded = config.image_size, None
+        if isinstance(config, _OfTokens):
+            source = ViTTokens(config.vit, size)
         else:
-            recipe = build(Recipe, config["recipe"])
-            given = mesh, config["dtype"], config["encoder"]
-            loaded = load_frozen(config["backbone"], recipe.taps, *given)
-            if config["random_weights"]:
-                loaded = random_backbone(loaded, seed=config["train"]["seed"])
-            reader = build(ReaderConfig, config["reader"])
-            source = frozen_tokens(loaded, recipe, size, reader)
-        relation = build(RelationConfig, config["relation"])
-        made = cls(source, relation, size, None, loaded, mesh)
-        if config.get("score_only"):
-            made.use(token_files.load(config["weights"], made.matcher)[0])
+            given = mesh, config.dtype, config.encoder
+            loaded = load_frozen(config.backbone, config.recipe.taps, *given)
+            if config.random_weights:
+                loaded = random_backbone(loaded, seed=config.train.seed)
+            source = frozen_tokens(loaded, config.recipe, size, config.reader)
+        made = cls(source, config.relation, size, None, loaded, mesh)
+        if config.score_only:
+            made.use(token_files.load(config.weights, made.matcher)[0])
             return made
         found = checkpoint.load_trained(workdir, made._backbone, SAVED_AS)
         made.use(_restored(made.matcher, found, workdir))

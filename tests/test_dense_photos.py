@@ -98,6 +98,25 @@ def test_a_killed_run_makes_the_last_photo_again(photos, tmp_path):
     assert (done.made, done.before) == (1, 3)
 
 
+@pytest.mark.parametrize("line", ["[1]", '{"path": 1}', "[" * 100_000])
+def test_a_line_that_names_no_photo_counts_for_none(photos, tmp_path, line):
+    out = tmp_path / "masks"
+    dense_photos.segment_photos([str(photos)], out, Finds(), ["mug"])
+    lines = (out / "photos.jsonl").read_text().splitlines()
+    (out / "photos.jsonl").write_text("\n".join([*lines[1:], line, ""]))
+    done = dense_photos.segment_photos([str(photos)], out, Finds(), ["mug"])
+    assert (done.made, done.before) == (1, 3)
+
+
+@pytest.mark.parametrize("told", ["[1]", "[" * 100_000, "{"])
+def test_damaged_settings_are_told(photos, tmp_path, told):
+    out = tmp_path / "masks"
+    dense_photos.segment_photos([str(photos)], out, Finds(), ["mug"])
+    (out / "settings.json").write_text(told)
+    with pytest.raises(ValueError, match=r"settings\.json .*give another --out"):
+        dense_photos.segment_photos([str(photos)], out, Finds(), ["mug"])
+
+
 def test_depth_is_written_in_thousandths(photos, tmp_path):
     out = tmp_path / "depth"
     done = dense_photos.depth_photos([str(photos / "0")], out, Estimates(), "")

@@ -29,6 +29,17 @@ def load(root, tmp_path):
     return load
 
 
+def test_warnings_hold_nothing_that_a_terminal_obeys(tmp_path, monkeypatch):
+    root, told = tmp_path / "few", []
+    picture(root / "photo" / "cup" / "a.png", 1)
+    picture(root / "sketch" / "cup" / "a-1.png", 2)
+    (root / "photo" / "cup" / "\x1b[31mred.png").write_bytes(b"no picture")
+    monkeypatch.setattr(data.logging, "warning", lambda *words: told.append(words))
+    data.load("folder", root, cache_dir=tmp_path / "cache")
+    text = " ".join(str(word) for words in told for word in words)
+    assert "\\x1b[31mred.png" in text and "\x1b" not in text
+
+
 def test_classes_and_notes(load):
     dataset = load()
     assert dataset.classes == (

@@ -278,3 +278,74 @@ def test_decoding_on_many_threads_stays_within_the_budget(monkeypatch):
     with memory_below(330):
         found = list(images.threaded(lambda i: decode(data, 64), range(8), threads=8))
     assert all(image.shape == (64, 64, 3) for image in found)
+
+
+def tiff_with(tag, kind, count, unit):
+    """A small grey TIFF with a tag of so many values, each of `unit` bytes."""
+    tags = {256: (4, 1, 16), 257: (4, 1, 16), 258: (3, 1, 8), 259: (3, 1, 1)}
+    tags |= {262: (3, 1, 1), 273: (4, 1, 8), 277: (3, 1, 1), 278: (4, 1, 16)}
+    tags |= {279: (4, 1, 256), tag: (kind, count, 200)}
+    entries = [struct.pack("<HHII", name, *tags[name]) for name in sorted(tags)]
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(entries)
+    return head.ljust(200, b"\0") + b"\7\1" * (count * unit // 2) + bytes(256)
+
+
+def jpeg_with(segments):
+    """A JPEG with so many segments of 64 KB before its pixels."""
+    plain = encoded(Image.fromarray(colours()), "JPEG")
+    segment = b"\xff\xed" + struct.pack(">H", 65535) + bytes(65533)
+    return plain[:2] + segment * segments + plain[2:]
+
+
+def png_with(kind, size, behind):
+    """A PNG with a chunk of so many bytes before or behind its pixels."""
+    plain, body = encoded(Image.fromarray(colours())), bytes(size)
+    check = struct.pack(">I", zlib.crc32(kind + body))
+    chunk = struct.pack(">I", size) + kind + body + check
+    place = len(plain) - 12 if behind else 33
+    return plain[:place] + chunk + plain[place:]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: tiff_with(273, 3, 15_000_000, 2),
+        lambda: tiff_with(37724, 7, 30_000_000, 1),
+        lambda: jpeg_with(500),
+        lambda: png_with(b"prVt", 30_000_000, behind=False),
+        lambda: png_with(b"prVt", 30_000_000, behind=True),
+        lambda: b"GIF89a\x10\0\x10\0\0\0\0!\xfe" + (b"\xff" + bytes(255)) * 120_000,
+        lambda: b"P5 #" + b" " * 30_000_000,
+    ],
+    ids=["numbers", "layers", "segments", "front", "behind", "comment", "byte by byte"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_stands_beside_the_pixels_is_bounded(tmp_path, make):
+    path = tmp_path / "heavy"
+    path.write_bytes(make())
+    with memory_below(40), pytest.raises(BadImage, match="more than 24 MB of tags"):
+        decode(path, 64)
+
+
+def test_a_heavy_header_is_read(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg_with(100))
+    assert decode(tmp_path / "a.jpg").shape == (64, 48, 3)
+    assert decode(jpeg_with(1)).shape == (64, 48, 3)
+    assert decode(png_with(b"prVt", 5_000_000, behind=True)).shape == (64, 48, 3)
+
+
+def test_a_jpeg_without_its_end_is_mended_without_a_copy_of_its_file(tmp_path):
+    path = tmp_path / "a.jpg"
+    data = encoded(Image.fromarray(colours()), "JPEG")
+    thumbs = b"\xff\xed" + struct.pack(">H", 65535) + bytes(65533)
+    path.write_bytes(data[:2] + thumbs * 300 + data[2:-2])
+    with memory_below(75):
+        np.testing.assert_array_equal(decode(path), decode(data))
+
+
+def test_what_is_fetched_is_bounded(monkeypatch):
+    monkeypatch.setattr(image_files, "SPOOLED_BYTES", 1_000)
+    assert image_files.fetched(io.BytesIO(b"x" * 5_000)).read() == b"x" * 5_000
+    monkeypatch.setattr(image_files, "MAX_FILE_BYTES", 4_000)
+    with pytest.raises(ValueError, match="a file of more than"):
+        image_files.fetched(io.BytesIO(b"x" * 5_000))

@@ -50,3 +50,24 @@ def test_weights_of_another_network_are_refused(params, tmp_path):
     save_file(tensors | {name: tensors[name][:, :2].copy()}, path)
     with pytest.raises(ValueError, match=r"judge.safetensors: .*category.*make it ag"):
         judges.load_judge(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1]", "holds a list"),
+        ('{"categories": ["mug"]}', "colours is .* Make it again"),
+        ('{"categories": 1, "colours": ["red"]}', "categories is 1, but .* Make it"),
+    ],
+)
+def test_a_damaged_config_is_told(params, tmp_path, content, message):
+    judges.save_judge(tmp_path, CONFIG, params)
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        judges.load_judge(tmp_path)
+
+
+def test_a_judge_whose_writer_was_killed_is_found(params, tmp_path):
+    judges.save_judge(tmp_path / "judge", CONFIG, params)
+    (tmp_path / "judge").rename(tmp_path / ".judge.old")  # between its two renames
+    assert judges.load_judge(tmp_path / "judge")[0] == CONFIG

@@ -1,3 +1,4 @@
+import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from sbir_jax.runtime import metric_writer
@@ -43,3 +44,13 @@ def test_event_file_holds_the_scalars(tmp_path):
         found += [(event.step, v.tag, v.simple_value) for v in event.summary.value]
         data = data[16 + size :]
     assert [(step, tag) for step, tag, _ in found] == [(1, "loss"), (2, "loss")]
+
+
+@pytest.mark.parametrize(
+    "line", ["[1]", "{}", '{"step": "2"}', "[" * 100_000, "\udcff"]
+)
+def test_a_line_that_is_no_row_is_left_out(tmp_path, line):
+    fill(tmp_path, 0, [1])
+    with (tmp_path / "metrics.jsonl").open("a", errors="surrogateescape") as file:
+        file.write(f"{line}\n")
+    assert [row["step"] for row in metric_writer.read(tmp_path)] == [1]

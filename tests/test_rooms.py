@@ -11,11 +11,12 @@ TYPES = {"types"}
 LOW = TYPES | {"runtime", "models"}
 BELOW = {
     "types": set(),
+    "printable": set(),
     "metrics": TYPES,
     "report": TYPES | {"data"},
     # Prefetch reads with the data's threads.
     "runtime": TYPES | {"data"},
-    "data": TYPES,
+    "data": TYPES | {"printable"},
     "models": TYPES | {"runtime"},
     "diffusion": TYPES | {"runtime"},
     "backbones": LOW | {"data", "diffusion"},
@@ -54,11 +55,11 @@ BELOW = {
     "train": {"adapters", "runtime", "tasks.base", "train_step"},
     "experiment": LOW
     | {"backbones", "config", "report", "tasks", "tasks.base", "train"},
-    "main": {"config", "experiment", "runtime"},
+    "main": {"config", "experiment", "printable", "runtime"},
     "search": LOW
     | {"adapters", "backbones", "data", "embedder", "features", "metrics", "report"}
-    | {"reranker", "text_queries", "tasks.matching", "tasks.synthesis", "dense"}
-    | {"hog"},
+    | {"hog", "printable", "reranker", "text_queries", "dense"}
+    | {"tasks.matching", "tasks.synthesis"},
 }
 LONG_FUNCTIONS = {
     "data/__init__.py:load",  # half of it is its documentation

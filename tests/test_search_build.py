@@ -522,6 +522,13 @@ def test_a_failed_first_build_binds_nobody_to_its_model(root, out):
     assert run(root, out).photos == 10
 
 
+def test_globs_that_are_no_text_are_told(root, out):
+    run(root, out)
+    (out / "exclude.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"exclude\.txt is not UTF-8.* Save it"):
+        run(root, out)
+
+
 def test_an_index_whose_shards_are_gone_is_an_error(root, out):
     run(root, out)
     shutil.rmtree(out / "shards")

@@ -29,7 +29,7 @@ from sbir_jax.search import api, connections, guard, photo_files, server
 from sbir_jax.search import following as following_lib
 from sbir_jax.search.gate import Gate
 from sbir_jax.search.opened import UnknownPhoto
-from sbir_jax.search.photo_files import Reader, Thumbnails
+from sbir_jax.search.photo_files import Pictures, Reader
 
 HERE = "http://localhost"
 
@@ -642,15 +642,17 @@ def test_thumbnails_are_kept_up_to_a_limit(tmp_path):
         Image.fromarray(pixels).save(paths[-1])
 
     async def main():
-        one = len(await Thumbnails(10**9, Reader()).get("x", paths[0]))
-        kept = Thumbnails(int(2.5 * one), Reader())
+        one = len(await Pictures(10**9, Reader()).thumbnail("x", paths[0]))
+        kept = Pictures(int(2.5 * one), Reader())
         for i, path in enumerate(paths):
-            await kept.get(str(i), path)
+            await kept.thumbnail(str(i), path)
             path.unlink()
         assert kept.bytes <= 2.5 * one
-        assert await kept.get("2", paths[2]) and await kept.get("1", paths[1])
+        assert await kept.thumbnail("2", paths[2]) and await kept.thumbnail(
+            "1", paths[1]
+        )
         with pytest.raises(ValueError, match="no such file"):
-            await kept.get("0", paths[0])
+            await kept.thumbnail("0", paths[0])
 
     asyncio.run(main())
 
@@ -669,14 +671,87 @@ def test_equal_requests_share_one_decode(tmp_path, monkeypatch):
     monkeypatch.setattr(photo_files, "_thumbnail", slow)
 
     async def main():
-        kept = Thumbnails(10**6, Reader())
+        kept = Pictures(10**6, Reader())
         for wanted in (ValueError, bytes):  # a failure is shared, and not kept
-            asked = [kept.get("a", path) for _ in range(9)]
+            asked = [kept.thumbnail("a", path) for _ in range(9)]
             found = await asyncio.gather(*asked, return_exceptions=True)
             assert all(isinstance(one, wanted) for one in found)
         assert len(made) == 2
 
     asyncio.run(main())
+
+
+def test_a_tiff_is_made_a_jpeg_once(index, tmp_path, monkeypatch):
+    path, made, make = tmp_path / "a.tif", [], photo_files._as_jpeg
+    Image.new("RGB", (40, 30), "teal").save(path)
+
+    def counted(path):
+        made.append(path)
+        return make(path)
+
+    monkeypatch.setattr(photo_files, "_as_jpeg", counted)
+    app = server.make_app(Gallery(index, path))
+    with TestClient(app, base_url=HERE) as client, ThreadPoolExecutor(9) as pool:
+        answers = list(pool.map(client.get, ["/api/photo/aa"] * 9))
+    assert {answer.headers["Content-Type"] for answer in answers} == {"image/jpeg"}
+    assert Image.open(io.BytesIO(answers[0].content)).size == (40, 30)
+    assert len(made) == 1
+
+
+def test_a_disk_that_hangs_for_ever_has_few_threads():
+    release = threading.Event()
+
+    async def main():
+        reader, before = Reader(2, 0.05), threading.active_count()
+        for _ in range(6):
+            with pytest.raises(guard.Refusal, match="did not answer"):
+                await reader.run(release.wait, 30)
+        assert threading.active_count() == before + 2
+        begin = time.monotonic()
+        for _ in range(40):  # refused without waiting
+            with pytest.raises(guard.Refusal):
+                await reader.run(lambda: 1)
+        assert time.monotonic() - begin < 1
+        release.set()
+        while threading.active_count() > before:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)
+        assert await reader.run(lambda: 1) == 1
+
+    try:
+        asyncio.run(main())
+    finally:
+        release.set()
+
+
+def test_a_disk_that_hangs_midway_holds_up_nobody(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"content")
+    file, size = photo_files._open(tmp_path / "a.png")
+    with file:
+        assert isinstance(file, io.FileIO) and size == 7
+    ends = os.pipe()  # nobody writes
+
+    async def main():
+        parts = photo_files._parts(io.FileIO(ends[0]), 10, Reader(1, 0.05))
+        with pytest.raises(guard.Refusal):
+            await anext(parts)
+
+    try:
+        asyncio.run(main())
+    finally:
+        os.close(ends[1])
+
+
+def test_what_is_decoded_has_been_read_before(tmp_path, monkeypatch):
+    Image.new("RGB", (40, 30), "teal").save(tmp_path / "a.png")
+    decode = photo_files.images.decode
+
+    def decoded(source, *args):
+        assert not isinstance(source, str | os.PathLike)
+        return decode(source, *args)
+
+    monkeypatch.setattr(photo_files.images, "decode", decoded)
+    assert photo_files.pixels(tmp_path / "a.png", 16).shape == (16, 16, 3)
 
 
 def test_a_hung_disk_is_told_and_blocks_only_photos(index, tmp_path, monkeypatch):
@@ -729,7 +804,7 @@ def test_the_index_is_followed_while_the_server_runs(index, monkeypatch, capsys)
     def reload():
         looks.append(1)
         if len(looks) < 4:
-            raise OSError("the disk is away")
+            raise OSError("the disk \x1b[31m is away")
         return True
 
     monkeypatch.setattr(index, "reload", reload)
@@ -744,7 +819,8 @@ def test_the_index_is_followed_while_the_server_runs(index, monkeypatch, capsys)
         assert len(looks) == seen
 
     asyncio.run(main())
-    assert capsys.readouterr().err.count("the disk is away") == 1  # told once
+    told = capsys.readouterr().err
+    assert told.count("the disk \\x1b[31m is away") == 1  # once
     looks.clear()
     monkeypatch.setattr(
         server, "following", lambda index: following_lib.following(index, 0.01)

@@ -1,4 +1,6 @@
 import csv
+import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -6,10 +8,13 @@ import subprocess
 import sys
 
 import numpy as np
+import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from sbir_jax.data import Skipped
+from sbir_jax.runtime import stops
 from sbir_jax.search import shards
 from sbir_jax.search.export import export
 from sbir_jax.search.shard_writer import IndexBusy, Writer
@@ -48,7 +53,9 @@ def stored(snapshot):
 
 def test_the_files_are_what_the_docstring_says(folder):
     """Read here by numpy and pyarrow alone."""
-    assert {p.name for p in folder.iterdir()} == {"index.json", "lock", "shards"}
+    assert {p.name for p in folder.iterdir()} == {
+        *("index.json", "lock", "rows.json", "shards")
+    }
     head = json.loads((folder / "index.json").read_text())
     assert head["format"] == 1 and head["dim"] == DIM and head["shard_rows"] == ROWS
     assert head["fingerprint"] == "ab" * 32
@@ -206,6 +213,20 @@ def test_a_descriptor_that_cannot_be_is_refused(folder, bad, message):
     assert len(stored(shards.read(folder))) == 10
 
 
+def with_paths(table, paths):
+    return table.set_column(0, "path", pa.array(paths))
+
+
+SPOILT = {
+    "claimed rows": lambda table: table.take([0] * 1_000_000),
+    "a long path": lambda table: with_paths(table, ["x" * 9_000, "b", "c", "d"]),
+    "paths that are numbers": lambda table: with_paths(table, [1, 2, 3, 4]),
+    "much in few rows": lambda table: with_paths(
+        table, [letter * 100_000 for letter in "abcd"]
+    ),
+}
+
+
 def damage(folder, kind):
     shard = folder / "shards" / "000001.npy"
     if kind == "a shard lost":
@@ -214,6 +235,9 @@ def damage(folder, kind):
         shard.unlink()
     elif kind == "descriptors cut":
         shard.write_bytes(shard.read_bytes()[:-20])
+    elif kind == "a header of numpy":
+        content = shard.read_bytes()
+        shard.write_bytes(content.replace(b"(4, 6)", b"(4, 6,", 1))
     elif kind == "fewer descriptors":
         np.save(shard, np.zeros((3, DIM), np.float16))
     elif kind == "other type":
@@ -237,6 +261,19 @@ def damage(folder, kind):
         (folder / "index.json").write_text(json.dumps(head))
     elif kind == "a deep one":
         (folder / "index.json").write_text("[" * 100_000 + "]" * 100_000)
+    elif kind == "a large one":
+        os.truncate(folder / "index.json", 400_000_000)
+    elif kind == "the last shard lost":
+        for path in (folder / "shards").glob("000002.*"):
+            path.unlink()
+    elif kind == "all shards lost":
+        for path in (folder / "shards").iterdir():
+            path.unlink()
+    elif kind == "rows that are none":
+        (folder / "rows.json").write_text('{"rows": -1}')
+    elif kind in SPOILT:
+        table = pq.read_table(shard.with_suffix(".parquet"))
+        pq.write_table(SPOILT[kind](table), shard.with_suffix(".parquet"))
     elif kind == "no object":
         (folder / "index.json").write_text("[]")
 
@@ -247,6 +284,7 @@ def damage(folder, kind):
         ("a shard lost", r"lacks shards/000001\.parquet"),
         ("descriptors lost", r"000001\.npy is damaged or missing"),
         ("descriptors cut", r"000001\.npy is damaged or missing"),
+        ("a header of numpy", r"000001\.npy is damaged or missing"),
         ("fewer descriptors", r"000001\.npy has 3 rows and its parquet 4"),
         ("other type", r"000001\.npy is float32 \[4, 6\]"),
         ("parquet cut", r"000001\.parquet is damaged"),
@@ -254,15 +292,70 @@ def damage(folder, kind):
         ("removed cut", r"removed\.npy is damaged"),
         ("newer format", r"format 2 .*newer version.* reads 1"),
         ("not ours", r"index\.json is not an index of sbir"),
-        ("no object", r"index\.json is not an index of sbir"),
-        ("no rows a shard", r"index\.json is damaged: shard_rows is 0"),
-        ("a deep one", r"index\.json is not an index of sbir"),
+        ("no object", r"index\.json holds a list, not an object"),
+        ("a large one", r"index\.json has 400000000 bytes"),
+        ("the last shard lost", r"10 rows, and shards holds 8\. Copy"),
+        ("all shards lost", r"10 rows, and shards holds 0\. Copy"),
+        ("rows that are none", r"rows\.json: rows is -1"),
+        ("claimed rows", r"000001\.npy has 4 rows and its parquet 1000000"),
+        ("a long path", r"000001\.parquet is damaged: a path has 9000 bytes"),
+        ("paths that are numbers", r"000001\.parquet is damaged: a path is int64"),
+        ("much in few rows", r"000001\.parquet is damaged: \d+ bytes for 4 rows"),
+        ("no rows a shard", r"index\.json: shard_rows is 0, but .* Copy it back"),
+        ("a deep one", r"index\.json is not valid here: it is nested too deep"),
     ],
 )
 def test_damage_is_named(folder, kind, message):
     damage(folder, kind)
     with pytest.raises(ValueError, match=message):
         shards.read(folder)
+
+
+def test_what_a_parquet_claims_is_not_read(folder):
+    damage(folder, "claimed rows")
+    before = psutil.Process().memory_info().rss
+    with pytest.raises(ValueError, match="its parquet 1000000"):
+        shards.read(folder)
+    assert psutil.Process().memory_info().rss - before < 30e6
+
+
+def test_an_index_from_before_there_was_a_count_opens(folder):
+    (folder / "rows.json").unlink()
+    assert len(stored(shards.read(folder))) == 10
+    with Writer(folder):
+        pass
+    assert json.loads((folder / "rows.json").read_text()) == {"rows": 10}
+
+
+def test_a_long_reason_is_told_on_one_line(folder):
+    (folder / "skipped.csv").write_text("path,reason\na," + "x" * 200_000)
+    with pytest.raises(ValueError, match=r"skipped\.csv is damaged: field .* Delete"):
+        shards.read_skipped(folder)
+
+
+@pytest.mark.parametrize("content", ["[1]", "[" * 100_000, "{}", '{"pid": 1}'])
+def test_who_holds_an_index_is_not_believed(folder, content):
+    with Writer(folder):
+        (folder / "writer.json").write_text(content)
+        with pytest.raises(IndexBusy, match="written by another process"):
+            Writer(folder)
+
+
+def test_a_deep_list_of_what_was_checked_is_checked_again(folder):
+    (folder / "checked.json").write_text("[" * 100_000)
+    assert len(stored(shards.read(folder))) == 10
+    assert json.loads((folder / "checked.json").read_text())
+
+
+def test_a_writer_killed_before_the_first_row_binds_nobody(tmp_path):
+    with Writer(tmp_path / "new", HEAD):
+        pass  # the same is left where it was killed
+    other = dataclasses.replace(HEAD, fingerprint="ef" * 32)
+    with Writer(tmp_path / "new", other) as writer:
+        writer.append("/p/x.jpg", "d" * 32, 1, 1, vectors(1)[0])
+    assert shards.read(tmp_path / "new").head.fingerprint == "ef" * 32
+    with pytest.raises(ValueError, match="do not compare"):
+        Writer(tmp_path / "new", HEAD)
 
 
 def test_where_there_is_no_index(tmp_path):
@@ -291,6 +384,17 @@ def test_skipped_files_are_listed(folder):
     with open(folder / "skipped.csv", encoding="utf-8", newline="") as file:
         assert next(csv.reader(file)) == ["path", "reason"]
     assert shards.read_skipped(folder / "nowhere") == []
+
+
+def test_an_export_that_finds_no_room_says_so(folder, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    out = folder.with_name("export")
+    with pytest.raises(stops.DiskFull, match=f"disk of {out}: the index is as it was"):
+        export(folder, out)
+    assert [path.name for path in folder.parent.iterdir()] == ["index"]
 
 
 def test_export_has_the_photos_that_count(folder):
@@ -366,7 +470,8 @@ def test_damaged_rows_of_a_table_are_refused(folder):
         try:
             table = shards.read(folder).table
         except ValueError as error:
-            assert "000001.parquet is damaged" in str(error)
+            said = "000001.parquet is damaged", "000001.npy has 4 rows and its parquet"
+            assert any(words in str(error) for words in said)
         else:  # a bit that means nothing
             assert table["path"].to_pylist() == [f"/p/{i}.jpg" for i in range(10)]
 

@@ -32,6 +32,7 @@ from tools.hammer_cases import (
     damage_model,
     damage_prompts,
     damage_run,
+    heavy_image,
     hostile_image,
     hostile_request,
 )
@@ -43,7 +44,7 @@ from tools.hammer_kills import hammer_kills
 def hammer_images(rng: random.Random, count: int, folder: pathlib.Path) -> Watched:
     watched = Watched("image")
     for i in range(count):
-        name, content = hostile_image(rng)
+        name, content = (heavy_image if i % 10 == 5 else hostile_image)(rng)
         path = folder / f"{i}-{name}"
         path.write_bytes(content)
         if i % 20 == 0:
@@ -77,7 +78,7 @@ def hammer_indexes(rng: random.Random, count: int, folder: pathlib.Path) -> Watc
     watched = Watched("index")
     photos, sound = folder / "photos", folder / "sound"
     paint(photos, 12)
-    build([photos], sound, ColourEmbedder(), progress=False)
+    build([photos], sound, ColourEmbedder(), ["*.gif"], progress=False)
     remove([photos / "3.png"], sound)
 
     def use(place: pathlib.Path) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import random
+import struct
 
 import numpy as np
 from PIL import Image
@@ -46,17 +47,46 @@ def hostile_image(rng: random.Random) -> tuple[str, bytes]:
     return f"{how}.{forms[form]}", bytes(content)
 
 
+def heavy_image(rng: random.Random) -> tuple[str, bytes]:
+    """A small picture with much beside its pixels; half of it may be read."""
+    size = rng.choice((20_000_000, 40_000_000))
+    out, form = io.BytesIO(), rng.choice(("numbers", "layers", "segments", "comment"))
+    small = Image.new("L", (16, 16), 90)
+    if form == "comment":
+        part = b"\xff" + bytes(255)
+        return "comment.gif", b"GIF89a\x10\0\x10\0\0\0\0!\xfe" + part * (size >> 8)
+    if form == "segments":
+        small.save(out, "JPEG")
+        plain, part = out.getvalue(), b"\xff\xed\xff\xff" + bytes(65533)
+        return "segments.jpg", plain[:2] + part * (size >> 16) + plain[2:]
+    # Strips' places are read as numbers, Photoshop's layers as bytes.
+    mine = {"numbers": (273, 3, size // 2, 200), "layers": (37724, 7, size, 200)}[form]
+    tags = {256: (4, 1, 16), 257: (4, 1, 16), 258: (3, 1, 8), 259: (3, 1, 1)}
+    tags |= {262: (3, 1, 1), 273: (4, 1, 8), 277: (3, 1, 1), 278: (4, 1, 16)}
+    tags |= {279: (4, 1, 256), mine[0]: mine[1:]}
+    entries = [struct.pack("<HHII", tag, *tags[tag]) for tag in sorted(tags)]
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(entries)
+    return f"{form}.tif", head.ljust(200, b"\0") + b"\7\1" * (size // 2) + bytes(256)
+
+
 VALUES = (None, -1, 0, 1e300, 10**30, "", "x", [], {}, [[[]]] * 9, True, "é\x00")
 
 
 def damage(rng: random.Random, folder: pathlib.Path) -> str:
     """Spoils one file of an index; its name, and how."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    files = [path for path in files if path.suffix in (".json", ".npy", ".parquet")]
+    files = [path for path in files if path.name != "lock"]
     path = rng.choice(files)
-    how = rng.choice(("cut", "flip", "gone", "folder", "zeros", "value", "deep"))
+    how = rng.choice(
+        ("cut", "flip", "gone", "folder", "zeros", "value", "deep", "long", "bytes")
+    )
     content = bytearray(path.read_bytes())
-    if how in ("value", "deep") or path.name == "index.json":
+    if how == "deep" and path.suffix == ".json":
+        path.write_text("[" * 100_000 + "]" * 100_000)
+    elif how in ("long", "bytes"):
+        spoilt = {"long": b"a,b\na," + b"x" * 200_000, "bytes": b"\xff\xfe\0\n" * 9}
+        path.write_bytes(spoilt[how])
+    elif how in ("value", "deep") or path.name == "index.json":
         path = folder / "index.json"
         values = json.loads(path.read_text())
         key = rng.choice(sorted(values))
@@ -64,8 +94,7 @@ def damage(rng: random.Random, folder: pathlib.Path) -> str:
             del values[key]
         else:
             values[key] = rng.choice(VALUES)
-        deep = "[" * 100_000 + "]" * 100_000
-        path.write_text(deep if how == "deep" else json.dumps(values))
+        path.write_text(json.dumps(values))
     elif how == "cut":
         path.write_bytes(content[: rng.randrange(len(content))])
     elif how == "flip":

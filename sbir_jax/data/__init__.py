@@ -28,6 +28,7 @@ from sbir_jax.data.folder import Folder, read_folder
 from sbir_jax.data.images import BadImage
 from sbir_jax.data.toybox import builder
 from sbir_jax.data.tree import DataError, Skipped, Tree, find_names, read_names
+from sbir_jax.printable import clean
 
 __all__ = ["BadImage", "DataError", "Dataset", "Items", "Skipped", "load"]
 
@@ -116,10 +117,12 @@ def load(
         data = _with_unseen(data, **groups())
     data = data.share(share, seed)
     for note in data.notes:
-        logging.warning("%s: %s", name, note)
+        logging.warning("%s: %s", name, clean(note))
     if data.skipped:
         first = "; ".join(f"{s.path}: {s.reason}" for s in data.skipped[:3])
-        logging.warning("%s: %d file(s) left out: %s", name, len(data.skipped), first)
+        logging.warning(
+            "%s: %d file(s) left out: %s", name, len(data.skipped), clean(first)
+        )
     return data
 
 

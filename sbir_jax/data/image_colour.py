@@ -6,14 +6,17 @@ and JPEG files that lack their end marker.
 
 import functools
 import io
+import threading
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, JpegImagePlugin
+from PIL import Image, ImageChops, ImageCms, JpegImagePlugin
 
 _BAND_PIXELS = 4_000_000  # converted at a time; all at once would be several copies
 
 _ORIENTATION_TAG = 0x0112
+# Who mends has several images of its size: one at a time.
+_mending = threading.Lock()
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,7 +49,8 @@ def loaded(image: Image.Image) -> Image.Image:
         truncated = "truncated" in str(error)
         if not (truncated and isinstance(image, JpegImagePlugin.JpegImageFile)):
             raise
-        mended = _with_end_marker(image)
+        with _mending:
+            mended = _with_end_marker(image)
         if mended is None:
             raise
         return mended
@@ -200,15 +204,48 @@ def _with_end_marker(image: JpegImagePlugin.JpegImageFile) -> Image.Image | None
     So the picture is whole if any bytes there change nothing.
     """
     assert image.fp is not None
-    image.fp.seek(0)
-    content = image.fp.read()
+    file: Any = image.fp
 
     def read(end: bytes) -> Image.Image:
-        again = JpegImagePlugin.JpegImageFile(io.BytesIO(content + end), None)
+        again = JpegImagePlugin.JpegImageFile(_Continued(file, end), None)  # pyright: ignore
         width, height = image.size
         again.draft(None, (max(1, width - 1), max(1, height - 1)))
         again.load()
         return again
 
-    mended, other = read(END_MARKER), read(b"\x5a\xa5\x3c" * 64 + END_MARKER)
-    return mended if mended.tobytes() == other.tobytes() else None
+    mended = read(END_MARKER)
+    other = read(b"\x5a\xa5\x3c" * 64 + END_MARKER)
+    return None if ImageChops.difference(mended, other).getbbox() else mended
+
+
+class _Continued(io.RawIOBase):
+    """A file, from its start, with more bytes behind it; no copy of it."""
+
+    def __init__(self, file: Any, end: bytes):
+        self._parts = file, io.BytesIO(end)
+        self._size = file.seek(0, io.SEEK_END)
+        self.seek(0)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, count: int = -1) -> bytes:
+        file, end = self._parts
+        found = file.read(count)
+        return found + end.read(-1 if count < 0 else count - len(found))
+
+    def tell(self) -> int:
+        return sum(part.tell() for part in self._parts)
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        file, end = self._parts
+        if whence == io.SEEK_CUR:
+            place += self.tell()
+        elif whence == io.SEEK_END:
+            place += self._size + len(end.getbuffer())
+        file.seek(min(place, self._size))
+        end.seek(max(0, place - self._size))
+        return place

@@ -12,8 +12,10 @@ import io
 import os
 import stat
 import struct
+import tempfile
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from PIL import (
@@ -28,14 +30,15 @@ from PIL import (
     features,
 )
 
-from sbir_jax.data import vector
+from sbir_jax.data import image_headers, vector
 
 Source = str | os.PathLike | bytes | io.IOBase | Image.Image | np.ndarray
 
 # A scan of 300 megapixels in 16 bits has 1.8 GB. Formats that are only read whole are
 # those of phones and pages, whose files are small.
 MAX_FILE_BYTES = 2_000_000_000
-MAX_WHOLE_BYTES = 100_000_000
+MAX_WHOLE_BYTES = image_headers.WHOLE.heavy
+SPOOLED_BYTES = 4 << 20
 # Of all images that are being decoded at one moment.
 DECODED_BYTES = 800_000_000
 MAX_ASPECT = 100.0  # a long screenshot has 40
@@ -194,6 +197,25 @@ def open_file(path: str | os.PathLike, limit: int = MAX_FILE_BYTES):
         yield file
 
 
+def fetched(stream: Any) -> io.IOBase:
+    """All of a stream as a file of this machine: in memory a small one, else on disk.
+
+    What is decoded from it waits for nobody, a hung share or store least of all.
+
+    Raises: ValueError for more than MAX_FILE_BYTES; OSError.
+    """
+    file, size = tempfile.SpooledTemporaryFile(SPOOLED_BYTES), 0
+    while part := stream.read(SPOOLED_BYTES):
+        size += len(part)
+        if size > MAX_FILE_BYTES:
+            raise ValueError(
+                f"a file of more than {MAX_FILE_BYTES / 1e6:,.0f} MB: save it smaller"
+            )
+        file.write(part)
+    file.seek(0)
+    return file
+
+
 def decoded_bytes(image: Image.Image, full_pixels: int, out_pixels: int) -> int:
     """What an image takes until it is an RGB array, told from its header.
 
@@ -246,25 +268,31 @@ def _image(source: Source) -> Iterator[Image.Image]:
             yield image
 
 
-def _identified(file) -> Image.Image:
+@contextlib.contextmanager
+def _identified(file) -> Iterator[Image.Image]:
     """`Image.open` without its limit in pixels, which is one for the whole process."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     start = file.read(16)
-    for form in FORMATS:
-        make, accepts = Image.OPEN[form]
-        accepted = accepts is None or accepts(start)
-        if not accepted or isinstance(accepted, str):  # a text says why not
-            continue
-        if form in _WHOLE and size > MAX_WHOLE_BYTES:
-            raise ValueError(
-                f"a {form} file of {size / 1e6:,.0f} MB: more than "
-                f"{MAX_WHOLE_BYTES / 1e6:,.0f}"
-            )
-        file.seek(0)
-        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
-            return make(file, "")
-    raise ValueError(f"not an image file ({', '.join(FORMATS)})")
+    with contextlib.ExitStack() as stack:
+        for form in FORMATS:
+            make, accepts = Image.OPEN[form]
+            accepted = accepts is None or accepts(start)
+            if not accepted or isinstance(accepted, str):  # a text says why not
+                continue
+            if form in _WHOLE and size > MAX_WHOLE_BYTES:
+                raise ValueError(
+                    f"a {form} file of {size / 1e6:,.0f} MB: more than "
+                    f"{MAX_WHOLE_BYTES / 1e6:,.0f}"
+                )
+            limits = image_headers.WHOLE if form in _WHOLE else image_headers.PARTS
+            opening = image_headers.opened(make, file, limits)
+            with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+                image = stack.enter_context(opening)
+                break
+        else:
+            raise ValueError(f"not an image file ({', '.join(FORMATS)})")
+        yield image
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -32,6 +32,7 @@ from sbir_jax.data.image_files import (
     DECODING,
     EXTENSIONS,
     FORMATS,
+    MAX_WHOLE_BYTES,
     BadImage,
     Source,
     decoded_bytes,
@@ -163,14 +164,15 @@ def checked_bytes(path: str | os.PathLike) -> bytes:
     """Reads a file for storage, once it has proved to decode.
 
     JPEG, PNG and WebP files of 8-bit RGB or grey come back byte for byte. Anything else
-    (palette, alpha, 16-bit, CMYK, other formats) is a trap for some reader, and comes
-    back as the plain PNG of what `decode` makes of it.
+    (palette, alpha, 16-bit, CMYK, other formats) is a trap for some reader, or too
+    large to be held, and comes back as the plain PNG of what `decode` makes of it.
 
     Raises: BadImage.
     """
     with opened(path) as image:
         plain = (
-            image.format in ("JPEG", "MPO", "PNG", "WEBP")
+            os.path.getsize(path) <= MAX_WHOLE_BYTES
+            and image.format in ("JPEG", "MPO", "PNG", "WEBP")
             and image.mode in ("RGB", "L")
             and not image.has_transparency_data
         )

@@ -1,13 +1,14 @@
 """What a dense run has learned, opened from its folder without its data."""
 
+import dataclasses
 import functools
-import json
 import pathlib
-from typing import Any
+from typing import Annotated
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
+from pydantic import Field
 
 from sbir_jax.adapters.text_adapter import TextAdapter
 from sbir_jax.backbones.base import LoadedBackbone
@@ -23,7 +24,27 @@ from sbir_jax.dense.model import (
     make_head,
 )
 from sbir_jax.dense.reading import Reading
-from sbir_jax.runtime import checkpoint, hardware, sharding
+from sbir_jax.runtime import checkpoint, hardware, schema, sharding
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(checkpoint.OnBackbone):
+    """Of a run's config, what its networks need."""
+
+    task: str
+    read: Reading
+    text_length: Annotated[int, Field(ge=1, le=2**12)]
+    width: Annotated[int, Field(ge=0, le=2**13)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Owner:
+    """Of a run's owner, what its data were."""
+
+    classes: tuple[str, ...]
+    places: tuple[str, ...]
+    unit: str
+    most: float
 
 
 class Learned:
@@ -40,15 +61,15 @@ class Learned:
         self,
         loaded: LoadedBackbone,
         model: DenseModel,
-        config: dict[str, Any],
-        owner: dict[str, Any],
+        config: "Config",
+        owner: "Owner",
     ):
-        self.loaded, self.kind, self.size = loaded, config["task"], config["image_size"]
-        self.classes, self.places = tuple(owner["classes"]), tuple(owner["places"])
-        self.unit, self.most = owner["unit"], owner["most"]
-        self.text_length = config["text_length"]
-        backbone, how = loaded.backbone, Reading(**config["read"])
-        width = config["width"] or PUBLISHED_WIDTH[self.kind]
+        self.loaded, self.kind, self.size = loaded, config.task, config.image_size
+        self.classes, self.places = owner.classes, owner.places
+        self.unit, self.most = owner.unit, owner.most
+        self.text_length = config.text_length
+        backbone, how = loaded.backbone, config.read
+        width = config.width or PUBLISHED_WIDTH[self.kind]
         head = make_head(self.kind, width, len(self.classes), self.most)
         self._model, self._frozen = jax.device_put(model), loaded.frozen
 
@@ -72,17 +93,21 @@ class Learned:
             "python -m sbir_jax.main --config configs/toybox_scenes.py:"
             f"task={kinds[0]} --workdir {workdir}"
         )
-        config = checkpoint.run_config(workdir, command)
-        if config.get("task") not in kinds or config.get("features") != "backbone":
+        values = checkpoint.run_config(workdir, command)
+        if values.get("task") not in kinds or values.get("features") != "backbone":
             raise ValueError(
-                f"{workdir} is a run of task={config.get('task')}; give one of "
+                f"{workdir} is a run of task={values.get('task')}; give one of "
                 f"{' or '.join(kinds)} on a backbone, or train one with: {command}"
             )
+        config = checkpoint.checked_config(Config, values, workdir)
+        told = schema.read_json(workdir / checkpoint.OWNER, checkpoint.REMEDY)
+        given = str(workdir / checkpoint.OWNER), checkpoint.REMEDY
+        owner = schema.validated(Owner, told, *given)
         mesh = sharding.make_mesh(devices=jax.local_devices()[:1])
-        where, dtype = config["backbone"], config["dtype"]
-        loaded = load_frozen(where, ("out",), mesh, dtype, config["encoder"])
-        if config["random_weights"]:
-            loaded = random_backbone(loaded, seed=config["train"]["seed"])
+        where, dtype = config.backbone, config.dtype
+        loaded = load_frozen(where, ("out",), mesh, dtype, config.encoder)
+        if config.random_weights:
+            loaded = random_backbone(loaded, seed=config.train.seed)
         fingerprint = loaded.backbone.fingerprint
         found = checkpoint.load_trained(workdir, fingerprint, "model")
         adapter = found.get("adapter")
@@ -91,7 +116,6 @@ class Learned:
             found["head"],
             found.get("unet"),
         )
-        owner = json.loads((workdir / checkpoint.OWNER).read_text())
         return cls(loaded, model, config, owner)
 
     def __call__(

@@ -16,8 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from safetensors.flax import load_file
 
-from sbir_jax.runtime import checkpoint, sharding
-from sbir_jax.runtime.replacing import written_aside
+from sbir_jax.runtime import checkpoint, replacing, schema, sharding
 from sbir_jax.runtime.tensor_files import save_tensors
 
 CHANNELS = (32, 64, 128, 192)
@@ -67,7 +66,7 @@ def save_judge(folder: pathlib.Path, config: JudgeConfig, params: dict) -> None:
     """Writes `config.json` and `judge.safetensors`, in float16."""
     named = checkpoint.named(params)
     tensors = {name: np.asarray(leaf, np.float16) for name, leaf in named.items()}
-    with written_aside(folder) as aside:
+    with replacing.written_aside(folder) as aside:
         save_tensors(aside / "judge.safetensors", tensors)
         (aside / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
 
@@ -75,10 +74,13 @@ def save_judge(folder: pathlib.Path, config: JudgeConfig, params: dict) -> None:
 def load_judge(folder: pathlib.Path) -> tuple[JudgeConfig, dict]:
     """What `save_judge` wrote, in float32.
 
-    Raises: ValueError if the file does not hold the parameters of this network.
+    Raises: FileNotFoundError without a judge there; ValueError if the files do not hold
+      one, or not the parameters of this network.
     """
-    read = json.loads((folder / "config.json").read_text())
-    config = JudgeConfig(tuple(read["categories"]), tuple(read["colours"]))
+    replacing.recover(folder)
+    path, remedy = folder / "config.json", "Make it again: python -m tools.judge_toybox"
+    read = schema.read_json(path, remedy)
+    config = schema.validated(JudgeConfig, read, str(path), remedy)
     shapes = jax.eval_shape(lambda: init_judge(config, jax.random.key(0)))
     tensors = load_file(folder / "judge.safetensors")
 

@@ -7,6 +7,7 @@ which step is a pure function of the seed and the step, so the step is also the 
 in the data.
 """
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -15,20 +16,42 @@ import pathlib
 import shutil
 import textwrap
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from pydantic import Field
 
 from sbir_jax.data.image_files import means_machine
 from sbir_jax.runtime import multiprocess, schema
 
-OWNER = "owner.json"
+OWNER, CONFIG = "owner.json", "config.json"
 CHECKPOINTS, DAMAGED = "checkpoints", "damaged-checkpoints"
 DIGEST = "blake2b"
+T = TypeVar("T")
 REMEDY = "Give another --workdir, or bring this folder back from a copy"
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeded:
+    """Of a run's `train`, what any model of a random network needs."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+
+
+@dataclasses.dataclass(frozen=True)
+class OnBackbone:
+    """Of a run's config, which backbone it was trained on, and on what images."""
+
+    backbone: str
+    random_weights: bool
+    image_size: Annotated[int, Field(ge=1, le=2**13)]
+    train: Seeded
+    encoder: str = ""
+    # Runs from before there was a choice are float32.
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
 
 def manager(workdir: pathlib.Path) -> ocp.CheckpointManager:
@@ -215,14 +238,23 @@ def _name(path: Any) -> str:
 
 
 def run_config(workdir: pathlib.Path, command: str) -> dict[str, Any]:
-    """The config of a run, as JSON values.
+    """The config of a run, as JSON values; what is used of them has a schema, see
+    `checked_config`.
 
     Args:
       command: what would make such a run.
-    Raises: FileNotFoundError without a run there; ValueError for a damaged config.
+    Raises: FileNotFoundError without a run there; ValueError for what is no object.
     """
     remedy = f"{workdir} is not a run folder; train one with: {command}"
-    return schema.read_json(workdir / "config.json", remedy)
+    return schema.read_json(workdir / CONFIG, remedy)
+
+
+def checked_config(kind: type[T], values: dict[str, Any], workdir: pathlib.Path) -> T:
+    """Of `run_config`, what the dataclass `kind` has.
+
+    Raises: ValueError naming the file, the key, the rule and the remedy.
+    """
+    return schema.validated(kind, values, str(workdir / CONFIG), REMEDY)
 
 
 def load_trained(

@@ -3,14 +3,22 @@
 clu's own writers import TensorFlow; this one has the same methods on tensorboardX.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
 from collections.abc import Mapping
+from typing import Annotated
 
+from pydantic import Field
 from tensorboardX import SummaryWriter
 
-from sbir_jax.runtime import multiprocess
+from sbir_jax.runtime import multiprocess, schema
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    step: Annotated[int, Field(ge=0)]
 
 
 class MetricWriter:
@@ -53,14 +61,17 @@ class MetricWriter:
 
 
 def read(workdir: pathlib.Path) -> list[dict]:
-    """The rows so far; a last line cut short by a kill is left out."""
+    """The rows so far; what comes after a line that was cut short by a kill, or is
+    damaged, is left out."""
     path = pathlib.Path(workdir) / "metrics.jsonl"
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            row = schema.parsed(line)
+            schema.validated(_Row, row, path.name)
+        except ValueError:
             break
+        rows.append(row)
     return rows

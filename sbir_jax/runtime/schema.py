@@ -5,6 +5,7 @@ count something have an upper one: a config that asks for a billion layers must 
 here, not when they are traced.
 """
 
+import functools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -14,6 +15,10 @@ import pydantic
 
 T = TypeVar("T")
 MOST_JSON = 2**25  # bytes; the index of a large model's shards has some 100,000
+
+
+# Making one takes longer than using it.
+_adapter = functools.cache(pydantic.TypeAdapter)
 
 
 def read_json(path: pathlib.Path, remedy: str = "Copy or fetch it again") -> dict:
@@ -30,17 +35,21 @@ def read_json(path: pathlib.Path, remedy: str = "Copy or fetch it again") -> dic
             f"{path} has {size} bytes; such files have at most {MOST_JSON}. {remedy}"
         )
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return parsed(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}. {remedy}") from error
+        raise ValueError(f"{path} {error}. {remedy}") from error
+
+
+def parsed(text: str | bytes) -> dict:
+    """The object in a JSON text. Raises: ValueError saying what else it is."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"is not valid JSON: {error}") from error
     except RecursionError:
-        raise ValueError(
-            f"{path} is not valid here: it is nested too deep. {remedy}"
-        ) from None
+        raise ValueError("is not valid here: it is nested too deep") from None
     if not isinstance(value, dict):
-        raise ValueError(
-            f"{path} holds a {type(value).__name__}, not an object. {remedy}"
-        )
+        raise ValueError(f"holds a {type(value).__name__}, not an object")
     return value
 
 
@@ -58,8 +67,7 @@ def validated(
     """
     try:
         # Read as JSON: there lists are tuples, and nothing is converted silently.
-        adapter = pydantic.TypeAdapter(schema)
-        return adapter.validate_json(json.dumps(values), strict=True)
+        return _adapter(schema).validate_json(json.dumps(values), strict=True)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"] if part != "constrained-int")

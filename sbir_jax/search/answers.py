@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from sbir_jax.data import images
 from sbir_jax.dense.painting import colour, paint_labels
 from sbir_jax.dense.segmenter import Masks
 from sbir_jax.search.api import (
@@ -28,6 +27,7 @@ from sbir_jax.search.api import (
 )
 from sbir_jax.search.explain import Explanation, TokenExplanation
 from sbir_jax.search.guard import Refusal
+from sbir_jax.search.photo_files import pixels
 
 FOLDERS = 2000  # that are listed
 SEEN = 1024  # longest side of a photo under its masks, in pixels
@@ -141,7 +141,7 @@ def seen(path: str) -> np.ndarray:
 
     Raises: BadImage for a photo that is gone or damaged.
     """
-    picture = Image.fromarray(images.decode(path))
+    picture = Image.fromarray(pixels(path))
     picture.thumbnail((SEEN, SEEN), Image.Resampling.LANCZOS)
     return np.asarray(picture)
 

@@ -131,11 +131,19 @@ def build(
 
 
 def read_exclude(index: str | os.PathLike) -> list[str]:
-    """The globs that an index remembers; none where there is no index."""
+    """The globs that an index remembers; none where there is no index.
+
+    Raises: ValueError for a file that is no text.
+    """
     try:
         text = (pathlib.Path(index) / EXCLUDE).read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
+    except ValueError as error:
+        raise ValueError(
+            f"{pathlib.Path(index) / EXCLUDE} is not UTF-8: {error}. Save it as UTF-8, "
+            "or delete it and give its globs with --exclude again"
+        ) from error
     return [line for line in text.splitlines() if line.strip()]
 
 

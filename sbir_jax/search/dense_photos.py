@@ -10,7 +10,9 @@ The same command goes on where it was stopped. Files are renamed into place when
 and a photo's line comes after them.
 """
 
+import contextlib
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -27,7 +29,7 @@ from sbir_jax.dense.depth_estimator import DepthEstimator
 from sbir_jax.dense.painting import legend, paint_depth, paint_labels
 from sbir_jax.dense.segmenter import Segmenter
 from sbir_jax.dense.views import resized
-from sbir_jax.runtime import checkpoint
+from sbir_jax.runtime import checkpoint, schema
 from sbir_jax.search import photos
 
 SHOWN = 1600  # longest side of the pictures to look at
@@ -40,6 +42,11 @@ class Made(NamedTuple):
     exact: np.ndarray
     shown: np.ndarray
     says: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Line:
+    path: str
 
 
 class Summary(NamedTuple):
@@ -140,7 +147,8 @@ def over(
 def _claim(out: pathlib.Path, settings: dict[str, Any]) -> None:
     path = out / SETTINGS
     if path.exists():
-        found = json.loads(path.read_text())
+        remedy = "Delete it, or give another --out"
+        found = schema.read_json(path, remedy)
         if found != settings:
             raise ValueError(
                 f"{out} holds results of {found}, and these are of {settings}; give "
@@ -171,11 +179,10 @@ def _done(out: pathlib.Path) -> Iterator[str]:
     path = out / DONE
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)["path"]
-        except ValueError:  # cut short by a kill: that photo is made again
-            continue
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        # Cut short by a kill, or damaged: that photo is made again.
+        with contextlib.suppress(ValueError):
+            yield schema.validated(_Line, schema.parsed(line), DONE).path
 
 
 def _file(picture: np.ndarray, form: str) -> bytes:

@@ -13,8 +13,10 @@ import shutil
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from sbir_jax.runtime import stops
+from sbir_jax.search.integrity import replace
+from sbir_jax.search.shard_writer import npy_bytes, parquet_bytes
 from sbir_jax.search.shards import Snapshot, read
 
 
@@ -23,7 +25,7 @@ def export(index: str | os.PathLike, out: str | os.PathLike) -> int:
 
     Returns: how many photos were written.
     Raises: FileExistsError where `out` is there already; FileNotFoundError and
-      ValueError for an index that is not there or damaged.
+      ValueError for an index that is not there or damaged; DiskFull.
     """
     out = pathlib.Path(out)
     if out.exists():
@@ -31,12 +33,14 @@ def export(index: str | os.PathLike, out: str | os.PathLike) -> int:
     snapshot = read(index)
     aside = out.with_name(f".{out.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    for part in ("img_emb", "metadata"):
-        (aside / part).mkdir(parents=True)
+    kept = f"the index is as it was, and {out} is not there"
     try:
-        for shard in range(len(snapshot.shards)):
-            _write(aside, snapshot, shard)
-        aside.rename(out)
+        with stops.told_where_full(out, kept):
+            for part in ("img_emb", "metadata"):
+                (aside / part).mkdir(parents=True)
+            for shard in range(len(snapshot.shards)):
+                _write(aside, snapshot, shard)
+            aside.rename(out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return int(np.sum(snapshot.alive))
@@ -45,10 +49,11 @@ def export(index: str | os.PathLike, out: str | os.PathLike) -> int:
 def _write(out: pathlib.Path, snapshot: Snapshot, shard: int) -> None:
     start, table = shard * snapshot.head.shard_rows, snapshot.shards[shard]
     rows = np.flatnonzero(snapshot.alive[start : start + len(table)])
-    np.save(
-        out / "img_emb" / f"img_emb_{shard:06d}.npy", snapshot.descriptors[shard][rows]
-    )
+    array = npy_bytes(snapshot.descriptors[shard][rows])
+    place = out / "img_emb" / f"img_emb_{shard:06d}.npy"
+    replace(place, lambda file: file.write(array))
     kept = table.take(rows)
     columns = {"image_path": kept["path"], "hash": kept["hash"]}
-    name = f"metadata_{shard:06d}.parquet"
-    pq.write_table(pa.table(columns), out / "metadata" / name)
+    content = parquet_bytes(pa.table(columns))
+    place = out / "metadata" / f"metadata_{shard:06d}.parquet"
+    replace(place, lambda file: file.write(content))

@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 
 from starlette.concurrency import run_in_threadpool
 
+from sbir_jax.search.terminal import explained
+
 SECONDS = 2.0  # between two looks, which cost a few file times each
 
 
@@ -40,7 +42,7 @@ async def _follow(index: Reloads, seconds: float) -> None:
             await run_in_threadpool(index.reload)
             told = ""
         except Exception as error:
-            message = " ".join(str(error).split()) or type(error).__name__
+            message = explained(error)
             if message != told:
                 print(f"sbir: the index is not followed: {message}", file=sys.stderr)
             told = message

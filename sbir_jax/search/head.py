@@ -1,16 +1,16 @@
 """What index.json says: which embedder made an index, and of what shape it is."""
 
 import dataclasses
-import json
 import os
 import pathlib
-import re
 import uuid
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from sbir_jax.backbones.known import HOG
+from pydantic import Field
 
+from sbir_jax.runtime import schema
+
+FILE = "index.json"
 FORMAT = 1
 SHARD_ROWS = 8192
 REMEDY = "Copy it back from a backup, or delete the index and make it again"
@@ -59,18 +59,13 @@ def known_as(embedder: Any, head: Head | None) -> str:
 def read_head(folder: str | os.PathLike) -> Head:
     """Raises: FileNotFoundError without an index there, ValueError for another format
     or a file that is not ours, saying which value is wrong."""
-    path = pathlib.Path(folder) / "index.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    path = pathlib.Path(folder) / FILE
+    if not path.exists():
         raise FileNotFoundError(
             f"no index in {os.fspath(folder)} (there is no {path.name}). Make one: "
             f"sbir index PHOTOS --out {os.fspath(folder)}"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not an index of sbir: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} is not an index of sbir: it holds no object")
+        )
+    values = schema.read_json(path, REMEDY)
     form = values.get("format")
     if not isinstance(form, int) or isinstance(form, bool):
         raise ValueError(f"{path} is not an index of sbir: format is {form!r}"[:300])
@@ -80,43 +75,32 @@ def read_head(folder: str | os.PathLike) -> Head:
             f"{path} has format {form}{newer} and this version of sbir_jax reads "
             f"{FORMAT}; update sbir_jax, or make the index again"
         )
-    wrong = [
-        name
-        for name, right in _FIELDS.items()
-        if name not in values or not right(values[name])
-    ]
-    wrong += [name for name in values if name not in (*_FIELDS, "format")]
-    if wrong:
-        given = repr(values.get(wrong[0], "missing"))[:60]
-        raise ValueError(
-            f"{path} is damaged: {wrong[0]} is {given}. {REMEDY}, or write what it was"
-        )
-    return Head(**values)
+    found = schema.validated(_Stored, values, str(path), REMEDY)
+    # As it was stored: it may say more than is checked.
+    return Head(**{**vars(found), "embedder": values["embedder"]})
 
 
-def _whole(least: int, most: int) -> Callable[[Any], bool]:
-    return lambda value: type(value) is int and least <= value <= most
+Digits = Annotated[str, Field(pattern="^[0-9a-f]{1,128}$")]
 
 
-def _digits(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{1,128}", value) is not None
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """Of an `Embedder.source`."""
+
+    kind: Literal["pretrained", "run", "prompts", "hog"]
+    source: str = ""
+    task: str = ""
+    text: str = ""
+    dtype: str = ""
+    encoder: str = ""
+    backbone: str = ""
+    relative: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def _source(value: Any) -> bool:
-    """Whether this may be an `Embedder.source`."""
-    return value is None or (
-        isinstance(value, dict)
-        and value.get("kind") in ("pretrained", "run", "prompts", HOG)
-        and all(isinstance(value.get(k, ""), str) for k in (*_TEXTS, "source"))
-        and isinstance(value.get("relative", {}), dict)
-    )
-
-
-_TEXTS = ("task", "text", "dtype", "encoder", "backbone")
-_FIELDS: dict[str, Callable[[Any], bool]] = {
-    "id": _digits,
-    "fingerprint": _digits,
-    "dim": _whole(1, 1 << 20),
-    "shard_rows": _whole(1, 1 << 24),
-    "embedder": _source,
-}
+@dataclasses.dataclass(frozen=True)
+class _Stored:
+    id: Digits
+    fingerprint: Digits
+    dim: Annotated[int, Field(ge=1, le=1 << 20)]
+    shard_rows: Annotated[int, Field(ge=1, le=1 << 24)]
+    embedder: _Source | None

@@ -12,6 +12,8 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from sbir_jax.runtime import schema
+
 FILE = "checked.json"
 
 
@@ -22,9 +24,8 @@ class Checked:
         self.folder = folder
         self._known: dict[str, list[int]] = {}
         self._changed = False
-        with contextlib.suppress(OSError, ValueError):
-            known = json.loads((folder / FILE).read_text())
-            self._known = known if isinstance(known, dict) else {}
+        with contextlib.suppress(OSError, ValueError):  # then all is checked again
+            self._known = schema.read_json(folder / FILE)
 
     def check(
         self, path: pathlib.Path, verify: Callable[[], None], rows: int = 0

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.fs
 
 from sbir_jax.data import images
-from sbir_jax.data.image_files import MAX_FILE_BYTES, blamed_on, open_file
+from sbir_jax.data.image_files import MAX_FILE_BYTES, blamed_on, fetched, open_file
 from sbir_jax.search.photos import Photo
 
 
@@ -58,7 +58,9 @@ def _open(photo: Photo) -> Iterator[io.IOBase]:
         )
     scheme, path = photo.path.split("://", 1)
     with _files(scheme, path.partition("/")[0]).open_input_stream(path) as stream:
-        yield io.BytesIO(stream.read())
+        file = fetched(stream)
+    with file:
+        yield file
 
 
 @functools.cache

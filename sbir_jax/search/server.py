@@ -22,7 +22,6 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
-from sbir_jax.data.images import FIT, decode
 from sbir_jax.search import answers
 from sbir_jax.search.api import (
     FOLDER,
@@ -53,12 +52,12 @@ from sbir_jax.search.first_words import FirstWords
 from sbir_jax.search.following import following
 from sbir_jax.search.gate import Gate
 from sbir_jax.search.guard import LOOPBACK, Guard, Refusal
-from sbir_jax.search.photo_files import HEADERS, Reader, Thumbnails, whole
+from sbir_jax.search.photo_files import HEADERS, Pictures, Reader, pixels, whole
 from sbir_jax.search.searchable import Searchable
 
 QUEUE = 64  # searches that may wait for the model
 IMAGINING = 8  # drawings that may wait for the imaginer
-THUMBNAIL_BYTES = 32_000_000  # kept in memory
+PICTURE_BYTES = 64_000_000  # kept in memory
 PAGE = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
@@ -97,7 +96,7 @@ def make_app(
     gate, reader, drawings, words = Gate(QUEUE), Reader(), Drawings(), FirstWords()
     # Of its own, so that no search waits until photos are made.
     imagining = Gate(IMAGINING)
-    thumbnails = Thumbnails(THUMBNAIL_BYTES, reader)
+    pictures = Pictures(PICTURE_BYTES, reader)
     # Whoever may ask from elsewhere need not know how this machine's disk is laid out.
     paths = hosts == LOOPBACK and not token
 
@@ -150,7 +149,7 @@ def make_app(
         drawing = await drawings.read(picture, asked.prepare)
         model = await run_in_threadpool(lambda: index.reranker or index.embedder)
         # Read before its turn comes, so that a hung disk does not hold up the others.
-        photo = await reader.run(decode, path, model.size, FIT["photo"])
+        photo = await reader.run(pixels, path, model.size)
         made = await gate.run(request, lambda: explain(model, drawing, photo))
         return answers.explained(made)
 
@@ -203,13 +202,13 @@ def make_app(
     @app.get("/api/thumbnail/{id}", response_class=Response)
     async def thumbnail(id: Id) -> Response:
         """The central square of a photo as a JPEG, as large as a page's tile."""
-        content = await thumbnails.get(id, index.photo(id))
+        content = await pictures.thumbnail(id, index.photo(id))
         return Response(content, media_type="image/jpeg", headers=HEADERS)
 
     @app.get("/api/photo/{id}", response_class=Response)
     async def photo(id: Id) -> Response:
         """A photo as it is on disk; as a JPEG where browsers cannot show its format."""
-        return await whole(index.photo(id), reader)
+        return await whole(id, index.photo(id), pictures)
 
     @app.get("/api/info")
     def info() -> Info:

@@ -20,9 +20,11 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Float16
 
 from sbir_jax.data.tree import Skipped
+from sbir_jax.runtime import schema
 from sbir_jax.runtime.digests import digest
 from sbir_jax.search.integrity import replace
 from sbir_jax.search.shards import (
+    ROWS,
     SCHEMA,
     SUM,
     Head,
@@ -30,6 +32,7 @@ from sbir_jax.search.shards import (
     read,
     read_head,
     read_removed,
+    read_rows,
 )
 
 
@@ -90,7 +93,7 @@ class Writer:
         }
         _write_json(self.folder / "writer.json", owner)
         path = self.folder / "index.json"
-        self._made = new is not None and not path.exists()
+        self._made = new is not None and not self._begun()
         if new is not None and self._made:
             _write_json(path, dataclasses.asdict(new))
         self.head = read_head(self.folder)
@@ -111,11 +114,23 @@ class Writer:
         self._written = rows
         self._changed: set[int] = set()
         self._buried = len(read_removed(self.folder))
+        self._counted = read_rows(self.folder)
         self.flush()  # names the rows that were replaced when a writer was killed
+
+    def _begun(self) -> bool:
+        """Whether there is an index that holds anything, or did.
+
+        Who was killed before the first row leaves a head alone: it binds nobody to its
+        model.
+        """
+        left = {path.name for path in self.folder.iterdir()}
+        left -= {"index.json", "lock", "writer.json", "shards", "exclude.txt"}
+        rows = next((self.folder / "shards").glob("*.parquet"), None)
+        return (self.folder / "index.json").exists() and bool(left or rows)
 
     def _holder(self) -> str:
         try:
-            owner = json.loads((self.folder / "writer.json").read_text())
+            owner = schema.read_json(self.folder / "writer.json")
             return "process {pid} on {host} since {since}".format(**owner)
         except (OSError, ValueError, KeyError):
             return "another process"
@@ -199,6 +214,9 @@ class Writer:
             content = parquet_bytes(pa.table(values, schema))
             replace(self._shard(shard), lambda f, content=content: f.write(content))
         self._changed.clear()
+        if len(self.paths) > self._counted:
+            self._counted = len(self.paths)
+            _write_json(self.folder / ROWS, {"rows": self._counted})
         self._written = len(self.paths)
         if len(self._tail) == self.head.shard_rows:
             self._start, self._tail = self._written, []

@@ -5,6 +5,8 @@
     INDEX/shards/000000.npy      float16 [n, dim], rows of unit length
     INDEX/shards/000000.parquet  n rows: path (absolute), hash (BLAKE2b of the file's
                                  bytes, 32 hex digits), size (bytes), mtime_ns
+    INDEX/rows.json              {"rows"}: how many there are at least; indexes from
+                                 before there was a count have none
     INDEX/removed.npy            int64, sorted: rows that no longer count
     INDEX/skipped.csv            path, reason: files that could not be used
     INDEX/exclude.txt            globs of what is passed over, one a line
@@ -33,14 +35,18 @@ import functools
 import os
 import pathlib
 import re
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float16, Int
+from pydantic import Field
 
+from sbir_jax.data.image_files import means_machine
 from sbir_jax.data.tree import Skipped
+from sbir_jax.runtime import schema
 from sbir_jax.runtime.digests import digest
 from sbir_jax.search.head import REMEDY, SHARD_ROWS, Head, read_head
 from sbir_jax.search.integrity import Checked
@@ -48,6 +54,8 @@ from sbir_jax.search.integrity import Checked
 __all__ = ["SHARD_ROWS", "Head", "Snapshot", "read", "read_head"]
 
 SUM = b"sbir_jax.descriptors"  # in a parquet's header: checksum of its rows' `.npy`
+ROWS = "rows.json"
+LONGEST = 8192  # bytes of a path
 SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -56,6 +64,11 @@ SCHEMA = pa.schema(
         ("mtime_ns", pa.int64()),
     ]
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    rows: Annotated[int, Field(ge=0)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,6 +104,7 @@ def read(folder: str | os.PathLike, before: Snapshot | None = None) -> Snapshot:
     """
     folder = pathlib.Path(folder)
     head = read_head(folder)
+    least = read_rows(folder)  # first: rows may be added meanwhile
     if before is not None and before.head != head:
         before = None
     marks: list[tuple | None] = []
@@ -103,10 +117,8 @@ def read(folder: str | os.PathLike, before: Snapshot | None = None) -> Snapshot:
         if before is not None and before.signature[number : number + 1] == (mark,):
             table, array = before.shards[number], before.descriptors[number]
         else:
-            # In this order: a longer .npy beside an older parquet is all right.
-            table, wanted = _read_table(path)
             npy = path.with_suffix(".npy")
-            array = _map(npy, len(table), head)
+            table, array, wanted = _read_shard(path, head)
             verify = functools.partial(_verify, npy, array, wanted)
             checked.check(npy, verify, len(table))
         marks.append(mark)
@@ -120,6 +132,13 @@ def read(folder: str | os.PathLike, before: Snapshot | None = None) -> Snapshot:
                 f"but the last have {head.shard_rows}. The index is damaged: make it "
                 "again."
             )
+    rows = sum(map(len, tables))
+    if rows < least:
+        raise ValueError(
+            f"{folder} has lost photos: {ROWS} tells of {least} rows, and shards holds "
+            f"{rows}. Copy the missing shards back, or delete {ROWS} and take in the "
+            "photos that are lost again"
+        )
     # Last: rows are only ever added here, so it is never older than the shards.
     removed = _mark(folder / "removed.npy")
     signature = (*marks, removed)
@@ -131,13 +150,34 @@ def read(folder: str | os.PathLike, before: Snapshot | None = None) -> Snapshot:
 
 
 def read_skipped(folder: str | os.PathLike) -> list[Skipped]:
-    """What skipped.csv says; nothing where there is none."""
+    """What skipped.csv says; nothing where there is none.
+
+    Raises: ValueError for a damaged file.
+    """
     path = pathlib.Path(folder) / "skipped.csv"
     if not path.exists():
         return []
     with open(path, encoding="utf-8", errors="replace", newline="") as file:
         lines = csv.reader(line.replace("\0", "") for line in file)
-        return [Skipped(*line) for line in lines if len(line) == 2][1:]
+        try:
+            return [Skipped(*line) for line in lines if len(line) == 2][1:]
+        except csv.Error as error:
+            raise ValueError(
+                f"{path} is damaged: {error}. Delete it: the next sbir index or sbir "
+                "add writes it again"
+            ) from error
+
+
+def read_rows(folder: pathlib.Path) -> int:
+    """How many rows an index has at least; 0 where that is not kept.
+
+    Raises: ValueError for a damaged file.
+    """
+    path = folder / ROWS
+    if not path.exists():
+        return 0
+    values = schema.read_json(path, REMEDY)
+    return schema.validated(_Rows, values, str(path), REMEDY).rows
 
 
 def read_removed(folder: pathlib.Path) -> Int[np.ndarray, " r"]:
@@ -150,7 +190,10 @@ def read_removed(folder: pathlib.Path) -> Int[np.ndarray, " r"]:
         return removed
     except FileNotFoundError:
         return np.zeros(0, np.int64)
-    except (ValueError, EOFError) as error:
+    # numpy lets nearly any exception through on a damaged header.
+    except Exception as error:
+        if means_machine(error):
+            raise
         path = folder / "removed.npy"
         raise ValueError(f"{path} is damaged: {_flat(error)}. {REMEDY}") from error
 
@@ -195,27 +238,54 @@ def _mark(path: pathlib.Path) -> tuple | None:
     return info.st_mtime_ns, info.st_size, info.st_ino
 
 
-def _read_table(path: pathlib.Path) -> tuple[pa.Table, str]:
-    """The rows, and the checksum of their descriptors; "" where there is none."""
+def _read_shard(path: pathlib.Path, head: Head) -> tuple[pa.Table, np.ndarray, str]:
+    """The rows, their descriptors, and the checksum of these; "" where there is none.
+
+    What a parquet says of its size is compared with the `.npy` before it is read.
+    """
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        header = file.schema_arrow.metadata or {}
-        table = file.read().cast(SCHEMA)
+        # Texts that repeat stay one text until their lengths are known.
+        texts = ["path", "hash"]
+        file = pq.ParquetFile(
+            path, page_checksum_verification=True, read_dictionary=texts
+        )
+        header, rows = file.schema_arrow.metadata or {}, file.metadata.num_rows
+        # In this order: a longer .npy beside an older parquet is all right.
+        array = _map(path.with_suffix(".npy"), rows, head)
+        groups = range(file.metadata.num_row_groups)
+        size = sum(file.metadata.row_group(i).total_byte_size for i in groups)
+        if size > 2 * LONGEST * (rows + 1):
+            raise ValueError(f"{size} bytes for {rows} rows")
+        table = file.read(SCHEMA.names)
         _check_values(table)
-        return table, header.get(SUM, b"").decode()
-    # pyarrow raises OSError for a page that is not what its checksum says.
-    except (pa.ArrowException, ValueError, OSError) as error:
+        return table.cast(SCHEMA), array, header.get(SUM, b"").decode()
+    except _Descriptors:
+        raise
+    # pyarrow raises OSError for a page that is not what its checksum says, and KeyError
+    # for a column that is not there.
+    except (pa.ArrowException, ValueError, OSError, KeyError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise ValueError(f"{path} is damaged: {_flat(error)}. {REMEDY}") from error
 
 
 def _check_values(table: pa.Table) -> None:
+    if table.column_names != SCHEMA.names:
+        raise ValueError(f"it has the columns {', '.join(table.column_names)}")
     if any(column.null_count for column in table.columns):
         raise ValueError("a value is missing")
-    lengths = pc.call_function("binary_length", [table["hash"]])
-    if lengths.unique().to_pylist() not in ([], [32]):
-        raise ValueError("a hash is not of 32 digits")
+    for name, least, most in (("hash", 32, 32), ("path", 0, LONGEST)):
+        for chunk in table[name].chunks:
+            if not pa.types.is_dictionary(chunk.type):
+                raise ValueError(f"a {name} is {chunk.type}, no text")
+            found = pc.call_function("binary_length", [chunk.dictionary])
+            for size in found.unique().to_pylist():
+                if not least <= size <= most:
+                    raise ValueError(f"a {name} has {size} bytes")
+
+
+class _Descriptors(ValueError):
+    """A `.npy` that does not fit its parquet."""
 
 
 def _verify(path: pathlib.Path, rows: np.ndarray, wanted: str) -> None:
@@ -232,17 +302,19 @@ def _verify(path: pathlib.Path, rows: np.ndarray, wanted: str) -> None:
 def _map(path: pathlib.Path, rows: int, head: Head) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(
+    except Exception as error:  # as of `read_removed`
+        if means_machine(error):
+            raise
+        raise _Descriptors(
             f"{path} is damaged or missing: {_flat(error)}. {REMEDY}"
         ) from error
     if array.dtype != np.float16 or array.shape[1:] != (head.dim,):
-        raise ValueError(
+        raise _Descriptors(
             f"{path} is {array.dtype} {list(array.shape)}; this index holds float16 "
             f"[n, {head.dim}]"
         )
     if len(array) < rows:
-        raise ValueError(f"{path} has {len(array)} rows and its parquet {rows}")
+        raise _Descriptors(f"{path} has {len(array)} rows and its parquet {rows}")
     return array[:rows]
 
 

@@ -1,27 +1,15 @@
-"""Words for the terminal: names made harmless, numbers with their nouns."""
+"""Words for the terminal: errors on one line, numbers with their nouns."""
 
 import errno
-import unicodedata
 from typing import TYPE_CHECKING
+
+from sbir_jax.printable import clean
+from sbir_jax.runtime.stops import DiskFull
 
 if TYPE_CHECKING:
     from sbir_jax.search.hits import Hit
 
-# Controls, marks that turn the direction of text round, and lone surrogates.
-_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-
-
-def clean(text: str) -> str:
-    r"""With `\x1b` and the like in place of what a terminal would obey.
-
-    Names of files come from anybody, and may hold colours, titles, bells and line ends.
-    """
-    return "".join(
-        c.encode("unicode_escape", "surrogatepass").decode()
-        if unicodedata.category(c) in _HIDDEN
-        else c
-        for c in text
-    )
+__all__ = ["clean", "explained", "plural", "standing"]
 
 
 def plural(count: int, noun: str) -> str:
@@ -42,7 +30,9 @@ def standing(hit: "Hit") -> str:
 def explained(error: BaseException) -> str:
     """An error on one line; those of the system name the file."""
     message = str(error)
-    if isinstance(error, OSError) and error.strerror and error.errno:
+    if isinstance(error, DiskFull):  # says all of that itself
+        pass
+    elif isinstance(error, OSError) and error.strerror and error.errno:
         where = "" if error.filename is None else f"{error.filename}: "
         message = f"{where}{error.strerror}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

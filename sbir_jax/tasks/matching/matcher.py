@@ -10,20 +10,20 @@ import itertools
 import json
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
+from pydantic import Field
 
 from sbir_jax.adapters import match_adapter
 from sbir_jax.adapters.match_adapter import AdapterConfig, MatchAdapter
 from sbir_jax.backbones.base import Backbone, LoadedBackbone
 from sbir_jax.backbones.frozen import load_frozen
 from sbir_jax.backbones.loading import random_backbone
-from sbir_jax.config import build
 from sbir_jax.data import images as images_lib
 from sbir_jax.diffusion.noise_bank import noise_bank
 from sbir_jax.runtime import checkpoint, digests, hardware, sharding
@@ -34,6 +34,20 @@ from sbir_jax.tasks.matching.scores import MatchRecipe
 
 SAVED_AS = "adapter"  # in checkpoints
 FIT = "stretch"  # as the release does: words may be of what a crop would cut off
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shots(checkpoint.Seeded):
+    shots: Annotated[int, Field(ge=0)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Config(checkpoint.OnBackbone):
+    """Of a run's config, what makes a score."""
+
+    train: _Shots
+    recipe: MatchRecipe
+    adapter: AdapterConfig
 
 
 class Matcher:
@@ -147,23 +161,22 @@ class Matcher:
         """
         workdir = pathlib.Path(workdir)
         command = "python -m sbir_jax.main --config configs/toybox.py:task=matching"
-        config = checkpoint.run_config(workdir, f"{command} --workdir {workdir}")
-        if config.get("task") != "matching":
+        values = checkpoint.run_config(workdir, f"{command} --workdir {workdir}")
+        if values.get("task") != "matching":
             raise ValueError(
-                f"{workdir} is a run of the task {config.get('task')}; a matcher needs "
+                f"{workdir} is a run of the task {values.get('task')}; a matcher needs "
                 "one of the task matching"
             )
-        recipe = build(MatchRecipe, config["recipe"])
-        kind = AdapterConfig(**config["adapter"])
+        config = checkpoint.checked_config(_Config, values, workdir)
+        recipe, kind, size = config.recipe, config.adapter, config.image_size
         mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
         taps = ("out",) if kind.gain else recipe.taps
-        given = mesh, config["dtype"], config["encoder"]
-        loaded = load_frozen(config["backbone"], taps, *given)
-        if config["random_weights"]:
-            loaded = random_backbone(loaded, seed=config["train"]["seed"])
-        size = config["image_size"]
+        given = mesh, config.dtype, config.encoder
+        loaded = load_frozen(config.backbone, taps, *given)
+        if config.random_weights:
+            loaded = random_backbone(loaded, seed=config.train.seed)
         adapter = initial(loaded, recipe, kind, size)
-        if config["train"]["shots"]:
+        if config.train.shots:
             fingerprint = loaded.backbone.fingerprint
             found = checkpoint.load_trained(workdir, fingerprint, SAVED_AS)
             adapter = restored(adapter, found)

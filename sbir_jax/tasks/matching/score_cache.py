@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from absl import logging
 from jaxtyping import Float
 
+from sbir_jax.data.image_files import means_machine
 from sbir_jax.runtime import multiprocess
 
 
@@ -30,10 +32,9 @@ def cached(
     """
     mark = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     path = folder / f"{name}.npz"
-    if multiprocess.as_first_says(path.exists()):
-        with np.load(path, allow_pickle=False) as found:
-            if str(found["key"]) == mark:
-                return found["scores"], float(found["seconds"])
+    kept = _read(path, mark)
+    if multiprocess.smallest(int(kept is not None)) and kept is not None:
+        return kept
     scores, seconds = compute()
     if multiprocess.is_first():
         content = io.BytesIO()
@@ -44,3 +45,20 @@ def cached(
         os.replace(aside, path)
     multiprocess.barrier("scores")
     return scores, seconds
+
+
+def _read(path: pathlib.Path, mark: str) -> tuple[np.ndarray, float] | None:
+    """What is kept; None where that is nothing, of another key, or damaged."""
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            if str(found["key"]) != mark:
+                return None
+            return found["scores"], float(found["seconds"])
+    # A damaged archive lets nearly any exception through.
+    except Exception as error:
+        if means_machine(error):
+            raise
+        logging.warning("%s is damaged (%s): it is made again", path, error)
+        return None

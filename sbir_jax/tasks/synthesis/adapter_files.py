@@ -19,16 +19,17 @@ def from_run(folder: pathlib.Path) -> tuple[LoadedBackbone, SketchAdapter]:
       or where the backbone is no longer the one that was trained with.
     """
     command = "python -m sbir_jax.main --config configs/toybox.py:task=synthesis"
-    config = checkpoint.run_config(folder, f"{command} --workdir {folder}")
-    if config.get("task") != "synthesis":
+    values = checkpoint.run_config(folder, f"{command} --workdir {folder}")
+    if values.get("task") != "synthesis":
         raise ValueError(
-            f"{folder} is a run of task={config.get('task')}; give one of "
+            f"{folder} is a run of task={values.get('task')}; give one of "
             "task=synthesis"
         )
+    config = checkpoint.checked_config(checkpoint.OnBackbone, values, folder)
     mesh = sharding.make_mesh(devices=jax.local_devices())
     loaded = load_backbone(
-        config["backbone"],
-        dtype=config["dtype"],
+        config.backbone,
+        dtype=config.dtype,
         sharding=sharding.frozen_rule(mesh),
         frozen=True,
     )
