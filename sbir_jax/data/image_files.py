@@ -28,7 +28,7 @@ from PIL import (
     features,
 )
 
-from sbir_jax.data import vector
+from sbir_jax.data import deep_colour, vector
 
 Source = str | os.PathLike | bytes | io.IOBase | Image.Image | np.ndarray
 
@@ -211,6 +211,8 @@ def decoded_bytes(image: Image.Image, full_pixels: int, out_pixels: int) -> int:
         decoder = 8 * pixels
     elif image.info.get("progressive"):  # all coefficients: 3 channels of 16 bits
         decoder = 6 * full_pixels
+    if deep_colour.is_deep(image):  # the lower bytes
+        kept = 4 * pixels
     return stored * pixels + kept + max(decoder, rgb)
 
 
