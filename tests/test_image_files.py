@@ -97,11 +97,19 @@ def test_fewer_bits_in_sixteen_in_colour(bits, form):
     assert (found[..., 3] == 255).all()
 
 
-def test_a_picture_that_is_given_stays_as_it_is():
-    wide = np.full((16, 16, 3), 1023, np.uint16)
-    with Image.open(io.BytesIO(deep_png(wide))) as given:
-        assert (decode(given) == 255).all()
-        assert np.asarray(given).max() == 3
+def test_a_picture_that_is_given_stays_as_it_is(tmp_path):
+    data = deep_png(np.full((16, 16, 3), 1023, np.uint16))
+    (tmp_path / "a.png").write_bytes(data)
+    for source in (io.BytesIO(data), tmp_path / "a.png"):
+        with Image.open(source) as given:
+            assert (decode(given) == 255).all()
+            assert np.asarray(given).max() == 3
+
+
+def test_what_is_stored_of_deep_colours_is_plain(tmp_path):
+    (tmp_path / "a.png").write_bytes(deep_png(np.full((16, 16, 3), 1023, np.uint16)))
+    with Image.open(io.BytesIO(images.checked_bytes(tmp_path / "a.png"))) as stored:
+        assert (np.asarray(stored) == 255).all()
 
 
 def deep_png(wide):

@@ -4,6 +4,7 @@ That is enough where all 16 are used. Cameras and microscopes store 10, 12 or 14
 16, and rarely say so: then most of the picture is in the lower byte.
 """
 
+import contextlib
 import sys
 from typing import Any
 
@@ -53,10 +54,13 @@ def own_white(image: Image.Image, file: Any) -> Image.Image:
 
 
 def _lower_bytes(kind: Any, file: Any) -> Image.Image:
-    file.seek(0)
-    image = kind(file)
-    image.tile = [tile._replace(args=_swapped(tile.args)) for tile in image.tile]
-    image.load()
+    # Pillow has closed a file that it opened itself.
+    known = contextlib.nullcontext(file)
+    with open(file.name, "rb") if file.closed else known as again:
+        again.seek(0)
+        image = kind(again)
+        image.tile = [tile._replace(args=_swapped(tile.args)) for tile in image.tile]
+        image.load()
     return image
 
 
