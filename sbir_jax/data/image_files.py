@@ -238,8 +238,8 @@ def _image(source: Source) -> Iterator[Image.Image]:
         with vector.picture(source) or _identified(io.BytesIO(source)) as image:
             yield image
     elif os.path.splitext(source)[1].lower() in vector.EXTENSIONS:
-        with open_file(source, vector.MAX_BYTES) as file:
-            image = vector.picture(file.read())
+        with open_file(source) as file:
+            image = vector.picture(file.read(vector.MAX_BYTES + 1))
         if image is None:
             raise ValueError(f"no drawing ({', '.join(sorted(vector.EXTENSIONS))})")
         yield image
