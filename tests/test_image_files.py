@@ -81,26 +81,71 @@ def test_fewer_bits_in_sixteen_are_scaled_by_their_own_white(bits):
         np.testing.assert_allclose(out[..., 0], ramp * 255, atol=1)
 
 
-@pytest.mark.parametrize(("bits", "error"), [(10, 86), (12, 18), (14, 5), (16, 1)])
-def test_fewer_bits_in_sixteen_in_colour(bits, error):
-    ramp = np.linspace(0, 1, 64 * 64).reshape(64, 64, 1).repeat(3, -1)
-    wide = np.rint(ramp * (2**bits - 1)).astype(">u2")
-    out = decode(png48(wide)).astype(float)
-    assert np.abs(out - ramp * 255).max() <= error and out.max() == 255
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("form", ["png", "png with alpha", "II", "MM", "II deflate"])
+def test_fewer_bits_in_sixteen_in_colour(bits, form):
+    ramp = np.linspace(0, 1, 64 * 64).reshape(64, 64, 1) * [1, 0.5, 0.25]
+    wide = np.rint(ramp * (2**bits - 1)).astype(np.uint16)
+    if form == "png with alpha":
+        alpha = np.full((64, 64, 1), 2**bits - 1, np.uint16)
+        data = deep_png(np.concatenate([wide, alpha], -1))
+    else:
+        data = deep_png(wide) if form == "png" else deep_tiff(wide, *form.split())
+    np.testing.assert_allclose(decode(data), ramp * 255, atol=1)
+    found = images.decode_rgba(data, 64)
+    np.testing.assert_allclose(found[..., :3], ramp * 255, atol=1)
+    assert (found[..., 3] == 255).all()
 
 
-def png48(wide):
+def test_a_picture_that_is_given_stays_as_it_is(tmp_path):
+    data = deep_png(np.full((16, 16, 3), 1023, np.uint16))
+    (tmp_path / "a.png").write_bytes(data)
+    for source in (io.BytesIO(data), tmp_path / "a.png"):
+        with Image.open(source) as given:
+            assert (decode(given) == 255).all()
+            assert np.asarray(given).max() == 3
+
+
+def test_what_is_stored_of_deep_colours_is_plain(tmp_path):
+    (tmp_path / "a.png").write_bytes(deep_png(np.full((16, 16, 3), 1023, np.uint16)))
+    with Image.open(io.BytesIO(images.checked_bytes(tmp_path / "a.png"))) as stored:
+        assert (np.asarray(stored) == 255).all()
+
+
+def deep_png(wide):
     """A PNG of 16 bits a channel, which Pillow cannot write."""
 
     def chunk(kind, body):
         check = zlib.crc32(kind + body)
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", check)
 
-    height, width, _ = wide.shape
-    rows = b"".join(b"\0" + row.tobytes() for row in wide)
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    height, width, channels = wide.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in wide)
+    kind = {3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows))
     return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
+
+
+def deep_tiff(wide, order, compression=""):
+    """A TIFF of 16 bits a channel in one strip."""
+    sign = {"II": "<", "MM": ">"}[order]
+    height, width, channels = wide.shape
+    pixels = wide.astype(f"{sign}u2").tobytes()
+    pixels = zlib.compress(pixels) if compression else pixels
+    start, kinds = 8 + 2 + 9 * 12 + 4, {"H": 3, "I": 4}
+    tags = [(256, "I", width), (257, "I", height), (258, "bits", start)]
+    tags += [(259, "H", 8 if compression else 1), (262, "H", 2)]
+    tags += [(273, "I", start + 6), (277, "H", channels), (278, "I", height)]
+    tags += [(279, "I", len(pixels))]
+    out = order.encode() + struct.pack(f"{sign}HIH", 42, 8, len(tags))
+    for tag, kind, value in tags:
+        if kind == "bits":  # one for each channel, behind the tags
+            out += struct.pack(f"{sign}HHII", tag, 3, channels, value)
+        else:
+            entry = struct.pack(f"{sign}HHI{kind}", tag, kinds[kind], 1, value)
+            out += entry.ljust(12, b"\0")
+    return out + bytes(4) + struct.pack(f"{sign}3H", 16, 16, 16) + pixels
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -118,45 +163,126 @@ def test_a_jpeg_may_lack_its_end_marker_but_no_row(tmp_path, progressive, size):
     assert images.checked_bytes(tmp_path / "a.jpg") == data
 
 
-def wide_gamut():
-    """A profile whose red is not that of sRGB: its channels change places."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-
-
-def test_colour_profiles_are_applied(tmp_path):
+def test_grey_profiles_are_applied():
     grey = np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))
-    profile = linear_grey()
-    out = decode(encoded(Image.fromarray(grey), icc_profile=profile))
-    linear = np.arange(64) * 4 / 255
-    curve = np.where(
-        linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055
+    out = decode(encoded(Image.fromarray(grey), icc_profile=linear_grey()))
+    np.testing.assert_allclose(
+        out[3, 2:, 0], curve(np.arange(64) * 4 / 255)[2:], atol=3
     )
-    np.testing.assert_allclose(out[3, 2:, 0], 255 * curve[2:], atol=3)
-    # A damaged one, one of other channels, and that of sRGB itself change nothing.
+
+
+def test_profiles_that_say_nothing_change_nothing():
     plain = decode(encoded(Image.fromarray(colours())))
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for harmless in (b"garbage", wide_gamut(), profile[:60], srgb):
+    other, srgb = (
+        ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes()
+        for space in ("LAB", "sRGB")
+    )
+    # A damaged one, one of other channels, and that of sRGB itself.
+    for harmless in (b"garbage", other, linear_grey()[:60], other_inks(), srgb):
         data = encoded(Image.fromarray(colours()), icc_profile=harmless)
         np.testing.assert_array_equal(decode(data), plain)
 
 
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_colour_profiles_are_applied(format):
+    """Adobe RGB (1998), whose green is none of sRGB's."""
+    given = np.empty((32, 32, 3), np.uint8)
+    given[:, :16], given[:, 16:] = (100, 150, 200), (180, 140, 90)
+    options = {"lossless": True} if format == "WEBP" else {"quality": 100}
+    options = options if format in ("WEBP", "JPEG") else {}
+    data = encoded(Image.fromarray(given), format, icc_profile=adobe_rgb(), **options)
+    wanted = curve((given / 255) ** GAMMA @ ADOBE @ INTO_SRGB)
+    assert np.abs(wanted - given).max() > 15
+    np.testing.assert_allclose(decode(data)[:, [8, 24]], wanted[:, [8, 24]], atol=3)
+
+
+def test_colour_profiles_are_applied_beside_transparency():
+    given = Image.new("RGBA", (32, 32), (100, 150, 200, 255))
+    given.paste((100, 150, 200, 0), (0, 0, 16, 32))
+    data = encoded(given, icc_profile=adobe_rgb())
+    wanted = curve((np.array([100, 150, 200]) / 255) ** GAMMA @ ADOBE @ INTO_SRGB)
+    for found in (decode(data), images.decode_rgba(data, 32)):
+        np.testing.assert_allclose(found[4, 24, :3], wanted, atol=2)
+    assert decode(data)[4, 4].tolist() == [255, 255, 255]
+    np.testing.assert_array_equal(found[4, [4, 24], 3], [0, 255])
+
+
+@pytest.mark.parametrize("format", ["JPEG", "TIFF"])
+def test_profiles_of_inks_are_applied(format):
+    cyan = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
+    assert decode(encoded(cyan, format))[8, 8, 0] < 10
+    found = decode(encoded(cyan, format, icc_profile=other_inks()))[8, 8]
+    np.testing.assert_allclose(found, (255, 0, 0), atol=12)
+    paper = encoded(Image.new("CMYK", (16, 16)), format, icc_profile=other_inks())
+    assert decode(paper).min() > 250
+
+
+def curve(linear):
+    """sRGB's, from light to values of 8 bits."""
+    light = np.clip(linear, 0, 1)
+    steep = 1.055 * np.maximum(light, 1e-9) ** (1 / 2.4) - 0.055
+    return 255 * np.where(light <= 0.0031308, 12.92 * light, steep)
+
+
+# Rows are what red, green and blue are in XYZ, for the white of profiles (D50).
+ADOBE = np.array(
+    [
+        [0.60974, 0.31111, 0.01947],
+        [0.20528, 0.62567, 0.06087],
+        [0.14919, 0.06322, 0.74457],
+    ]
+)
+SRGB = np.array(
+    [
+        [0.43607, 0.22249, 0.01392],
+        [0.38515, 0.71687, 0.09708],
+        [0.14307, 0.06061, 0.71410],
+    ]
+)
+INTO_SRGB = np.linalg.inv(SRGB)
+GAMMA = 2 + 51 / 256
+WHITE = (0.9642, 1.0, 0.8249)
+
+
 def linear_grey():
-    """The smallest ICC profile there is: grey values in proportion to light."""
+    """Grey values in proportion to light."""
+    line = b"curv" + struct.pack(">II", 0, 0)
+    return profile(b"GRAY", wtpt=place(WHITE), kTRC=line)
 
-    def tag(body):
-        return body + b"\0" * (-len(body) % 4)
 
-    white = tag(b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061))
-    curve = tag(b"curv\0\0\0\0" + struct.pack(">I", 0))
-    start = 128 + 4 + 2 * 12
-    table = struct.pack(">I", 2)
-    table += b"wtpt" + struct.pack(">II", start, len(white))
-    table += b"kTRC" + struct.pack(">II", start + len(white), len(curve))
-    body = table + white + curve
-    head = struct.pack(">I", 128 + len(body)) + b"lcms" + b"\x02\x10\0\0mntrGRAYXYZ "
-    head += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + b"\0" * 28
-    head += struct.pack(">3i", 63190, 65536, 54061)
-    return head.ljust(128, b"\0") + body
+def adobe_rgb():
+    power = b"curv" + struct.pack(">IIH", 0, 1, round(256 * GAMMA))
+    tags = {f"{name}XYZ": place(row) for name, row in zip("rgb", ADOBE, strict=True)}
+    tags |= {f"{name}TRC": power for name in "rgb"}
+    return profile(b"RGB ", wtpt=place(WHITE), **tags)
+
+
+def other_inks():
+    """Inks of which the first is red; a table of two points for each of the four."""
+    lab = np.full((2, 2, 2, 2, 3), (0, 128, 128), np.uint8)
+    lab[0, 0, 0, 0], lab[1, 0, 0, 0] = (255, 128, 128), (139, 209, 198)
+    straight = bytes(range(256))
+    table = b"mft1" + struct.pack(">I4B", 0, 4, 3, 2, 0)
+    table += struct.pack(">9i", *np.eye(3, dtype=int).ravel() << 16)
+    table += straight * 4 + lab.tobytes() + straight * 3
+    return profile(b"CMYK", b"Lab ", b"prtr", wtpt=place(WHITE), A2B0=table)
+
+
+def place(xyz):
+    return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(65536 * v) for v in xyz))
+
+
+def profile(space, through=b"XYZ ", kind=b"mntr", **tags):
+    """An ICC profile with these tags alone."""
+    start = 128 + 4 + 12 * len(tags)
+    table, body = struct.pack(">I", len(tags)), b""
+    for name, content in tags.items():
+        table += name.encode() + struct.pack(">II", start + len(body), len(content))
+        body += content + b"\0" * (-len(content) % 4)
+    head = struct.pack(">I", start + len(body)) + b"lcms" + b"\x02\x10\0\0"
+    head += kind + space + through + struct.pack(">6H", 2026, 1, 1, 0, 0, 0)
+    head += b"acsp" + bytes(28) + place(WHITE)[8:]
+    return head.ljust(128, b"\0") + table + body
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")

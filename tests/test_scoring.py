@@ -7,8 +7,8 @@ from hand_made import items
 from miniature import picture
 
 from sbir_jax.adapters.prompts import Prompts
-from sbir_jax.data import DataError, published
-from sbir_jax.data.dataset import Dataset
+from sbir_jax.data import DataError, images, published
+from sbir_jax.data.dataset import Dataset, Records
 from sbir_jax.embedder import Embedder
 from sbir_jax.tasks.retrieval import (
     descriptor_cache,
@@ -42,6 +42,55 @@ def beside(dataset, **score):
 
 def test_no_words_by_default(dataset):
     assert beside(dataset) is None
+
+
+class Files(list):
+    """A data source of tfds, as far as `Records` asks."""
+
+    def __getitems__(self, rows):
+        return [{"image": self[row]} for row in rows]
+
+
+@pytest.fixture
+def chalk(dataset):
+    """White on black, small in a corner; one sketch of the second class is empty."""
+    drawn = np.zeros((120, 120, 3), np.uint8)
+    drawn[60:80, 90:94] = drawn[60:64, 90:110] = 255
+    files = [images.encode_png(picture) for picture in (drawn, drawn, 0 * drawn)]
+    records = Records(Files(files), np.arange(3))
+    return dataclasses.replace(
+        dataset,
+        sketches=dataclasses.replace(dataset.sketches, source=records),
+        photos=dataclasses.replace(dataset.photos, source=records),
+    )
+
+
+def test_sketches_are_scored_as_they_are_unless_asked(chalk):
+    scored, _ = scored_set.scored_on(Scoring(), chalk, "fine_grained")
+    assert scored.fingerprint == chalk.fingerprint and scored.notes == chalk.notes
+    found = scored.sketches.pixels([0, 2], 64)
+    assert found[0].mean() < 30 and found[1, 20:40].max() == 0
+
+
+def test_sketches_are_prepared_where_it_is_asked(chalk):
+    asked = Scoring(prepare=True)
+    scored, unseen = scored_set.scored_on(asked, chalk, "fine_grained")
+    plain = chalk.sketches.pixels(range(3), 64)
+    # Dark on white, in the middle; an empty sheet, which benchmarks may hold, stays.
+    found = scored.sketches.pixels(range(3), 64)
+    columns = np.flatnonzero((found[0, ..., 0] < 128).any(0))
+    assert np.median(found[0]) == 255 and columns.mean() == pytest.approx(32, abs=2)
+    np.testing.assert_array_equal(found[2], plain[2])
+    # Photos are what an index holds, and labels are the same.
+    photos = (items.photos.pixels([0], 64) for items in (chalk, scored))
+    np.testing.assert_array_equal(*photos)
+    assert unseen == chalk.unseen and scored.sketches.labels is chalk.sketches.labels
+    # Descriptors that are kept, and reports, tell the two apart.
+    assert scored.fingerprint != chalk.fingerprint
+    assert scored.notes == ("sketches were made dark, centred and large first",)
+    # A part of it is prepared, too.
+    part = scored.subset(["dog"]).sketches
+    np.testing.assert_array_equal(part.pixels([0], 64), found[1:2])
 
 
 @pytest.mark.parametrize(

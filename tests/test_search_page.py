@@ -1,27 +1,27 @@
 """The page in a real browser, driven as a person drives it."""
 
+import json
 import pathlib
-import shutil
-import socket
 import threading
 import time
+from importlib import resources
 
 import numpy as np
 import pytest
 from fake_search import FakeIndex, fake_explain
 from PIL import Image
 
-uvicorn = pytest.importorskip("uvicorn")
-server = pytest.importorskip("sbir_jax.search.server")
-playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("uvicorn")
+pytest.importorskip("playwright.sync_api")
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium here")
-# It runs as root, and asks no other machine for anything.
-FLAGS = (
-    "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-    "disable-component-update disable-sync"
-).split()
+from sbir_jax.data.toybox import world
+from sbir_jax.search import server
+from tools import page_picture
+from tools.page_picture import settled
+
+pytestmark = pytest.mark.skipif(
+    not page_picture.CHROMIUM, reason="there is no chromium here"
+)
 # The fake index finds by where the ink is: drawings are searched with as they are.
 RAW = "#raw=1"
 PATIENCE = 30_000  # ms; a busy machine is slow, and no test measures time
@@ -37,29 +37,15 @@ def address(index):
     """The page over the index without a network, on a free port."""
     patch = pytest.MonkeyPatch()
     patch.setattr(server, "explain", fake_explain)
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        server.make_app(index), log_config=None, log_level="warning", access_log=False
-    )
-    served = uvicorn.Server(config)
-    thread = threading.Thread(target=served.run, kwargs={"sockets": [listener]})
-    thread.start()
-    while not served.started:
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-    served.should_exit = True
-    thread.join(20)
+    with page_picture.serving(index) as found:
+        yield found
     patch.undo()
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(
-            executable_path=CHROMIUM, args=[f"--{flag}" for flag in FLAGS]
-        )
+    with page_picture.chromium() as found:
         yield found
-        found.close()
 
 
 def open_page(browser, address, raw=True, **options):
@@ -106,13 +92,6 @@ def first(page, name):
     """Waits until `name` is the first photo."""
     page.wait_for_function(
         "name => document.querySelector('#grid li button')?.title === name", arg=name
-    )
-
-
-def settled(page):
-    """Waits for the answer to the last change."""
-    page.wait_for_function(
-        "() => document.querySelector('#status').textContent.includes('best first')"
     )
 
 
@@ -570,8 +549,21 @@ def test_a_server_without_an_imaginer_shows_no_place_for_it(page, index, monkeyp
     assert not any(url.endswith("/api/imagine") for url in page.asked)
 
 
+def tab_to(page, selector, key="Tab"):
+    """Presses Tab until the focus is there, where it can be seen."""
+    for _ in range(80):
+        page.keyboard.press(key)
+        if page.evaluate("wanted => document.activeElement.matches(wanted)", selector):
+            break
+    here = page.locator(":focus")
+    assert here.evaluate("(e, wanted) => e.matches(wanted)", selector), selector
+    assert here.evaluate("e => getComputedStyle(e).outlineStyle") != "none"
+    assert here.evaluate("e => getComputedStyle(e).visibility") == "visible"
+
+
 def test_keyboard_alone(page):
-    page.locator("#canvas").focus()
+    """Nothing but keys: what is used is what Tab comes to."""
+    tab_to(page, "#canvas")
     for _ in range(22):
         page.keyboard.press("ArrowLeft")
         page.keyboard.press("ArrowUp")
@@ -579,11 +571,70 @@ def test_keyboard_alone(page):
     page.keyboard.press("ArrowLeft")
     page.keyboard.press(" ")
     first(page, "photo00.png")
-    page.keyboard.press("Shift+Tab")
-    page.keyboard.press("?")
+    imagined(page)
+    for selector in ("#pen", "#width", "#clear", "#text", "#order", "#tidy"):
+        tab_to(page, selector)
+    tab_to(page, "#imagined-pictures button")
+    tab_to(page, "#folder")
+    tab_to(page, "#grid li:first-child > button")
+    page.keyboard.press("Enter")
+    assert page.locator("#view").is_visible()
+    tab_to(page, "#next")
+    page.keyboard.press("Enter")
+    assert page.locator("#view-name").inner_text() != "photo00.png"
+    tab_to(page, "#explain")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#lines circle")
+    for _ in range(12):  # nothing behind the dialog
+        page.keyboard.press("Tab")
+        assert not page.evaluate("document.activeElement.closest('main, header')")
+    page.keyboard.press("Escape")
+    # Back where it was opened, at the photo that was looked at last.
+    second = "#grid li:nth-child(2)"
+    assert page.evaluate(f"document.activeElement.matches('{second} > button')")
+    tab_to(page, f"{second} .tick")
+    opaque = "e => Number(getComputedStyle(e).opacity) === 1"
+    page.wait_for_function(f"() => ({opaque})(document.activeElement)")
+    page.keyboard.press(" ")
+    assert page.locator("#chosen-count").inner_text() == "1 photo selected"
+    tab_to(page, "#chosen-none", "Shift+Tab")
+    page.keyboard.press("Enter")
+    assert page.locator("#chosen").is_hidden()
+    tab_to(page, f"{second} > button")
+    page.keyboard.press("Enter")
+    tab_to(page, "#similar")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#back")
+    tab_to(page, "#back")
+    page.keyboard.press("Enter")
+    first(page, "photo00.png")
+    tab_to(page, "#help-open")
+    page.keyboard.press("Enter")
     assert page.locator("#help").is_visible()
     page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.id") == "help-open"
+    page.keyboard.press("?")
+    assert page.locator("#help").is_visible()
+    tab_to(page, "#help [data-close]")
+    page.keyboard.press("Enter")
     assert page.locator("#help").is_hidden()
+
+
+def test_examples_are_drawn_and_answered(page):
+    """How well by the real model, `python -m tools.page_picture` prints."""
+    assert len(page_picture.example(page, "fork")) == 24
+    page_picture.emptied(page)
+    assert page.locator("#examples button").count() == 3
+
+
+def test_examples_are_things_that_toybox_has():
+    listed = resources.files("sbir_jax.search.page") / "examples.json"
+    names = json.loads(listed.read_text())
+    known = {page_picture.CLASSES.get(name, name) for name in names}
+    assert known <= set(world.PRETRAINED) and len(known) == 3
+    found = ["mug_0001.png", "fork_0001.png", "mug_0002.png"]
+    assert page_picture.right("cup", found) == 2
+    assert page_picture.right("fork", found) == 1
 
 
 def test_what_is_sent_is_black_on_white_in_the_dark(browser, address, index):
@@ -598,10 +649,15 @@ def test_what_is_sent_is_black_on_white_in_the_dark(browser, address, index):
     assert page.complaints == []
 
 
-@pytest.mark.parametrize("width, height", [(320, 640), (390, 844), (844, 390)])
-def test_touch_on_a_small_screen(browser, address, width, height):
+SMALL = [(320, 640), (390, 844), (844, 390)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width, height", SMALL)
+def test_touch_on_a_small_screen(browser, address, width, height, scheme):
     size = {"width": width, "height": height}
-    page = open_page(browser, address, viewport=size, has_touch=True)
+    looks = {"viewport": size, "color_scheme": scheme}
+    page = open_page(browser, address, has_touch=True, **looks)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator(".words span").first.is_visible()
     for name in ("canvas", "pen", "upload", "clear"):
@@ -630,12 +686,14 @@ def test_touch_on_a_small_screen(browser, address, width, height):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_accessibility(browser, address, scheme):
+@pytest.mark.parametrize("width, height", [(1280, 720), *SMALL])
+def test_accessibility(browser, address, width, height, scheme):
     axe = pytest.importorskip("axe_core_python")
     script = pathlib.Path(axe.__file__).with_name("axe.min.js").read_text()
     page = open_page(
         browser,
         address,
+        viewport={"width": width, "height": height},
         color_scheme=scheme,
         reduced_motion="reduce",
         bypass_csp=True,
@@ -666,8 +724,12 @@ def test_accessibility(browser, address, scheme):
     page.get_by_role("button", name="Why this photo?").click()
     page.wait_for_selector("#lines circle")
     check()
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    check()
     page.goto(f"{address}docs")
     page.wait_for_selector("article")
     assert page.locator("article").count() == 11
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     check()
     page.context.close()

@@ -1,11 +1,14 @@
 """Drawings as people hand them over, and what becomes of them."""
 
+import base64
 import json
 import pathlib
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 from scipy import stats
 
 from sbir_jax.data import BadImage, images, svg, vector
@@ -154,6 +157,104 @@ def test_drawings_without_pixels(tmp_path, name, text):
     (tmp_path / "photo.png").write_text(text)
     with pytest.raises(BadImage, match="not an image file"):
         images.decode(tmp_path / "photo.png")
+
+
+def element(kind, x, y, width, height, **more):
+    """Of a scene, with what a saved one says of it besides."""
+    looks = {"strokeColor": "#1e1e1e", "backgroundColor": "transparent", "opacity": 100}
+    looks |= {"strokeWidth": 2, "strokeStyle": "solid", "roughness": 1, "seed": 7}
+    ties = {"id": kind, "groupIds": [], "frameId": None, "boundElements": None}
+    place = {"x": x, "y": y, "width": width, "height": height, "angle": 0}
+    return {"type": kind, **ties, **looks, "isDeleted": False, **place, **more}
+
+
+def scene(*elements):
+    head = {"type": "excalidraw", "version": 2, "source": "https://excalidraw.com"}
+    app = {"gridSize": None, "viewBackgroundColor": "#ffffff"}
+    return {**head, "elements": list(elements), "appState": app, "files": {}}
+
+
+PEN = {"pressures": [0.2, 0.5, 0.4], "simulatePressure": False}
+PEN |= {"points": [[0, 0], [0, 40], [80, 40]], "lastCommittedPoint": [80, 40]}
+ARROW = {"points": [[0, 0], [80, 40]], "endArrowhead": "arrow", "startBinding": None}
+CIRCLE = [(0.5, 0), (1, 0.5), (0.5, 1), (0, 0.5)]
+SQUARE = [(0, 0), (1, 0), (1, 1), (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "inked", "bare"),
+    [
+        ("freedraw", PEN, [(0, 0.5), (0.5, 1)], [(1, 0.5), (0.5, 0), (0.5, 0.5)]),
+        ("arrow", ARROW, [(0.25, 0.25), (0.5, 0.5), (1, 1)], [(1, 0), (0, 1)]),
+        ("ellipse", {}, CIRCLE, [*SQUARE, (0.5, 0.5)]),
+        ("rectangle", {"roundness": {"type": 3}}, CIRCLE + SQUARE, [(0.5, 0.5)]),
+        ("diamond", {}, [*CIRCLE, (0.25, 0.25)], [*SQUARE, (0.5, 0.5)]),
+    ],
+)
+def test_every_kind_of_line_of_a_scene_is_drawn(kind, more, inked, bare):
+    text = json.dumps(scene(element(kind, -300, 900, 80, 40, **more)), indent=2)
+    ink = np.asarray(vector.picture(text.encode()).convert("L")) < 128
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    assert np.ptp(columns) == pytest.approx(2 * np.ptp(rows), rel=0.05)
+
+    def at(place):
+        x, y = (
+            line[0] + 4 + share * (np.ptp(line) - 8)
+            for share, line in zip(place, (columns, rows), strict=True)
+        )
+        near = ink[round(y) - 8 : round(y) + 9, round(x) - 8 : round(x) + 9]
+        return near.any()
+
+    assert [at(place) for place in inked] == [True] * len(inked)
+    assert [at(place) for place in bare] == [False] * len(bare)
+
+
+def test_an_element_of_a_scene_is_turned():
+    flat = scene(element("rectangle", 0, 0, 80, 40, angle=np.pi / 2))
+    ink = np.asarray(vector.picture(json.dumps(flat).encode()).convert("L")) < 128
+    tall, wide = (np.ptp(np.flatnonzero(ink.any(axis))) for axis in (1, 0))
+    assert tall == pytest.approx(2 * wide, rel=0.05)
+
+
+def test_exported_scenes_with_the_scene_inside(tmp_path):
+    """As an SVG and as a PNG, which hold their scene beside the picture."""
+    held = json.dumps(scene(element("freedraw", 0, 0, 60, 60, **PEN)))
+    packed = base64.b64encode(zlib.compress(held.encode() * 200)).decode()
+    parts = {"version": "1", "encoding": "bstring", "compressed": True}
+    payload = json.dumps({**parts, "encoded": packed})
+    svg_text = (
+        '<svg version="1.1" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100" '
+        'width="100" height="100"><!-- svg-source:excalidraw --><metadata>'
+        "<!-- payload-type:application/vnd.excalidraw+json -->"
+        "<!-- payload-version:2 -->"
+        f"<!-- payload-start -->{packed}<!-- payload-end --></metadata>"
+        '<defs><style class="style-fonts">@font-face {font-family: "Virgil"; '
+        f'src: url("data:font/woff2;base64,{packed[:64]}");}}</style></defs>'
+        '<rect x="0" y="0" width="100" height="100" fill="#ffffff"></rect>'
+        '<g stroke-linecap="round"><g transform="translate(20 20) rotate(0 30 30)">'
+        '<path d="M0 0 C0 20, 0 40, 0 60 M0 60 L60 60 M60 60 L60 0" stroke="#1e1e1e" '
+        'stroke-width="4" fill="none"></path></g></g><mask></mask></svg>'
+    )
+    (tmp_path / "a.excalidraw.svg").write_text(svg_text)
+    info = PngInfo()
+    info.add_text("application/vnd.excalidraw+json", payload)
+    rendered = Image.fromarray(images.decode(CUP.encode(), 400))
+    rendered.save(tmp_path / "a.excalidraw.png", pnginfo=info)
+    wanted = shift_free(prepare(CUP.encode()))
+    for name in ("a.excalidraw.svg", "a.excalidraw.png"):
+        gap = np.abs(shift_free(prepare(tmp_path / name)) - wanted).mean()
+        assert gap < 16, name
+
+
+def test_a_file_of_many_drawings_says_how_to_take_one(tmp_path, monkeypatch):
+    """Published files hold a class, a drawing a line, and more bytes than one may."""
+    monkeypatch.setattr(vector, "MAX_BYTES", 2_000)
+    (tmp_path / "cup.ndjson").write_text((json.dumps(STROKE) + "\n") * 99)
+    with pytest.raises(BadImage, match=r"--additional-suffix=\.ndjson"):
+        prepare(tmp_path / "cup.ndjson")
+    (tmp_path / "one.ndjson").write_text(json.dumps({**STROKE, "more": "x" * 3_000}))
+    with pytest.raises(BadImage, match="more than 0 MB; save it as a PNG"):
+        prepare(tmp_path / "one.ndjson")
 
 
 def test_an_svg_reads_no_other_file(tmp_path):

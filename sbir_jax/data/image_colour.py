@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageChops, ImageCms, JpegImagePlugin
 
+from sbir_jax.data import deep_colour
+
 _BAND_PIXELS = 4_000_000  # converted at a time; all at once would be several copies
 
 _ORIENTATION_TAG = 0x0112
@@ -30,8 +32,6 @@ _TURNS = {
 _CHANGES = {"transparency", "icc_profile"}
 
 END_MARKER = b"\xff\xd9"
-# Bits of samples that are stored in 16, and the largest value of each.
-_TOPS = [2**bits - 1 for bits in (8, 10, 12, 14, 16)]
 
 
 def loaded(image: Image.Image) -> Image.Image:
@@ -65,11 +65,10 @@ def upright_rgb(image: Image.Image, factor: int = 1) -> Image.Image:
       factor: how many pixels become one along each side, by their mean.
     Raises: OSError for a file that was cut, ValueError for values that are no picture.
     """
-    wide = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
-    image = loaded(image)
+    image = _decoded(image)
     # After loading: until then some formats do not know, and TIFF turns as it loads.
-    orientation, top = _orientation(image), _top(image, wide)
-    plain = image.mode == "RGB" and not top and not image.info.keys() & _CHANGES
+    orientation, top = _orientation(image), _top(image)
+    plain = image.mode == "RGB" and not image.info.keys() & _CHANGES
     if factor == 1 and plain:
         rgb = image
     elif factor == 1 and image.width * image.height <= _BAND_PIXELS:
@@ -86,10 +85,17 @@ def upright_rgba(image: Image.Image, factor: int = 1) -> Image.Image:
     """
     if not image.has_transparency_data:
         return upright_rgb(image, factor).convert("RGBA")
-    rgba = loaded(image).convert("RGBA")
+    image = _decoded(image)
+    orientation, rgba = _orientation(image), _rgba(image)
     rgba = rgba.reduce(factor) if factor > 1 else rgba
-    orientation = _orientation(image)
     return rgba.transpose(_TURNS[orientation]) if orientation else rgba
+
+
+def _decoded(image: Image.Image) -> Image.Image:
+    """As `loaded`, colours of 16 bits a channel by their own white."""
+    deep, file = deep_colour.is_deep(image), getattr(image, "fp", None)
+    image = loaded(image)
+    return deep_colour.own_white(image, file) if deep else image
 
 
 def _by_bands(image: Image.Image, top: float | None, factor: int) -> Image.Image:
@@ -108,18 +114,27 @@ def _rgb(image: Image.Image, top: float | None) -> Image.Image:
     """RGB of a loaded image or of a band of it; `top` is that of the whole."""
     profile = image.info.get("icc_profile")
     if image.mode.startswith(("I", "F")):
-        rgb = _scaled(image, top or 1.0)
-    elif image.has_transparency_data:
-        rgba = image.convert("RGBA")
+        return _in_srgb(_scaled(image, top or 1.0), profile)
+    if image.has_transparency_data:
+        rgba = _rgba(image)
         rgb = Image.new("RGB", rgba.size, "white")
         rgb.paste(rgba, mask=rgba.getchannel("A"))
-    elif image.mode == "CMYK" and (change := _to_srgb(profile, "CMYK")):
+        return rgb
+    if image.mode == "CMYK" and (change := _to_srgb(profile, "CMYK")):
         return ImageCms.applyTransform(image, change) or image
-    else:
-        rgb = image.convert("RGB")
-        if top:
-            table = [min(255, round(value * 255 / top)) for value in range(256)]
-            rgb = rgb.point(table * 3)
+    return _in_srgb(image.convert("RGB"), profile)
+
+
+def _rgba(image: Image.Image) -> Image.Image:
+    """RGBA of a loaded image with transparency, or of a band of it."""
+    rgba = image.convert("RGBA")
+    rgb = _in_srgb(rgba.convert("RGB"), image.info.get("icc_profile"))
+    rgb.putalpha(rgba.getchannel("A"))
+    return rgb
+
+
+def _in_srgb(rgb: Image.Image, profile: bytes | None) -> Image.Image:
+    """RGB, or grey as RGB, from the colours of a profile to those of sRGB."""
     if change := _to_srgb(profile, "RGB"):
         return ImageCms.applyTransform(rgb, change) or rgb
     if change := _to_srgb(profile, "L"):
@@ -151,32 +166,22 @@ def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | N
         return None
 
 
-def _top(image: Image.Image, wide: bool) -> float | None:
-    """The value that is white, where that is not 255 of 8 bits; else None.
+def _top(image: Image.Image) -> float | None:
+    """The value that is white in integers of 16 bits or floats; None for other modes.
 
-    Cameras and microscopes store 10, 12 or 14 bits in 16, and rarely say so: of the
-    usual depths it is the smallest that holds all values.
-
-    Args:
-      wide: whether the file has 16 bits a sample.
     Raises: ValueError for values that are no picture.
     """
-    if image.mode.startswith(("I", "F")):
-        extrema: Any = image.getextrema()
-        low, high = extrema
-        if not (low >= 0 and high <= 65535):
-            raise ValueError(
-                f"mode {image.mode}, values {low:g} to {high:g}, not a picture"
-            )
-        if image.mode.startswith("F") and high <= 1:
-            return 1.0
-        return float(next(top for top in _TOPS if high <= top))
-    if image.mode == "RGB" and wide:  # of which Pillow keeps the upper byte
-        bands: Any = image.getextrema()
-        highest = max(high for _, high in bands)
-        top = next(top >> 8 for top in _TOPS[1:] if highest <= top >> 8)
-        return float(top) if top < 255 else None
-    return None
+    if not image.mode.startswith(("I", "F")):
+        return None
+    extrema: Any = image.getextrema()
+    low, high = extrema
+    if not (low >= 0 and high <= 65535):
+        raise ValueError(
+            f"mode {image.mode}, values {low:g} to {high:g}, not a picture"
+        )
+    if image.mode.startswith("F") and high <= 1:
+        return 1.0
+    return float(deep_colour.top_of(high))
 
 
 def _scaled(image: Image.Image, top: float) -> Image.Image:

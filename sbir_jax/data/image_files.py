@@ -30,7 +30,7 @@ from PIL import (
     features,
 )
 
-from sbir_jax.data import image_headers, vector
+from sbir_jax.data import deep_colour, image_headers, vector
 
 Source = str | os.PathLike | bytes | io.IOBase | Image.Image | np.ndarray
 
@@ -233,6 +233,8 @@ def decoded_bytes(image: Image.Image, full_pixels: int, out_pixels: int) -> int:
         decoder = 8 * pixels
     elif image.info.get("progressive"):  # all coefficients: 3 channels of 16 bits
         decoder = 6 * full_pixels
+    if deep_colour.is_deep(image):  # the lower bytes
+        kept = 4 * pixels
     return stored * pixels + kept + max(decoder, rgb)
 
 
@@ -258,8 +260,8 @@ def _image(source: Source) -> Iterator[Image.Image]:
         with vector.picture(source) or _identified(io.BytesIO(source)) as image:
             yield image
     elif os.path.splitext(source)[1].lower() in vector.EXTENSIONS:
-        with open_file(source, vector.MAX_BYTES) as file:
-            image = vector.picture(file.read())
+        with open_file(source) as file:
+            image = vector.picture(file.read(vector.MAX_BYTES + 1))
         if image is None:
             raise ValueError(f"no drawing ({', '.join(sorted(vector.EXTENSIONS))})")
         yield image

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from sbir_jax.data import deep_colour
 from sbir_jax.data.image_colour import (
     END_MARKER,
     loaded,
@@ -175,6 +176,7 @@ def checked_bytes(path: str | os.PathLike) -> bytes:
             and image.format in ("JPEG", "MPO", "PNG", "WEBP")
             and image.mode in ("RGB", "L")
             and not image.has_transparency_data
+            and not deep_colour.is_deep(image)
         )
         full = image.width * image.height
         # Reduced decoding still reads every byte, so it still finds a cut.

@@ -19,6 +19,10 @@ EXTENSIONS = frozenset((".svg", ".ndjson", ".excalidraw"))
 MAX_BYTES = 20_000_000
 MAX_POINTS = 500_000
 MARGIN = 16  # around strokes, in units of the pen's grid
+MANY = (
+    "more than one drawing in the file; give a file with one line of it, or make one "
+    "of each: split -l 1 --additional-suffix=.ndjson FILE"
+)
 
 Points = Float[np.ndarray, "n 2"]
 
@@ -26,21 +30,25 @@ Points = Float[np.ndarray, "n 2"]
 def picture(content: bytes) -> Image.Image | None:
     """The drawing that a file holds, as pixels; None where it is none of these kinds.
 
+    Args:
+      content: of the file; more than MAX_BYTES of it are refused, so they may be cut.
     Raises: ValueError saying what is wrong with it.
     """
     start = content[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
     if start[:1] == b"<" and b"<svg" in content[:65536]:
         return _limited(content, svg.picture)
     if start[:1] == b"{":
+        line, _, more = content.lstrip().partition(b"\n")
+        if line.rstrip().endswith(b"}") and more.strip():
+            raise ValueError(MANY)
         return _limited(content, _json)
     return None
 
 
 def _limited(content: bytes, read: Callable[[bytes], Image.Image]) -> Image.Image:
     if len(content) > MAX_BYTES:
-        size = f"{len(content) / 1e6:,.0f} MB"
         raise ValueError(
-            f"a drawing of {size}: more than {MAX_BYTES / 1e6:,.0f}; save it as a PNG"
+            f"a drawing of more than {MAX_BYTES / 1e6:,.0f} MB; save it as a PNG"
         )
     return read(content)
 
@@ -52,10 +60,7 @@ def _json(content: bytes) -> Image.Image:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"JSON that cannot be read ({error})") from None
     if end < len(text):
-        raise ValueError(
-            "more than one drawing in the file; give a file with one line of it: "
-            "split -l 1"
-        )
+        raise ValueError(MANY)
     try:
         if isinstance(value.get("drawing"), list):
             lines = [_quickdraw(stroke) for stroke in value["drawing"]]

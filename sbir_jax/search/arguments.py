@@ -109,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument(
         "--rerank-first",
         type=int,
-        default=20,
+        default=argparse.SUPPRESS,
         metavar="N",
         help="how many --rerank puts in a new order (default: 20)",
     )
@@ -267,7 +267,12 @@ def _imagining(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", default="25", help="a number, or ddim25 (default: 25)"
     )
-    parser.add_argument("--guidance", type=float, default=3.0, help="(default: 3)")
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        default=argparse.SUPPRESS,
+        help="by the words (default: 3)",
+    )
     parser.add_argument(
         "--hold", type=float, default=1.0, help="of the drawing, 0 to 1 (default: 1)"
     )

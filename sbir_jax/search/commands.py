@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sbir_jax.search.index import Index
 
 REASONS = 5  # of photos that cannot be used, shown on screen
+RERANKED = 20  # photos that --rerank puts in a new order
 
 
 def models(args: argparse.Namespace) -> None:
@@ -122,7 +123,7 @@ def search(args: argparse.Namespace) -> None:
     sketch = _drawing(args) if args.sketch else None
     names = ("text", "k", "min_score", "text_share", "folder", "rerank_text")
     asks = {name: value for name, value in vars(args).items() if name in names}
-    asks["rerank"] = args.rerank_first if args.rerank else 0
+    asks["rerank"] = vars(args).get("rerank_first", RERANKED) if args.rerank else 0
     if args.imagine:
         asks["imagined_share"] = vars(args).get("imagined_share", SHARE)
     asks["fold"] = not args.all_copies

@@ -22,7 +22,8 @@ def run(args: argparse.Namespace) -> list[pathlib.Path]:
     Raises: BadImage and NoInk for drawings; ValueError as `Imaginer` and `Sampling`.
     """
     paths = [path for path in (args.sketch, args.edit, args.between) if path]
-    given = args.sampler, args.steps, args.guidance, args.hold
+    guidance = vars(args).get("guidance", Sampling.guidance)
+    given = args.sampler, args.steps, guidance, args.hold
     sampling = Sampling(*given, args.lgp, args.classifier, args.distance)
     # What cannot be read is told before a model loads.
     ready = [_checked(path) if args.as_drawn else _prepared(path) for path in paths]
