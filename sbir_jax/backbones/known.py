@@ -35,7 +35,6 @@ class Model:
         image encoder, and the UNet up to its second up-block, six times for the noise
         copies, or once where the model needs no noise. Of transformers all blocks.
       good_for: one line.
-      loads: whether this version of sbir_jax can load it.
     """
 
     name: str
@@ -45,7 +44,6 @@ class Model:
     parameters: float
     teraflop: float
     good_for: str
-    loads: bool = True
 
     @property
     def memory(self) -> float:
@@ -209,7 +207,6 @@ MODELS = {
             5457.0,
             8.5,
             "research on diffusion transformers; most of it is its text encoder",
-            loads=False,
         ),
     )
 }
@@ -224,8 +221,8 @@ def spelled_out(source: str | os.PathLike[str]) -> str:
 
 
 def check_backbone(source: str | os.PathLike[str]) -> None:
-    """Raises: ValueError for the name of what is no diffusion model, or of one that
-    this version cannot load; FileNotFoundError for a word that is nearly a name."""
+    """Raises: ValueError for the name of what is no diffusion model; FileNotFoundError
+    for a word that is nearly a name."""
     given = os.fspath(source)
     if pathlib.Path(given).exists():
         return
@@ -235,13 +232,7 @@ def check_backbone(source: str | os.PathLike[str]) -> None:
             f"--model {HOG}, in Python sbir_jax.hog.HogEmbedder()). Give one of those "
             "that sbir models lists"
         )
-    model = MODELS.get(given)
-    if model is not None and not model.loads:
-        raise ValueError(
-            f"{given} ({model.source}) is known, but this version of sbir_jax cannot "
-            "load it; sbir models shows which it can"
-        )
-    if model is None and pathlib.Path(given).name == given:
+    if given not in MODELS and pathlib.Path(given).name == given:
         near = difflib.get_close_matches(given.lower(), MODELS, 1)
         if near:
             raise FileNotFoundError(

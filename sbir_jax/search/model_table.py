@@ -21,7 +21,7 @@ def as_json() -> str:
     return json.dumps([_values(model) for model in MODELS.values()], indent=2)
 
 
-def _values(model: Model) -> dict[str, str | float | bool]:
+def _values(model: Model) -> dict[str, str | float]:
     return {
         "name": model.name,
         "source": model.source,
@@ -32,7 +32,6 @@ def _values(model: Model) -> dict[str, str | float | bool]:
         "teraflop_per_photo": model.teraflop,
         "speed": model.speed,
         "good_for": model.good_for,
-        "loads": model.loads,
     }
 
 
@@ -50,9 +49,8 @@ def _block(model: Model, width: int) -> str:
     lines = [COLUMNS.format(model.name, *sizes, model.speed, model.licence)]
     if model.source != model.name:
         lines.append(f"  {model.source}")
-    known = "" if model.loads else "known, but not loaded by this version: "
     indent = {"initial_indent": "  ", "subsequent_indent": "  "}
-    lines += textwrap.wrap(known + model.good_for, width, **indent)
+    lines += textwrap.wrap(model.good_for, width, **indent)
     return "\n".join(lines)
 
 
