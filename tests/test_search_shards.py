@@ -136,7 +136,7 @@ def test_of_rows_with_one_path_the_last_counts(folder):
 
 def test_removed_and_moved_rows(folder):
     with Writer(folder) as writer:
-        writer.bury([1, 8])
+        writer.mark_removed([1, 8])
         writer.restamp(5, "/q/5.jpg", 105, 9999)
     found = stored(shards.read(folder))
     assert len(found) == 8 and not {"/p/1.jpg", "/p/8.jpg", "/p/5.jpg"} & set(found)
@@ -399,7 +399,7 @@ def test_an_export_that_finds_no_room_says_so(folder, monkeypatch):
 
 def test_export_has_the_photos_that_count(folder):
     with Writer(folder) as writer:
-        writer.bury([1, 9])
+        writer.mark_removed([1, 9])
         writer.append("/p/3.jpg", "d" * 32, 7, 7, vectors(12)[11])  # changed
     out = folder.with_name("export")
     assert export(folder, out) == 8

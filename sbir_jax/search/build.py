@@ -109,7 +109,7 @@ def build(
         work.run(progress)
         rows = [row for rows in work.orphans.values() for row in rows]
         gone, vanished = _gone(writer, listing, rows, prune)
-        writer.bury(gone)
+        writer.mark_removed(gone)
         skipped = [*listing.skipped, *work.skipped]
         kept = [s for s in shards.read_skipped(out) if not listing.covers(s.path)]
         writer.flush()
@@ -172,7 +172,7 @@ def remove(paths: Iterable[str | os.PathLike], out: str | os.PathLike) -> int:
                     f"no photo of {os.fspath(out)} is {wanted} or below it"
                 )
             rows.update(found)
-        writer.bury(rows)
+        writer.mark_removed(rows)
         return len(rows)
 
 

@@ -107,7 +107,7 @@ def distribute(
         head, lost = _notes(folder, shards, rows)
     skipped = [*(Skipped(*item) for item in given["skipped"]), *lost.values()]
     with Writer(folder, head) as writer:
-        writer.bury(lost)
+        writer.mark_removed(lost)
         writer.flush()
         writer.write_skipped(skipped)
     (folder / "shards" / "plan.parquet").unlink()

@@ -113,7 +113,7 @@ class Writer:
         self._tail = [snapshot.descriptor(row) for row in range(self._start, rows)]
         self._written = rows
         self._changed: set[int] = set()
-        self._buried = len(read_removed(self.folder))
+        self._removed_count = len(read_removed(self.folder))
         self._counted = read_rows(self.folder)
         self.flush()  # names the rows that were replaced when a writer was killed
 
@@ -190,7 +190,7 @@ class Writer:
             self.paths[row], self.sizes[row], self.mtimes[row] = path, size, mtime_ns
             self._changed.add(row // self.head.shard_rows)
 
-    def bury(self, rows: Iterable[int]) -> None:
+    def mark_removed(self, rows: Iterable[int]) -> None:
         """These rows no longer count."""
         for row in rows:
             self.alive[row] = False
@@ -220,10 +220,10 @@ class Writer:
         self._written = len(self.paths)
         if len(self._tail) == self.head.shard_rows:
             self._start, self._tail = self._written, []
-        buried = np.flatnonzero(~np.asarray(self.alive, bool))
-        if len(buried) and len(buried) != self._buried:
-            replace(self.folder / "removed.npy", lambda f: f.write(npy_bytes(buried)))
-        self._buried = len(buried)
+        removed = np.flatnonzero(~np.asarray(self.alive, bool))
+        if len(removed) and len(removed) != self._removed_count:
+            replace(self.folder / "removed.npy", lambda f: f.write(npy_bytes(removed)))
+        self._removed_count = len(removed)
 
     def write_skipped(self, skipped: Sequence[Skipped]) -> None:
         """Replaces skipped.csv."""

@@ -117,7 +117,7 @@ class Update:
         if isinstance(error, Unreachable):
             return  # what it holds is not known: what was known of it stays
         if (row := self.row_of.pop(photo.path, None)) is not None:
-            self.writer.bury([row])
+            self.writer.mark_removed([row])
 
     def _take(self, photo: Photo, read: Read) -> None:
         if read.hash in self.batched:
@@ -196,6 +196,6 @@ class Update:
         self.row_of[path] = row
         if old is None:
             return False
-        self.writer.bury([old])
+        self.writer.mark_removed([old])
         self.changed += 1
         return True
