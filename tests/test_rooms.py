@@ -1,7 +1,10 @@
 """Rooms import one way, and nothing grows beyond what can be read at once."""
 
 import ast
+import graphlib
 import pathlib
+
+import pytest
 
 PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "sbir_jax"
 MODULE_LINES, FUNCTION_LINES, TOP = 350, 60, 12
@@ -110,6 +113,25 @@ def test_rooms_import_one_way():
             if theirs not in {mine} | BELOW.get(mine, set()):
                 wrong.add(f"{name_of(path)} imports {other}")
     assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_modules_import_in_no_circle():
+    """Also not from inside of functions."""
+    there = {name_of(path): set(imported(tree)) for path, tree in modules()}
+
+    def module(name: str) -> str:
+        while name and name not in there:
+            name = name.rpartition(".")[0]
+        return name
+
+    graph = {
+        name: {module(other) for other in others} - {name, ""}
+        for name, others in there.items()
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
 def test_every_module_is_in_a_room():

@@ -19,25 +19,13 @@ from sbir_jax.backbones import (
 from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.backbones.diffusers_files import TRANSFORMER, find_folder, read_json
 from sbir_jax.backbones.parameters import Placing, Sharding, ShardingRule, redrawn
+from sbir_jax.backbones.request import Request
 
 PARTS = ("unet", "vae_encoder", "vae_decoder", "text_encoder")
 
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What is wanted of a checkpoint; see `load_backbone`."""
-
-    source: str
-    taps: tuple[str, ...]
-    maps: tuple[str, ...]
-    parts: tuple[str, ...]
-    encoder: str
-    placing: Placing
-
-
 # Loaders by the class that a folder's model_index.json names: of a local folder and a
 # request. A new family is a file and a line here.
-FAMILIES: dict[str, Callable[[pathlib.Path, Any], LoadedBackbone]] = {
+FAMILIES: dict[str, Callable[[pathlib.Path, Request], LoadedBackbone]] = {
     "StableDiffusionPipeline": stable_diffusion_files.load,
     "StableDiffusionXLPipeline": stable_diffusion_xl.load,
     **dict.fromkeys(pixart_files.TEXT_LENGTHS, pixart_files.load),
@@ -95,7 +83,7 @@ def load_backbone(
     return _loader(folder)(folder, request)
 
 
-def _loader(folder: pathlib.Path) -> Callable[[pathlib.Path, Any], LoadedBackbone]:
+def _loader(folder: pathlib.Path) -> Callable[[pathlib.Path, Request], LoadedBackbone]:
     """What loads a folder, by its pipeline. Many pipelines share Stable Diffusion's
     networks, which refuses what it cannot load.
 

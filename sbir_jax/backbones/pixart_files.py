@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from sbir_jax.backbones.diffusers_files import (
 from sbir_jax.backbones.distilled_encoder import find_encoder, read_encoder
 from sbir_jax.backbones.pixart import PixArtBackbone
 from sbir_jax.backbones.reading import Part, read_networks
+from sbir_jax.backbones.request import Request
 from sbir_jax.backbones.stable_diffusion_files import METHODS
 from sbir_jax.backbones.stable_diffusion_files import shapes as vae_shapes
 from sbir_jax.backbones.tensor_names import renamer
@@ -29,16 +30,13 @@ from sbir_jax.models.t5_text import T5Text
 from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
 from sbir_jax.models.transformer_configs import PixArtConfig, T5TextConfig
 
-if TYPE_CHECKING:
-    from sbir_jax.backbones.loading import Request
-
 CONFIGS = {part: f"{part}/config.json" for part in (TRANSFORMER, "vae", "text_encoder")}
 CONFIGS["scheduler"] = "scheduler/scheduler_config.json"
 # Tokens of a text, by the class of the pipeline: as each was trained.
 TEXT_LENGTHS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
 
 
-def load(folder: pathlib.Path, request: "Request") -> LoadedBackbone:
+def load(folder: pathlib.Path, request: Request) -> LoadedBackbone:
     """What `load_backbone` gives, of a folder with PixArt's networks."""
     dtype = request.placing.dtype
     kind = read_json(folder / "model_index.json")["_class_name"]
@@ -93,7 +91,7 @@ def build_networks(
     return PixArt(transformer, dtype), Autoencoder(vae, dtype), T5Text(text, dtype)
 
 
-def _transformer(folder: pathlib.Path, network: PixArt, request: "Request") -> Part:
+def _transformer(folder: pathlib.Path, network: PixArt, request: Request) -> Part:
     tensors = TensorFolder(folder / TRANSFORMER, STEMS["unet"], transformer_name)
     asked = request.taps, request.maps
     wanted = functools.partial(transformer_shapes, network.config, *asked)
@@ -108,7 +106,7 @@ def _transformer(folder: pathlib.Path, network: PixArt, request: "Request") -> P
 
 
 def _autoencoder(
-    folder: pathlib.Path, network: Autoencoder | TinyAutoencoder, request: "Request"
+    folder: pathlib.Path, network: Autoencoder | TinyAutoencoder, request: Request
 ) -> Part:
     rename = renamer("tiny" if isinstance(network, TinyAutoencoder) else "vae")
     methods = tuple(m for m in METHODS if f"vae_{m}r" in request.parts)
@@ -118,7 +116,7 @@ def _autoencoder(
     return Part("vae", tensors, network.config.counts, found, wanted, network.dtype)
 
 
-def _text_encoder(folder: pathlib.Path, network: T5Text, request: "Request") -> Part:
+def _text_encoder(folder: pathlib.Path, network: T5Text, request: Request) -> Part:
     name = "text_encoder"
     tensors = TensorFolder(folder / name, STEMS[name], t5_name)
     found = functools.partial(t5_shapes, network.config)

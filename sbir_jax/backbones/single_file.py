@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,14 +22,12 @@ from sbir_jax.backbones import (
 from sbir_jax.backbones import published_configs as published
 from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.backbones.diffusers_files import find_folder
+from sbir_jax.backbones.request import Request
 from sbir_jax.backbones.stable_diffusion_files import Checkpoint, open_folder
 from sbir_jax.backbones.tensor_names import renamer
 from sbir_jax.backbones.tensors import PICKLES, Tensors, metadata, open_tensors
 from sbir_jax.models.configs import AutoencoderConfig
 from sbir_jax.models.unet_config import UNetConfig
-
-if TYPE_CHECKING:
-    from sbir_jax.backbones.loading import Request
 
 CONVERT = (
     "Weights are never unpickled here. Take the .safetensors file of the same model, "
@@ -77,7 +74,7 @@ def find(source: str | os.PathLike[str]) -> pathlib.Path | None:
     return path
 
 
-def load(path: pathlib.Path, request: "Request") -> LoadedBackbone:
+def load(path: pathlib.Path, request: Request) -> LoadedBackbone:
     """What `load_backbone` gives, of a file.
 
     Raises: ValueError for a file of another kind, and for tensors that do not fit.
@@ -159,7 +156,7 @@ def _whole(
 
 
 def _load_clean(
-    path: pathlib.Path, file: dict[str, np.ndarray], request: "Request"
+    path: pathlib.Path, file: dict[str, np.ndarray], request: Request
 ) -> LoadedBackbone:
     """CleanDIFT's UNet over the other networks of the model it was distilled from: of
     the folder that it lies in, or else of the hub's."""

@@ -9,7 +9,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from sbir_jax.backbones.diffusers_files import (
 from sbir_jax.backbones.diffusers_writing import write_folder
 from sbir_jax.backbones.distilled_encoder import find_encoder, read_encoder
 from sbir_jax.backbones.parameters import drawn
+from sbir_jax.backbones.request import Request
 from sbir_jax.backbones.stable_diffusion import StableDiffusion
 from sbir_jax.backbones.tensor_names import (
     published,
@@ -43,9 +44,6 @@ from sbir_jax.models.configs import (
 from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
 from sbir_jax.models.unet import UNet
 from sbir_jax.models.unet_config import SIZES, UNetConfig
-
-if TYPE_CHECKING:
-    from sbir_jax.backbones.loading import Request
 
 Network = UNet | Autoencoder | TinyAutoencoder | CLIPText | ProjectedCLIPText
 METHODS = ("encode", "decode")
@@ -87,12 +85,12 @@ def open_folder(folder: pathlib.Path, more: tuple[str, ...] = ()) -> Checkpoint:
     return Checkpoint(folder, configs, tensors, folder)
 
 
-def load(folder: pathlib.Path, request: "Request") -> LoadedBackbone:
+def load(folder: pathlib.Path, request: Request) -> LoadedBackbone:
     """What `load_backbone` gives, of a folder with Stable Diffusion's networks."""
     return assemble(open_folder(folder), request)
 
 
-def assemble(checkpoint: Checkpoint, request: "Request") -> LoadedBackbone:
+def assemble(checkpoint: Checkpoint, request: Request) -> LoadedBackbone:
     """Stable Diffusion's networks with their weights."""
     with naming(checkpoint.place):
         networks = build_networks(checkpoint.configs, request.placing.dtype)
@@ -113,7 +111,7 @@ def assemble(checkpoint: Checkpoint, request: "Request") -> LoadedBackbone:
 
 
 def put_encoder(
-    checkpoint: Checkpoint, networks: dict[str, Any], request: "Request"
+    checkpoint: Checkpoint, networks: dict[str, Any], request: Request
 ) -> Checkpoint:
     """The checkpoint with the encoder that was asked for in the place of its own, which
     is replaced in `networks`, too."""
@@ -136,7 +134,7 @@ def put_encoder(
 
 
 def read_weights(
-    checkpoint: Checkpoint, networks: dict[str, Any], request: "Request"
+    checkpoint: Checkpoint, networks: dict[str, Any], request: Request
 ) -> tuple[Frozen, str]:
     """What `read_networks` gives of these networks.
 
@@ -156,7 +154,7 @@ def read_weights(
     return read_networks(parts, checkpoint.configs, request.placing)
 
 
-def _wanted(name: str, network: Network, request: "Request") -> dict[str, Any]:
+def _wanted(name: str, network: Network, request: Request) -> dict[str, Any]:
     """Shapes of a network's parameters that a request needs; empty for none."""
     kind, config = type(network), network.config
     if name.removesuffix("_2") in request.parts:

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +16,7 @@ from jaxtyping import Array
 
 from sbir_jax.backbones.base import Frozen, LoadedBackbone
 from sbir_jax.backbones.diffusers_files import naming
+from sbir_jax.backbones.request import Request
 from sbir_jax.backbones.stable_diffusion import StableDiffusion
 from sbir_jax.backbones.stable_diffusion_files import (
     Checkpoint,
@@ -36,9 +37,6 @@ from sbir_jax.models.configs import (
 from sbir_jax.models.unet import UNet
 from sbir_jax.models.unet_config import UNetConfig
 from sbir_jax.types import TextStates
-
-if TYPE_CHECKING:
-    from sbir_jax.backbones.loading import Request
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,12 +80,12 @@ class StableDiffusionXL(StableDiffusion):
         return {"pooled": pooled, "sizes": sizes}
 
 
-def load(folder: pathlib.Path, request: "Request") -> LoadedBackbone:
+def load(folder: pathlib.Path, request: Request) -> LoadedBackbone:
     """What `load_backbone` gives, of a folder with Stable Diffusion XL's networks."""
     return assemble(open_folder(folder, ("text_encoder_2",)), request)
 
 
-def assemble(checkpoint: Checkpoint, request: "Request") -> LoadedBackbone:
+def assemble(checkpoint: Checkpoint, request: Request) -> LoadedBackbone:
     """Stable Diffusion XL's networks with their weights."""
     with naming(checkpoint.place):
         networks = build_networks(checkpoint.configs, request.placing.dtype)
