@@ -269,8 +269,8 @@ def test_names_come_in_execution_order(small):
 
     def order(variables, latents, t, context):
         asked = {"taps": (), **dict.fromkeys(ATTENTION_PARTS, attentions)}
-        run = unet.bind(variables)._run(latents, t, context, asked, {}, {}, {})
-        return list(run)
+        given = {}, {}, {}, None, None  # nothing beside it
+        return list(unet.bind(variables)._run(latents, t, context, asked, *given))
 
     names = []
     jax.eval_shape(lambda *args: names.extend(order(*args)), variables, *inputs)

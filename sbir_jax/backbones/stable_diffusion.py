@@ -129,7 +129,7 @@ class StableDiffusion(LatentBackbone):
         )
         return dataclasses.replace(found, mask=text.mask)
 
-    def _added(self, latents: Array, text: TextStates) -> dict[str, Array]:
+    def _added(self, latents: Array, text: TextStates) -> dict[str, Any]:
         """What the UNet takes beside text states, by the names of its arguments."""
         return {}
 

@@ -26,6 +26,7 @@ from sbir_jax.backbones.diffusers_files import (
 from sbir_jax.backbones.diffusers_writing import write_folder
 from sbir_jax.backbones.distilled_encoder import find_encoder, read_encoder
 from sbir_jax.backbones.parameters import drawn
+from sbir_jax.backbones.reading import Part, read_networks
 from sbir_jax.backbones.request import Request
 from sbir_jax.backbones.stable_diffusion import StableDiffusion
 from sbir_jax.backbones.tensor_names import (

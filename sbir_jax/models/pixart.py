@@ -255,7 +255,7 @@ class PixArt(nn.Module):
                 f"this transformer takes {c.in_channels} and {c.caption_channels}"
             )
 
-    def _run(self, run, latents, seen, size) -> Iterator[tuple[str, str, Any]]:
+    def _run(self, run: Run, latents, seen, size) -> Iterator[tuple[str, str, Any]]:
         """Yield (kind, name, value) of everything, in the order it is computed in."""
         x = run.plus("patches", self.pos_embed(latents))
         yield "taps", "patches", x
@@ -263,7 +263,7 @@ class PixArt(nn.Module):
         run, text = run._replace(time=time), None
         for i, block in enumerate(self.transformer_blocks):
             name, six = f"block.{i}", _rows(block.scale_shift_table(), run.time)
-            y = modulated(x, *six[:2], self.config.norm_eps)
+            y = modulated(x, six[0], six[1], self.config.norm_eps)
             yield "taps", f"{name}.modulated", y
             y = yield from _attend(run, f"{name}.self", block.attn1, y, gate=six[2])
             x = x + y
@@ -271,7 +271,7 @@ class PixArt(nn.Module):
                 text = self.caption_projection(run.context)
             y = yield from _attend(run, f"{name}.cross", block.attn2, x, text, seen)
             x = x + y
-            y = block.ff(modulated(x, *six[3:5], self.config.norm_eps))
+            y = block.ff(modulated(x, six[3], six[4], self.config.norm_eps))
             x = run.plus(name, x + (six[5] * y).astype(x.dtype))
             yield "taps", name, x
         shift, scale = _rows(self.scale_shift_table(), jnp.tile(moment, 2))

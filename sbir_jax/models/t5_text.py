@@ -74,8 +74,8 @@ class SelfAttention(nn.Module):
         if self.first:
             number, most = c.buckets, c.relative_attention_max_distance
             rows = nn.Embed(number, c.num_heads, name="relative_attention_bias")
-            bias = rows(jnp.asarray(distance_buckets(x.shape[1], number, most)))
-            bias = bias.astype(jnp.float32)
+            buckets = jnp.asarray(distance_buckets(x.shape[1], number, most))
+            bias = jnp.asarray(rows(buckets), jnp.float32)
         assert bias is not None
         logits = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
         logits = logits + bias.transpose(2, 0, 1)[None]

@@ -209,7 +209,7 @@ class Transformer(nn.Module):
         found: dict[str, Found] = {}
         for k, kinds in enumerate(attention_kinds(self.depth)):
             name = f"transformer_blocks_{k}"
-            own = dict(zip(ATTENTIONS, kinds, strict=True))
+            own: dict[Any, str] = dict(zip(ATTENTIONS, kinds, strict=True))
             y, of_block = TransformerBlock(self.heads, self.dtype, name=name)(
                 y,
                 context,

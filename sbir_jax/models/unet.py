@@ -144,7 +144,7 @@ class UNet(nn.Module):
         names.check(asked, kv, residuals, kv_shift)
         self._check(latents, jnp.shape(t), context)
         self._check_added(pooled, sizes, len(context))
-        given = kv, residuals, kv_shift, (pooled, sizes)
+        given = kv, residuals, kv_shift, pooled, sizes
         return collect(self._run(latents, t, context, asked, *given), asked)
 
     def _check(self, latents, t_shape, context):
@@ -185,7 +185,7 @@ class UNet(nn.Module):
         return sinusoids(numbers, width, **order).astype(self.dtype)
 
     def _run(
-        self, latents, t, context, asked, kv, residuals, kv_shift, added=()
+        self, latents, t, context, asked, kv, residuals, kv_shift, pooled, sizes
     ) -> Iterator[tuple[str, str, Any]]:
         """Yield (kind, name, value) of everything, in the order it is computed in."""
         c = self.config
@@ -195,7 +195,7 @@ class UNet(nn.Module):
         yield "taps", "conv_in", x
         time = self.time_embedding(run.time)
         if c.addition_embed_type:
-            time = time + self._added(*added, len(latents))
+            time = time + self._added(pooled, sizes, len(latents))
         run = run._replace(time=time)
         x, skips = yield from self._down(run, x)
         for j in range(2 if c.mid_block_type else 0):

@@ -49,8 +49,10 @@ def _block(model: Model, width: int) -> str:
     lines = [COLUMNS.format(model.name, *sizes, model.speed, model.licence)]
     if model.source != model.name:
         lines.append(f"  {model.source}")
-    indent = {"initial_indent": "  ", "subsequent_indent": "  "}
-    lines += textwrap.wrap(model.good_for, width, **indent)
+    indent = "  "
+    lines += textwrap.wrap(
+        model.good_for, width, initial_indent=indent, subsequent_indent=indent
+    )
     return "\n".join(lines)
 
 
