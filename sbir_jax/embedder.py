@@ -147,12 +147,13 @@ class Embedder:
           dtype: as of `load_frozen`.
           encoder: as of `load_backbone`: "tiny" for a distilled one.
         """
-        taps = features.TAPS[task]
+        taps = functools.partial(features.default_taps, task)
         mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
         loaded = load_frozen(source, taps, mesh, dtype, encoder)
         size, states = loaded.backbone.image_size, text_states(loaded, [text])[0]
         prompts = init_prompts(PromptConfig(text=text), size, states)
-        embedder = cls(loaded, prompts, Recipe(taps), size, 1.0, batch_size, mesh)
+        recipe = Recipe(taps(loaded.backbone.tap_names))
+        embedder = cls(loaded, prompts, recipe, size, 1.0, batch_size, mesh)
         embedder._words = text
         embedder.source = {
             "kind": "pretrained",

@@ -9,6 +9,7 @@ not depend on its neighbours in the batch, on the batch size or on the device co
 
 import dataclasses
 import json
+import re
 from typing import ClassVar, Literal
 
 import jax
@@ -31,6 +32,23 @@ TAPS: dict[str, tuple[str, ...]] = {
     "category": ("up.0.out", "up.1.out"),
     "fine_grained": ("up.2.out", "up.3.out"),
 }
+
+
+def default_taps(task: Task, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The layers that a task reads of a backbone which has layers of these names.
+
+    `TAPS` where it has them. What stands for them elsewhere is ours, not measured: of
+    fewer levels the last ones, of a transformer its middle block after the modulation
+    (DiTF, arXiv 2505.18584, reads FLUX there), of anything else its last layer.
+    """
+    if set(TAPS[task]) <= set(names):
+        return TAPS[task]
+    levels = [name for name in names if re.fullmatch(r"up\.\d+\.out", name)]
+    blocks = [name for name in names if name.endswith(".modulated")]
+    if levels:
+        return tuple(levels[-len(TAPS[task]) :])
+    return (blocks[len(blocks) // 2],) if blocks else names[-1:]
+
 
 # Far above what is of use, and below what a hostile file could fill the memory with.
 MOST_COPIES, MOST_CELLS = 1000, 64

@@ -58,6 +58,7 @@ def test_a_family_is_a_file_and_a_line_in_the_registry(tmp_path, monkeypatch, ke
     assert generate(loaded, ["a cup", "a mug"], steps=2).shape == (2, 16, 16, 3)
     words = embedder.embed_words(["a cup", "a hat"])
     assert np.abs(words[0] - words[1]).max() > 1e-3
+    assert Embedder.from_pretrained(str(folder)).recipe.taps == ("out",)
     other = random_backbone(loaded, 1)
     assert other.backbone.fingerprint != loaded.backbone.fingerprint
 

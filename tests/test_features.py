@@ -54,6 +54,17 @@ def test_unit_length_and_joined_width(tiny, parts):
         {"jax_enable_x64": True},
     ],
 )
+def test_layers_of_a_task_are_those_that_a_backbone_has():
+    levels = tuple(f"up.{i}.{what}" for i in range(4) for what in ("res.0", "out"))
+    assert features.default_taps("category", levels) == TAPS["category"]
+    assert features.default_taps("fine_grained", levels) == TAPS["fine_grained"]
+    assert features.default_taps("category", levels[:6]) == TAPS["category"]
+    assert features.default_taps("fine_grained", levels[:6]) == ("up.1.out", "up.2.out")
+    blocks = tuple(f"block.{i}{what}" for i in range(5) for what in (".modulated", ""))
+    assert features.default_taps("category", blocks) == ("block.2.modulated",)
+    assert features.default_taps("category", ("mixed", "out")) == ("out",)
+
+
 def test_noise_bank_is_the_same_under_every_setting_of_jax(setting):
     """The hash is of the bank as it was before the generator was named."""
     before = {name: jax.config.values[name] for name in setting}

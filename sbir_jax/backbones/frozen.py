@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from sbir_jax.backbones import known, sanity
 from sbir_jax.backbones.base import Backbone, LoadedBackbone
 from sbir_jax.backbones.loading import load_backbone
+from sbir_jax.backbones.request import Taps, chosen
 from sbir_jax.runtime import hardware, sharding
 from sbir_jax.types import TextStates
 
@@ -21,7 +22,7 @@ PARTS = ("unet", "vae_encoder", "text_encoder")
 
 def load_frozen(
     source: str | os.PathLike,
-    taps: tuple[str, ...],
+    taps: Taps,
     mesh: Mesh,
     dtype: str,
     encoder: str = "",
@@ -41,7 +42,7 @@ def load_frozen(
         frozen=True,
         encoder=encoder,
     )
-    sanity.check(loaded, taps)
+    sanity.check(loaded, chosen(taps, loaded.backbone.tap_names))
     return loaded
 
 

@@ -19,7 +19,7 @@ from sbir_jax.backbones import (
 from sbir_jax.backbones.base import LoadedBackbone
 from sbir_jax.backbones.diffusers_files import TRANSFORMER, find_folder, read_json
 from sbir_jax.backbones.parameters import Placing, Sharding, ShardingRule, redrawn
-from sbir_jax.backbones.request import Request
+from sbir_jax.backbones.request import Request, Taps
 
 PARTS = ("unet", "vae_encoder", "vae_decoder", "text_encoder")
 
@@ -35,7 +35,7 @@ FAMILIES: dict[str, Callable[[pathlib.Path, Request], LoadedBackbone]] = {
 def load_backbone(
     source: str | os.PathLike[str],
     *,
-    taps: tuple[str, ...] = ("out",),
+    taps: Taps = ("out",),
     maps: tuple[str, ...] = (),
     parts: tuple[str, ...] = PARTS,
     dtype: Any = jnp.float32,
@@ -50,8 +50,9 @@ def load_backbone(
         folder in the diffusers layout, or a hub id "owner/name", optionally with
         "@revision"; or a safetensors file of a whole Stable Diffusion, here or as
         "owner/name/file.safetensors".
-      taps, maps: what will be read; the denoising network is loaded up to the last of
-        them. Maps stand for logits, too.
+      taps, maps: what will be read, by its name; the denoising network is loaded up to
+        the last of them. Taps may be a function that picks them out of all names that
+        the backbone turns out to have. Maps stand for logits, too.
       parts: any of "unet", "vae_encoder", "vae_decoder", "text_encoder".
       dtype: of the parameters and of the computation.
       sharding: where parameters go; one for all, or a rule called with a path such as

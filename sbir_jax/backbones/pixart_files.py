@@ -18,7 +18,7 @@ from sbir_jax.backbones.diffusers_files import (
 from sbir_jax.backbones.distilled_encoder import find_encoder, read_encoder
 from sbir_jax.backbones.pixart import PixArtBackbone
 from sbir_jax.backbones.reading import Part, read_networks
-from sbir_jax.backbones.request import Request
+from sbir_jax.backbones.request import Request, chosen
 from sbir_jax.backbones.stable_diffusion_files import METHODS
 from sbir_jax.backbones.stable_diffusion_files import shapes as vae_shapes
 from sbir_jax.backbones.tensor_names import renamer
@@ -26,6 +26,7 @@ from sbir_jax.diffusion.noise_schedule import NoiseSchedule
 from sbir_jax.models.autoencoder import Autoencoder
 from sbir_jax.models.configs import AutoencoderConfig
 from sbir_jax.models.pixart import PixArt
+from sbir_jax.models.pixart_names import tap_names
 from sbir_jax.models.t5_text import T5Text
 from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
 from sbir_jax.models.transformer_configs import PixArtConfig, T5TextConfig
@@ -93,8 +94,8 @@ def build_networks(
 
 def _transformer(folder: pathlib.Path, network: PixArt, request: Request) -> Part:
     tensors = TensorFolder(folder / TRANSFORMER, STEMS["unet"], transformer_name)
-    asked = request.taps, request.maps
-    wanted = functools.partial(transformer_shapes, network.config, *asked)
+    taps = chosen(request.taps, tap_names(network.config))
+    wanted = functools.partial(transformer_shapes, network.config, taps, request.maps)
     return Part(
         TRANSFORMER,
         tensors,

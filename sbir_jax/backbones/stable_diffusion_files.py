@@ -27,7 +27,7 @@ from sbir_jax.backbones.diffusers_writing import write_folder
 from sbir_jax.backbones.distilled_encoder import find_encoder, read_encoder
 from sbir_jax.backbones.parameters import drawn
 from sbir_jax.backbones.reading import Part, read_networks
-from sbir_jax.backbones.request import Request
+from sbir_jax.backbones.request import Request, chosen
 from sbir_jax.backbones.stable_diffusion import StableDiffusion
 from sbir_jax.backbones.tensor_names import (
     published,
@@ -45,6 +45,7 @@ from sbir_jax.models.configs import (
 from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
 from sbir_jax.models.unet import UNet
 from sbir_jax.models.unet_config import SIZES, UNetConfig
+from sbir_jax.models.unet_names import tap_names
 
 Network = UNet | Autoencoder | TinyAutoencoder | CLIPText | ProjectedCLIPText
 METHODS = ("encode", "decode")
@@ -159,7 +160,10 @@ def _wanted(name: str, network: Network, request: Request) -> dict[str, Any]:
     """Shapes of a network's parameters that a request needs; empty for none."""
     kind, config = type(network), network.config
     if name.removesuffix("_2") in request.parts:
-        return shapes(kind, config, request.taps, request.maps)
+        if name != "unet":
+            return shapes(kind, config)
+        taps = chosen(request.taps, tap_names(config))
+        return shapes(kind, config, taps, request.maps)
     if name == "vae":
         methods = tuple(m for m in METHODS if f"vae_{m}r" in request.parts)
         return shapes(kind, config, methods=methods)
