@@ -30,7 +30,7 @@ from sbir_jax.tasks.synthesis import adapter_files
         ("backbone", {}, "backbone is {}"),
         ("", "[" * 10**5, r"config\.json is not valid"),
         ("", "7", r"config\.json holds a int, not an object"),
-        ("", "{}", r"config\.json: task is {}, but field required"),
+        ("", "{}", r"config\.json: backbone is missing"),
     ],
 )
 def test_changed_runs_are_refused_in_one_line(finished, tmp_path, key, value, words):  # noqa: F811

@@ -74,6 +74,7 @@ def validated(
         given = repr(first["input"])
         given = f"{given[:60]}..." if len(given) > 60 else given
         rule = first["msg"].replace(" after validation", "")
-        raise ValueError(
-            f"{what}: {key} is {given}, but {rule[:1].lower()}{rule[1:]}. {remedy}"
-        ) from None
+        told = f"{key} is {given}, but {rule[:1].lower()}{rule[1:]}"
+        if first["type"] == "missing":  # what is given then is all around it
+            told = f"{key} is missing"
+        raise ValueError(f"{what}: {told}. {remedy}") from None
