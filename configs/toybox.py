@@ -35,7 +35,8 @@ def get_config(arg=None):
         # The published fine layers know what is where, but tell ink from paint as well.
         # Chosen on held-out seen classes.
         config.recipe.taps = ("up.1.res.1",)
-        config.recipe.grid = 4
+        config.recipe.grid = 6
+        config.recipe.timestep = 100
     return config
 
 
