@@ -7,7 +7,9 @@ The server is a process of its own, over random descriptors and the real Toybox 
 Each client sends a drawing, waits for its photos, and sends the next; every fourth time
 it asks for more like the first photo. Meanwhile one more opens connections and drops
 them half way; `--slow` others send an upload byte by byte, and `--idle` others connect
-and say nothing, each again as soon as the server ends it.
+and say nothing, each again as soon as the server ends it. They come from another
+address than the 50, as the server counts by address what one may ask (on Linux, where
+all of 127.0.0.0/8 is this machine).
 """
 
 import argparse
@@ -32,6 +34,8 @@ from sbir_jax.embedder import Embedder
 from sbir_jax.runtime import hardware
 from sbir_jax.search import shard_writer, shards
 from tools.bench_index import descriptors
+
+STRANGERS = "127.0.0.2"  # where slow and idle connections come from
 
 
 def write_index(folder: pathlib.Path, photos: int) -> None:
@@ -118,7 +122,7 @@ class Crowd:
                 try:
                     if connection is None:
                         held[i] = made = socket.create_connection(
-                            (self.host, self.port), timeout=5
+                            (self.host, self.port), 5, (STRANGERS, 0)
                         )
                         self.crawled += 1
                         if i < slow:
