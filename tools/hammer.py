@@ -24,6 +24,7 @@ from PIL import Image
 
 from sbir_jax.data import images
 from sbir_jax.data.sketch_preparation import prepare
+from sbir_jax.runtime import hardware
 from sbir_jax.search import shards
 from sbir_jax.search.build import build, remove
 from sbir_jax.search.index import Index
@@ -222,6 +223,7 @@ def main(argv: list[str] | None = None) -> int:
     for name, count in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=count)
     args = parser.parse_args(argv)
+    hardware.keep_programs()  # as the shell does
     broken = []
     for name, hammer in KINDS.items():
         with tempfile.TemporaryDirectory() as folder:
