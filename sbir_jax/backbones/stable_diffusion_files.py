@@ -160,7 +160,7 @@ def _wanted(name: str, network: Network, request: Request) -> dict[str, Any]:
     """Shapes of a network's parameters that a request needs; empty for none."""
     kind, config = type(network), network.config
     if name.removesuffix("_2") in request.parts:
-        if name != "unet":
+        if not isinstance(config, UNetConfig):
             return shapes(kind, config)
         taps = chosen(request.taps, tap_names(config))
         return shapes(kind, config, taps, request.maps)
