@@ -27,6 +27,7 @@ def test_the_loss_is_of_directions_alone():
     assert 0.5 < float(alike({"a": one}, {"a": two})) < 1.5
 
 
+@pytest.mark.slow
 def test_a_copy_that_sees_no_noise_learns_what_the_model_makes_of_it(tiny, batch):
     loss = jax.jit(jax.value_and_grad(student_loss(tiny.backbone, Recipe())))
     params, found = tiny.frozen["unet"], []
@@ -44,7 +45,7 @@ def test_what_is_asked_for_is_what_noised_latents_give(tiny, batch):
     quiet = teacher(tiny, recipe)(
         tiny.frozen, latents, 0 * latents, tiny.backbone.tokenize(["a hat"] * 3)
     )
-    found = student_loss(tiny.backbone, recipe)(
+    found = jax.jit(student_loss(tiny.backbone, recipe))(
         tiny.frozen["unet"],
         None,
         {"latents": latents, "states": quiet[0], "taps": quiet[1]},

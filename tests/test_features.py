@@ -45,15 +45,6 @@ def test_unit_length_and_joined_width(tiny, parts):
     np.testing.assert_allclose(jnp.linalg.norm(found, axis=1), 1.0, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [
-        {},
-        {"jax_default_prng_impl": "rbg"},
-        {"jax_threefry_partitionable": False},
-        {"jax_enable_x64": True},
-    ],
-)
 def test_layers_of_a_task_are_those_that_a_backbone_has():
     levels = tuple(f"up.{i}.{what}" for i in range(4) for what in ("res.0", "out"))
     assert features.default_taps("category", levels) == TAPS["category"]
@@ -65,6 +56,15 @@ def test_layers_of_a_task_are_those_that_a_backbone_has():
     assert features.default_taps("category", ("mixed", "out")) == ("out",)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {},
+        {"jax_default_prng_impl": "rbg"},
+        {"jax_threefry_partitionable": False},
+        {"jax_enable_x64": True},
+    ],
+)
 def test_noise_bank_is_the_same_under_every_setting_of_jax(setting):
     """The hash is of the bank as it was before the generator was named."""
     before = {name: jax.config.values[name] for name in setting}
