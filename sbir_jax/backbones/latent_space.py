@@ -2,8 +2,10 @@
 
 import abc
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from sbir_jax.backbones.base import Backbone, Frozen
@@ -16,6 +18,24 @@ class LatentBackbone(Backbone, abc.ABC):
     """A backbone whose images go through an autoencoder, with weights under "vae"."""
 
     vae: Autoencoder | TinyAutoencoder
+
+    @property
+    @abc.abstractmethod
+    def denoiser(self) -> Any:
+        """The network that removes noise; it has a `dtype`, and a `config` with its
+        `in_channels` and `sample_size`."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.denoiser.dtype)
+
+    @property
+    def image_size(self) -> int:
+        return self.vae_factor * self.denoiser.config.sample_size
+
+    def latent_shape(self, size: int) -> tuple[int, int, int]:
+        side = size // self.vae_factor
+        return side, side, self.denoiser.config.in_channels
 
     @property
     def scaling_factor(self) -> float:

@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from sbir_jax.backbones.base import KV, Frozen, Residuals, Shifts
 from sbir_jax.backbones.latent_space import LatentBackbone
-from sbir_jax.backbones.tokenizers import read_tokenizer
+from sbir_jax.backbones.tokenizers import read_tokenizer, token_ids
 from sbir_jax.models import pixart_names
 from sbir_jax.models.pixart import CaptionProjection, PixArt
 from sbir_jax.models.t5_text import T5Text
@@ -37,20 +37,12 @@ class PixArtBackbone(LatentBackbone):
     text_length: int
 
     @property
-    def dtype(self) -> np.dtype:
-        return np.dtype(self.transformer.dtype)
-
-    def latent_shape(self, size: int) -> tuple[int, int, int]:
-        side = size // self.vae_factor
-        return side, side, self.transformer.config.in_channels
+    def denoiser(self) -> Any:
+        return self.transformer
 
     @property
     def stride(self) -> int:
         return self.vae_factor * self.transformer.config.patch_size
-
-    @property
-    def image_size(self) -> int:
-        return self.vae_factor * self.transformer.config.sample_size
 
     @property
     def context_dim(self) -> int:
@@ -76,13 +68,8 @@ class PixArtBackbone(LatentBackbone):
     def tokenize(self, texts: Sequence[str]) -> Int[np.ndarray, "b n"]:
         """Token ids, int32, padded or cut to `text_length`; in small letters, as the
         networks were trained."""
-        ids = self.tokenizer(
-            [text.lower().strip() for text in texts],
-            padding="max_length",
-            truncation=True,
-            max_length=self.text_length,
-        )
-        return np.asarray(ids["input_ids"], np.int32)
+        lowered = [text.lower().strip() for text in texts]
+        return token_ids(self.tokenizer, lowered, self.text_length)
 
     def encode_text(self, frozen: Frozen, tokens: Int[Array, "b n"]) -> TextStates:
         """States with that of the end, which is the pooled one, on all padding.

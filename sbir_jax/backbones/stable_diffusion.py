@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from sbir_jax.backbones.base import KV, Frozen, Residuals, Shifts
@@ -40,20 +39,12 @@ class StableDiffusion(LatentBackbone):
     text_encoder: CLIPText
 
     @property
-    def dtype(self) -> np.dtype:
-        return np.dtype(self.unet.dtype)
-
-    def latent_shape(self, size: int) -> tuple[int, int, int]:
-        side = size // self.vae_factor
-        return side, side, self.unet.config.in_channels
+    def denoiser(self) -> Any:
+        return self.unet
 
     @property
     def stride(self) -> int:
         return self.vae_factor * self.unet.config.stride
-
-    @property
-    def image_size(self) -> int:
-        return self.vae_factor * self.unet.config.sample_size
 
     @property
     def context_dim(self) -> int:

@@ -94,20 +94,34 @@ def load(folder: pathlib.Path, request: Request) -> LoadedBackbone:
 
 def assemble(checkpoint: Checkpoint, request: Request) -> LoadedBackbone:
     """Stable Diffusion's networks with their weights."""
+
+    def named(*given: Any) -> dict[str, Any]:
+        return dict(zip(STEMS, build_networks(*given), strict=True))
+
+    return assemble_as(StableDiffusion, named, checkpoint, request)
+
+
+def assemble_as(
+    family: type[StableDiffusion],
+    build: Callable[[dict[str, dict[str, Any]], Any], dict[str, Any]],
+    checkpoint: Checkpoint,
+    request: Request,
+) -> LoadedBackbone:
+    """The networks that `build` makes of configs and a type, with their weights, as a
+    backbone of this family."""
     with naming(checkpoint.place):
-        networks = build_networks(checkpoint.configs, request.placing.dtype)
+        networks = build(checkpoint.configs, request.placing.dtype)
         schedule = NoiseSchedule.from_json(checkpoint.configs["scheduler"])
-    named: dict[str, Any] = dict(zip(STEMS, networks, strict=True))
-    checkpoint = put_encoder(checkpoint, named, request)
-    frozen, fingerprint = read_weights(checkpoint, named, request)
-    backbone = StableDiffusion(
+    checkpoint = put_encoder(checkpoint, networks, request)
+    frozen, fingerprint = read_weights(checkpoint, networks, request)
+    backbone = family(
         source=request.source,
         folder=checkpoint.place,
         words=checkpoint.words,
         fingerprint=fingerprint,
         schedule=schedule,
         encoder=request.encoder,
-        **named,
+        **networks,
     )
     return LoadedBackbone(backbone, frozen)
 

@@ -15,18 +15,15 @@ import numpy as np
 from jaxtyping import Array
 
 from sbir_jax.backbones.base import Frozen, LoadedBackbone
-from sbir_jax.backbones.diffusers_files import naming
 from sbir_jax.backbones.request import Request
 from sbir_jax.backbones.stable_diffusion import StableDiffusion
 from sbir_jax.backbones.stable_diffusion_files import (
     Checkpoint,
+    assemble_as,
     check_fit,
     open_folder,
-    put_encoder,
-    read_weights,
 )
 from sbir_jax.backbones.tokenizers import token_ids
-from sbir_jax.diffusion.noise_schedule import NoiseSchedule
 from sbir_jax.models.autoencoder import Autoencoder
 from sbir_jax.models.clip_text import CLIPText, ProjectedCLIPText, own_tokens
 from sbir_jax.models.configs import (
@@ -87,21 +84,7 @@ def load(folder: pathlib.Path, request: Request) -> LoadedBackbone:
 
 def assemble(checkpoint: Checkpoint, request: Request) -> LoadedBackbone:
     """Stable Diffusion XL's networks with their weights."""
-    with naming(checkpoint.place):
-        networks = build_networks(checkpoint.configs, request.placing.dtype)
-        schedule = NoiseSchedule.from_json(checkpoint.configs["scheduler"])
-    checkpoint = put_encoder(checkpoint, networks, request)
-    frozen, fingerprint = read_weights(checkpoint, networks, request)
-    backbone = StableDiffusionXL(
-        source=request.source,
-        folder=checkpoint.place,
-        words=checkpoint.words,
-        fingerprint=fingerprint,
-        schedule=schedule,
-        encoder=request.encoder,
-        **networks,
-    )
-    return LoadedBackbone(backbone, frozen)
+    return assemble_as(StableDiffusionXL, build_networks, checkpoint, request)
 
 
 def build_networks(configs: dict[str, dict[str, Any]], dtype: Any) -> dict[str, Any]:

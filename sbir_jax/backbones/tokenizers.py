@@ -56,12 +56,14 @@ def _choose(source: str, files: Iterable[str]) -> list[str]:
     return [name for name in files if name in FILES]
 
 
-def token_ids(tokenizer: Any, texts: Sequence[str]) -> Int[np.ndarray, "b n"]:
-    """Token ids, int32, padded or cut to the tokenizer's length."""
+def token_ids(
+    tokenizer: Any, texts: Sequence[str], length: int = 0
+) -> Int[np.ndarray, "b n"]:
+    """Token ids, int32, padded or cut to `length`, or to the tokenizer's own."""
     ids = tokenizer(
         list(texts),
         padding="max_length",
         truncation=True,
-        max_length=tokenizer.model_max_length,
+        max_length=length or tokenizer.model_max_length,
     )
     return np.asarray(ids["input_ids"], np.int32)
