@@ -10,13 +10,13 @@ EXTRAS := $(VENV)/.extras
 demo: $(READY)
 	$(BIN)/python -m sbir_jax.main --config configs/toybox.py --workdir runs/toybox
 
-test: $(READY)
+test: $(EXTRAS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -rs --numprocesses auto --dist loadfile
 
-# With the extras, slow tests too.
+# Slow tests too.
 test-all: $(EXTRAS)
 	$(BIN)/python -m pytest -rs -m 'not gpu' --numprocesses auto --dist loadfile
 

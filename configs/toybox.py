@@ -1,5 +1,6 @@
 """The embedded default: Toybox world, Toybox backbone, nothing to download."""
 
+from sbir_jax import reranker
 from sbir_jax.config import base, dataset, parse_arg
 
 # The prepared copy that other tasks on scenes read too.
@@ -66,5 +67,5 @@ def pairs(config, task):
     config.relation.update({"heads": 4, "mlp": 128, "reduced": 64})
     config.train.update({"steps": 400, "learning_rate": 1e-3})
     config.train.update({"score_every": 50, "save_every": 50})
-    config.score.share = 0.5
+    config.score.share = reranker.SHARE
     return config

@@ -22,7 +22,7 @@ from sbir_jax.models.configs import TinyAutoencoderConfig
 from sbir_jax.models.kernels import winograd
 from sbir_jax.models.tiny_autoencoder import TinyAutoencoder
 from sbir_jax.runtime import checkpoint
-from sbir_jax.search import cli, default_model, model
+from sbir_jax.search import cli, model
 from sbir_jax.search.model import make_embedder, open_model
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
@@ -268,7 +268,7 @@ def test_the_shell_takes_one(tmp_path, monkeypatch):
     monkeypatch.setattr(model, "open_model", refuse)
     words = ["index", "photos", "--out", str(tmp_path), "--encoder", "tiny"]
     assert cli.main(words) == 2
-    assert asked == [(default_model.NAME, None, 0, "tiny")]
+    assert asked == [("toybox", None, 0, "tiny")]
 
 
 class Stopped(Exception):

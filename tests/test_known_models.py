@@ -90,7 +90,11 @@ def test_the_list_needs_no_heavy_import():
 
 
 def test_the_default_comes_with_the_package_and_is_told():
-    model = known.MODELS[default_model.NAME]
-    assert model.download == 0
-    assert default_model.NAME in default_model.told()
-    assert model.good_for in default_model.told()
+    assert default_model.choose(None, "") == known.HOG
+    for named in (("fine_grained", ""), (None, "tiny")):  # a network is needed
+        assert default_model.choose(*named) == known.TOYBOX
+    for name in (known.HOG, known.TOYBOX):
+        model, told = known.MODELS[name], default_model.told(name)
+        assert model.download == 0
+        assert f"taking {name} ({model.good_for})" in told
+    assert "takes no words" in default_model.told(known.HOG)

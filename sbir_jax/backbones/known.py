@@ -79,8 +79,8 @@ MODELS = {
             0.0,
             0.0,
             0.0,
-            "comparing: outlines without a network, a method of 2005; finds what has "
-            "its lines in the same places, and takes no words",
+            "outlines, at once: no network, a method of 2005; finds what has its lines "
+            "in the same places, and takes no words",
         ),
         Model(
             "sd15",

@@ -37,9 +37,9 @@ def index(args: argparse.Namespace) -> int:
         source = shards.read_head(args.out).embedder
         embedder = model.make_embedder(source, args.out, args.batch_size)
     else:
+        name = args.model or default_model.choose(args.task, args.encoder)
         if not args.model:
-            print(f"sbir: {default_model.told()}", file=sys.stderr)
-        name = args.model or default_model.NAME
+            print(f"sbir: {default_model.told(name)}", file=sys.stderr)
         embedder = model.open_model(name, args.task, args.batch_size, args.encoder)
     return _build(args, args.out, embedder)
 

@@ -12,11 +12,10 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from sbir_jax.reranker import mixed
+from sbir_jax.reranker import SHARE, mixed
 from sbir_jax.tasks.matching.scores import MatchRecipe
 
 MOST = 200  # photos that one search re-scores
-SHARE = 0.5  # of a re-ranker beside descriptors (not tuned)
 # Of the index's own backbone what descriptors need is loaded: its first layers.
 RECIPE = MatchRecipe(layers=("down", "mid"))
 

@@ -52,7 +52,7 @@ class Scoring:
     prepare: bool = False
     rerank: int = 0
     reranker: str = ""
-    rerank_share: float = 0.5
+    rerank_share: float = reranker.SHARE
     imaginer: str = ""
     imagined_share: float = SHARE
 
