@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -38,6 +39,36 @@ def test_warnings_hold_nothing_that_a_terminal_obeys(tmp_path, monkeypatch):
     data.load("folder", root, cache_dir=tmp_path / "cache")
     text = " ".join(str(word) for words in told for word in words)
     assert "\\x1b[31mred.png" in text and "\x1b" not in text
+
+
+def test_each_line_of_a_published_file_is_a_drawing(tmp_path):
+    """QuickDraw's, of a class each; a damaged line is left out by its number."""
+    root = tmp_path / "drawn"
+    picture(root / "photo" / "cup" / "cup.png", 1)
+    (root / "sketch" / "cup").mkdir(parents=True)
+    square = {"word": "cup", "drawing": [[[20, 20, 80, 80], [20, 80, 80, 20]]]}
+    stroke = {"word": "cup", "drawing": [[[0, 255], [0, 255]]]}
+    lines = [json.dumps(square), json.dumps(stroke), "", '{"word": "cup"}']
+    published = root / "sketch" / "cup" / "cup.ndjson"
+    published.write_text("\n".join(lines) + "\n")
+    alone = root / "sketch" / "cup" / "one.ndjson"
+    alone.write_text(json.dumps(square, indent=1))
+    found = data.load("folder", root, cache_dir=tmp_path / "cache")
+    ids = [
+        "sketch/cup/cup.ndjson#1",
+        "sketch/cup/cup.ndjson#2",
+        "sketch/cup/one.ndjson",
+    ]
+    assert list(found.sketches.ids) == ids
+    assert [s.path for s in found.skipped] == ["sketch/cup/cup.ndjson#3"]
+    assert "no drawing" in found.skipped[0].reason
+    assert (found.sketches.instances == -1).all()  # of the class, not of cup.png
+    first, second, same = found.sketches.images(np.arange(3), 64)
+    np.testing.assert_array_equal(first, same)
+    assert np.abs(first - second).mean() > 0.01
+    published.write_text(json.dumps(square) + "\n" + json.dumps(square))
+    again = data.load("folder", root, cache_dir=tmp_path / "cache")
+    assert again.fingerprint != found.fingerprint
 
 
 def test_classes_and_notes(load):

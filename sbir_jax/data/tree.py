@@ -3,6 +3,7 @@
 Only names, sizes and times are read here, no image.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
@@ -50,6 +51,7 @@ class File(NamedTuple):
     stem: str  # file name without extension, in Unicode's composed form
     size: int  # bytes
     mtime: int  # nanoseconds
+    begin: int = -1  # of a line, in bytes, where each line of the file is one image
 
 
 @dataclasses.dataclass
@@ -288,7 +290,25 @@ def _walk(
             else:
                 stem = unicodedata.normalize("NFC", _utf8(stem))
                 size, mtime = info.st_size, info.st_mtime_ns
-                out.files.append(File(entry.path, name, label, stem, size, mtime))
+                file = File(entry.path, name, label, stem, size, mtime)
+                out.files.extend(_lines(file) or [file])
+
+
+def _lines(file: File) -> list[File]:
+    """The drawings of a published `.ndjson`, numbered from 1; none of other files.
+
+    They are of a class, not of a photo that is called like the file.
+    """
+    lines = []  # also of what cannot be read: as an image it will be told of
+    if file.path.lower().endswith(".ndjson"):
+        with contextlib.suppress(OSError):
+            lines = vector.lines(file.path)
+    width = len(str(len(lines)))
+    names = [f"#{i:0{width}}" for i in range(1, len(lines) + 1)]
+    return [
+        file._replace(id=file.id + name, stem=name, begin=begin, size=size)
+        for name, (begin, size) in zip(names, lines, strict=True)
+    ]
 
 
 def _around(*folders: pathlib.Path) -> set[str]:

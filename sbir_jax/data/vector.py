@@ -5,6 +5,7 @@ They come from anybody: sizes are bounded before anything is drawn, of an SVG in
 
 import json
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,31 @@ def picture(content: bytes) -> Image.Image | None:
             raise ValueError(MANY)
         return _limited(content, _json)
     return None
+
+
+def lines(path: str | os.PathLike) -> list[tuple[int, int]]:
+    """Where the drawings of a published `.ndjson` begin, one a line, and how many bytes
+    each has; none where the file is one drawing or nothing of the kind.
+
+    Raises: OSError.
+    """
+    found, begin, first = [], 0, b""
+    with open(path, "rb") as file:
+        for line in file:
+            if line.strip():
+                first = first or line.removeprefix(b"\xef\xbb\xbf").strip()
+                found.append((begin, len(line)))
+                if not (first.startswith(b"{") and first.endswith(b"}")):
+                    return []
+            begin += len(line)
+    return found if len(found) > 1 else []
+
+
+def read_line(path: str | os.PathLike, begin: int, size: int) -> bytes:
+    """One drawing of those. Raises: OSError."""
+    with open(path, "rb") as file:
+        file.seek(begin)
+        return file.read(min(size, MAX_BYTES + 1))
 
 
 def _limited(content: bytes, read: Callable[[bytes], Image.Image]) -> Image.Image:
