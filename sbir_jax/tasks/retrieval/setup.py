@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from sbir_jax.adapters.prompts import PromptConfig, Prompts
 from sbir_jax.config import Experiment, TrainConfig
 from sbir_jax.features import TAPS, Recipe, Task
+from sbir_jax.reranker import SHARE as RERANK_SHARE
 from sbir_jax.tasks.retrieval.protocols import GENERALISED
 from sbir_jax.text_queries import SHARE
 
@@ -52,7 +53,7 @@ class Scoring:
     prepare: bool = False
     rerank: int = 0
     reranker: str = ""
-    rerank_share: float = reranker.SHARE
+    rerank_share: float = RERANK_SHARE
     imaginer: str = ""
     imagined_share: float = SHARE
 
