@@ -68,7 +68,9 @@ class Readout:
     """What a backbone was asked for, by name; a pytree.
 
     The keys of an attention layer are the pixels in reading order (self-attention) or
-    the positions of the text (cross-attention), and then the extra keys, if any.
+    the positions of the text (cross-attention), and then the extra keys, if any. A
+    layer that attends to both at once has two names, one for each kind of keys, and its
+    maps are 1 in all over both.
 
     Attributes:
       taps: activations, [b h w channels], in the type that the networks compute in.

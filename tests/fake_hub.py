@@ -21,6 +21,7 @@ class FakeHub(http.server.ThreadingHTTPServer):
     Attributes:
       asked: the method and path of every request.
       private: of each repository that was made.
+      gated: whether only those may have files who agreed to a licence.
     """
 
     daemon_threads = True
@@ -28,6 +29,7 @@ class FakeHub(http.server.ThreadingHTTPServer):
     def __init__(self, root: pathlib.Path):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.root, self.asked, self.private = root, [], []
+        self.gated = False
 
     @property
     def fetched(self) -> list[str]:
@@ -89,6 +91,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 return self._json(_tree(repo, files, tree=rest[:1] == ["tree"]))
         elif parts[2:3] == ["resolve"]:
             file = self.server.root.joinpath(*parts[:2], *parts[4:])
+            if self.server.gated:
+                return self._send(403, b"", 0, {"X-Error-Code": "GatedRepo"})
             if file.is_file():
                 content = file.read_bytes()
                 return self._send(200, content if with_body else b"", len(content))

@@ -128,8 +128,8 @@ def test_wrong_inputs(small, method, shape, message):
     [
         ({"down_block_types": ["AttnDownEncoderBlock2D"] * 2}, "unknown block 'Attn"),
         ({"up_block_types": ["UpDecoderBlock2D"]}, "up_block_types has 1 entries"),
-        ({"use_quant_conv": False}, "use_quant_conv=False is not supported"),
-        ({"shift_factor": 0.1}, "shift_factor=0.1"),
+        ({"use_quant_conv": "no"}, "use_quant_conv is 'no'"),
+        ({"latents_mean": [0.1]}, "latents_mean="),
         ({"latent_chanels": 4}, "unknown key 'latent_chanels'"),
     ],
 )

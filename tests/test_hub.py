@@ -226,6 +226,12 @@ def test_what_cannot_be_had_is_told(online, monkeypatch, reason):
         assert online.asked == []
 
 
+def test_a_gated_repository_says_what_to_do(online, model):
+    online.gated = True
+    with pytest.raises(FileNotFoundError, match=r"me/model .*gated.*hf auth login"):
+        load_backbone("me/model")
+
+
 def test_pickles_are_not_even_fetched(online, model):
     (model / "vae" / f"{STEM}.safetensors").rename(model / "vae" / f"{STEM}.bin")
     with pytest.raises(ValueError, match=r"me/model has no vae/\*.*convert once"):

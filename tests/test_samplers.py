@@ -130,14 +130,14 @@ def test_a_mask_keeps_what_is_outside_of_it():
     schedule = NoiseSchedule.from_json(SCALED)
     start, known = golden()["start"], normal(2, 4, 4, 2)
     mask = jnp.zeros((1, 4, 4, 1)).at[:, :, :2].set(1)
-    keep = samplers.keep_outside(mask, known, start)
+    keep = samplers.keep_outside(schedule, mask, known, start)
     steps = samplers.evenly(schedule, 6)
     for sampler in samplers.SAMPLERS.values():
         found = sampler(predict, schedule, start, steps, keep=keep)
         np.testing.assert_array_equal(found[:, :, 2:], known[:, :, 2:])
         assert (jnp.abs(found - known)[:, :, :2] > 1e-3).all()
         free = jnp.ones_like(mask)
-        whole = samplers.keep_outside(free, known, start)
+        whole = samplers.keep_outside(schedule, free, known, start)
         np.testing.assert_array_equal(
             sampler(predict, schedule, start, steps, keep=whole),
             sampler(predict, schedule, start, steps),
@@ -153,7 +153,7 @@ def test_strength_leaves_the_last_steps():
     np.testing.assert_array_equal(some.alphas, steps.alphas[7:])
     x, noise = normal(2, 1, 2, 2, 4)
     near(
-        samplers.noised(x, noise, some),
+        samplers.noised(schedule, x, noise, some),
         noise_schedule.add_noise(schedule, x, noise, 299),
         1e-6,
     )

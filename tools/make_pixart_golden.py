@@ -82,6 +82,11 @@ def small_t5(seed=0, **overrides):
     return randomise(T5EncoderModel(T5Config(**given | overrides)), seed)
 
 
+def t5_tokenizer():
+    scores = [(word, -1.0) for word in ("<pad>", "</s>", "<unk>", "▁", *WORDS)]
+    return T5Tokenizer(vocab=scores, extra_ids=0)
+
+
 def record_transformer(network, latents, t, context, mask):
     """Every activation and cross-attention map, under our names with "tap/", "map/"."""
     found, hooks = {}, []
@@ -168,9 +173,7 @@ def save(folder, kind, transformer, text, vae):
         network.half().save_pretrained(folder / part)
         network.float()
     DPMSolverMultistepScheduler().save_pretrained(folder / "scheduler")
-    scores = [(word, -1.0) for word in ("<pad>", "</s>", "<unk>", "▁", *WORDS)]
-    tokenizer = T5Tokenizer(vocab=scores, extra_ids=0)
-    tokenizer.save_pretrained(folder / "tokenizer")
+    t5_tokenizer().save_pretrained(folder / "tokenizer")
     index = {"_class_name": PIPELINES[kind]}
     (folder / "model_index.json").write_text(json.dumps(index) + "\n")
 

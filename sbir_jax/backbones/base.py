@@ -172,6 +172,7 @@ class Backbone(abc.ABC):
 
         Args:
           names: of cross-attention layers, by `attention_names`.
+        Raises: ValueError where a text's keys hang on the picture, too.
         """
 
     def predict(

@@ -21,7 +21,7 @@ STEMS = {
     "text_encoder": "model",
 }
 # Those that some models have beside them.
-MORE = {"text_encoder_2": "model"}
+MORE = {"text_encoder_2": "model", "text_encoder_3": "model"}
 # What removes noise in a diffusion transformer, in the UNet's place.
 TRANSFORMER = "transformer"
 TOYBOX = pathlib.Path(__file__).parent.parent / "assets" / "toybox_sd"
@@ -130,7 +130,7 @@ def needed_files(files: Iterable[str]) -> list[str]:
     """
     files = sorted(files)
     stems = stems_of(files)
-    folders = ("scheduler/", "tokenizer/", "tokenizer_2/")
+    folders = ("scheduler/", "tokenizer/", "tokenizer_2/", "tokenizer_3/")
     needed = [
         name
         for name in files

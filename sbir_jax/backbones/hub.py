@@ -20,6 +20,10 @@ from sbir_jax.runtime import replacing
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _HUB_FILE = re.compile(r"([\w.-]+/[\w.-]+)/([\w./-]+\.safetensors)(@[\w./-]+)?")
 
+GATED = (
+    "it is gated. Agree to its licence on its page of the hub, log in on this machine "
+    "(hf auth login) and ask again"
+)
 Agree = Callable[[str, int], None]
 # Of the whole process: whatever thread needs a model, one person is asked.
 _agree: Agree | None = None
@@ -128,11 +132,12 @@ def fetch(
     Args:
       choose: of all its file names, those that are needed.
     Returns: the folder they are in; None where nothing is needed.
-    Raises: FileNotFoundError without such a repository, without network, and offline;
-      what somebody raises who is asked (`asking`).
+    Raises: FileNotFoundError without such a repository, without network, offline, and
+      where a licence is to be agreed to first; what somebody raises who is asked
+      (`asking`).
     """
     import huggingface_hub
-    from huggingface_hub import constants
+    from huggingface_hub import constants, errors
 
     if constants.HF_HUB_OFFLINE:
         raise _not_had(source, "offline mode is on (HF_HUB_OFFLINE)")
@@ -159,11 +164,11 @@ def fetch(
     )
     weights = [name for name in wanted if name.endswith(".safetensors")]
     others = [name for name in wanted if name not in weights]
-    folders = [
-        huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=names)
-        for names in (others, weights)
-        if names
-    ]
+    get = functools.partial(huggingface_hub.snapshot_download, repo, revision=revision)
+    try:
+        folders = [get(allow_patterns=names) for names in (others, weights) if names]
+    except errors.GatedRepoError as error:  # anybody sees its list of files
+        raise _not_had(source, GATED) from error
     return pathlib.Path(folders[-1])
 
 

@@ -58,6 +58,8 @@ class Model:
 
 
 RAIL, RAIL_PLUS = "creativeml-openrail-m", "openrail++"
+STABILITY = "stabilityai-ai-community"
+GATED = "agree to its licence on the hub and log in (hf auth login)"
 SEGMIND = "pickles only when last seen, which are refused: convert it once"
 MODELS = {
     model.name: model
@@ -207,6 +209,24 @@ MODELS = {
             5457.0,
             8.5,
             "research on diffusion transformers; most of it is its text encoder",
+        ),
+        Model(
+            "sd3-medium",
+            "stabilityai/stable-diffusion-3-medium-diffusers",
+            STABILITY,
+            15.5,
+            7692.8,
+            58.2,
+            f"photos at 1024 px by a diffusion transformer; for a GPU or TPU; {GATED}",
+        ),
+        Model(
+            "sd35-medium",
+            "stabilityai/stable-diffusion-3.5-medium",
+            STABILITY,
+            16.3,
+            7907.6,
+            72.3,
+            f"as sd3-medium, with a second attention in half of its blocks; {GATED}",
         ),
     )
 }

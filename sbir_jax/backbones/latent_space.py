@@ -39,7 +39,8 @@ class LatentBackbone(Backbone, abc.ABC):
 
     @property
     def scaling_factor(self) -> float:
-        """The denoising network sees the autoencoder's latents times this."""
+        """The denoising network sees the autoencoder's latents, less its shift if it
+        has one, times this."""
         return self.vae.config.scaling_factor
 
     @property
@@ -55,7 +56,7 @@ class LatentBackbone(Backbone, abc.ABC):
         Raises ValueError unless height and width are multiples of `vae_factor`.
         """
         mean, _ = self.vae.apply({"params": frozen["vae"]}, images, method="encode")
-        return mean.astype(jnp.float32) * self.scaling_factor
+        return (mean.astype(jnp.float32) - self.vae.config.shift) * self.scaling_factor
 
     def decode(
         self, frozen: Frozen, latents: Float[Array, "b y x c"]
@@ -67,7 +68,7 @@ class LatentBackbone(Backbone, abc.ABC):
                 f"the encoder {self.encoder!r} brings no decoder: load the backbone "
                 "with its own autoencoder to draw pictures"
             )
-        latents = latents / self.scaling_factor
+        latents = latents / self.scaling_factor + self.vae.config.shift
         images = self.vae.apply({"params": frozen["vae"]}, latents, method="decode")
         assert isinstance(images, Array)
         return images

@@ -13,6 +13,7 @@ from sbir_jax.backbones import (
     known,
     pixart_files,
     single_file,
+    stable_diffusion_3_files,
     stable_diffusion_files,
     stable_diffusion_xl,
 )
@@ -28,6 +29,7 @@ PARTS = ("unet", "vae_encoder", "vae_decoder", "text_encoder")
 FAMILIES: dict[str, Callable[[pathlib.Path, Request], LoadedBackbone]] = {
     "StableDiffusionPipeline": stable_diffusion_files.load,
     "StableDiffusionXLPipeline": stable_diffusion_xl.load,
+    "StableDiffusion3Pipeline": stable_diffusion_3_files.load,
     **dict.fromkeys(pixart_files.TEXT_LENGTHS, pixart_files.load),
 }
 

@@ -10,23 +10,18 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from sbir_jax.backbones.base import KV, Frozen, Residuals, Shifts
-from sbir_jax.backbones.latent_space import LatentBackbone
 from sbir_jax.backbones.tokenizers import read_tokenizer, token_ids
-from sbir_jax.models import pixart_names
+from sbir_jax.backbones.transformer_backbone import T5_PADDING, TransformerBackbone
 from sbir_jax.models.pixart import CaptionProjection, PixArt
 from sbir_jax.models.t5_text import T5Text
 from sbir_jax.types import Readout, TextStates
 
-PADDING = 0  # T5's token
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PixArtBackbone(LatentBackbone):
+class PixArtBackbone(TransformerBackbone):
     """PixArt's networks.
 
-    Weights are under "unet" (the transformer, where every family has what removes
-    noise), "vae" and "text_encoder"; parts that were not asked for at loading are
-    missing. Names are those of `models.pixart_names`.
+    Weights are under "unet" (the transformer), "vae" and "text_encoder".
 
     Attributes:
       text_length: tokens of each text, its end and padding among them.
@@ -37,28 +32,8 @@ class PixArtBackbone(LatentBackbone):
     text_length: int
 
     @property
-    def denoiser(self) -> Any:
-        return self.transformer
-
-    @property
-    def stride(self) -> int:
-        return self.vae_factor * self.transformer.config.patch_size
-
-    @property
     def context_dim(self) -> int:
         return self.transformer.config.caption_channels
-
-    @property
-    def tap_names(self) -> tuple[str, ...]:
-        return pixart_names.tap_names(self.transformer.config)
-
-    @property
-    def attention_names(self) -> tuple[str, ...]:
-        return pixart_names.attention_names(self.transformer.config)
-
-    @property
-    def residual_names(self) -> tuple[str, ...]:
-        return pixart_names.residual_names(self.transformer.config)
 
     @functools.cached_property
     def tokenizer(self) -> Any:
@@ -77,7 +52,7 @@ class PixArtBackbone(LatentBackbone):
         Padding is not attended to where the mask is known. Learned states, which have
         none, so start as what the network sees of an empty text: its end alone.
         """
-        text = jnp.asarray(tokens) != PADDING
+        text = jnp.asarray(tokens) != T5_PADDING
         weights = {"params": frozen["text_encoder"]}
         states: Any = self.text_encoder.apply(weights, tokens, text)
         states = jnp.asarray(states, jnp.float32)

@@ -86,7 +86,8 @@ def by_gradient(
     def f(latents, t):
         prediction, slope = both(latents, t)
         alpha = level(schedule, t)
-        change = -(jnp.asarray(scale) * jnp.sqrt(1 - alpha) * slope)
+        sigma = noise_schedule.weights(schedule, alpha)[1]
+        change = -(jnp.asarray(scale) * sigma * slope)
         return _with_noise(schedule, prediction, change, alpha)
 
     return f
@@ -136,8 +137,8 @@ def while_noisy(guided: Predict, plain: Predict, least: ArrayLike) -> Predict:
 
 def _with_noise(schedule, prediction, change, alpha):
     """The prediction of the same latents with a change of the noise in it."""
-    if schedule.prediction_type == "v_prediction":
-        change = change / jnp.sqrt(alpha)
+    if schedule.prediction_type != "epsilon":
+        change = change / noise_schedule.weights(schedule, alpha)[0]
     return prediction + change.astype(prediction.dtype)
 
 

@@ -1,11 +1,13 @@
 """Noise schedules and noising: the arithmetic around the UNet.
 
 At timestep t a latent x is mixed with noise n as sqrt(a_t) x + sqrt(1 - a_t) n, where
-a_t = `alphas_cumprod[t]` falls from almost 1 to almost (or exactly) 0.
+a_t = `alphas_cumprod[t]` falls from almost 1 to almost (or exactly) 0. A rectified flow
+has these weights over their sum, so that image and noise are 1 in all
+(`flow_schedule`).
 """
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,10 @@ from pydantic import Field
 
 from sbir_jax.runtime.schema import validated
 
+File = TypeVar("File")
+
 PREDICTIONS = ("epsilon", "v_prediction")
+FLOW = "flow_prediction"  # what a rectified flow's network predicts
 
 # Entries of published scheduler_config.json files that choose another sampler than DDIM
 # or belong to it. Which timesteps are visited is for whoever samples to say: "leading"
@@ -76,6 +81,11 @@ class NoiseSchedule:
     """The noise level of every timestep and what the UNet was trained to predict.
 
     A pytree whose only leaf is `alphas_cumprod`, float32 [timesteps].
+
+    Attributes:
+      prediction_type: of `PREDICTIONS`, or `FLOW`.
+      file: where it counts here, what the scheduler's file says.
+      shift: of a rectified flow; see `flow_schedule`.
     """
 
     alphas_cumprod: Float[Array, "timesteps"]
@@ -83,6 +93,7 @@ class NoiseSchedule:
     file: SchedulerFile = dataclasses.field(
         default=SchedulerFile(), metadata={"static": True}
     )
+    shift: float = dataclasses.field(default=1.0, metadata={"static": True})
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> "NoiseSchedule":
@@ -90,19 +101,7 @@ class NoiseSchedule:
 
         Raises ValueError on a key or value that is not known, or out of bounds.
         """
-        names = {field.name for field in dataclasses.fields(SchedulerFile)}
-        known = {}
-        for key, value in config.items():
-            if key in names:
-                known[key] = value
-            elif key in NOT_SUPPORTED and value:
-                raise ValueError(f"scheduler config: {key} are not supported")
-            elif key not in SAMPLER_KEYS | NOT_SUPPORTED and key[:1] != "_":
-                raise ValueError(
-                    f"scheduler config: unknown key {key!r}; known are "
-                    f"{sorted({*names, *SAMPLER_KEYS})}"
-                )
-        file = validated(SchedulerFile, known, "scheduler config")
+        file = read_file(SchedulerFile, config, SAMPLER_KEYS, NOT_SUPPORTED)
         if file.prediction_type not in PREDICTIONS:
             raise ValueError(
                 f"scheduler config: prediction_type={file.prediction_type!r} is "
@@ -124,6 +123,32 @@ class NoiseSchedule:
     def timesteps(self) -> int:
         """How many timesteps there are; the last one is the noisiest."""
         return self.alphas_cumprod.shape[0]
+
+
+def read_file(
+    kind: type[File], config: dict[str, Any], ignored: set[str], refused: set[str]
+) -> File:
+    """The dataclass with the entries of a scheduler's file that are fields of it.
+
+    Raises ValueError for a key that is neither a field nor ignored, and for one that is
+    refused, unless it is off.
+    """
+    fields: dict[str, Any] = {f.name: f for f in dataclasses.fields(kind)}  # pyright: ignore
+    known = {}
+    for key, value in config.items():
+        if key in fields:
+            known[key] = value
+        elif key in refused and value:
+            raise ValueError(
+                f"scheduler config: {key} are not supported; take the scheduler folder "
+                "of the published model"
+            )
+        elif key not in ignored | refused and key[:1] != "_":
+            raise ValueError(
+                f"scheduler config: unknown key {key!r}; known are "
+                f"{sorted({*fields, *ignored})}"
+            )
+    return validated(kind, known, "scheduler config")
 
 
 def _betas(file: SchedulerFile) -> np.ndarray:
@@ -161,8 +186,15 @@ def _levels(
     schedule: NoiseSchedule, t: ArrayLike, like: Float[Array, "b h w c"]
 ) -> tuple[Float[Array, "_ 1 1 1"], Float[Array, "_ 1 1 1"]]:
     """The weights of image and noise at `t`."""
-    alphas = _alphas(schedule, t, like)
-    return jnp.sqrt(alphas), jnp.sqrt(1.0 - alphas)
+    return weights(schedule, _alphas(schedule, t, like))
+
+
+def weights(schedule: NoiseSchedule, alpha: ArrayLike) -> tuple[Array, Array]:
+    """Those of image and noise in latents, where `alphas_cumprod` is this."""
+    signal, sigma = jnp.sqrt(alpha), jnp.sqrt(1.0 - jnp.asarray(alpha))
+    if schedule.prediction_type == FLOW:
+        return signal / (signal + sigma), sigma / (signal + sigma)
+    return signal, sigma
 
 
 def add_noise(
@@ -185,7 +217,11 @@ def velocity(
     noise: Float[Array, "b h w c"],
     t: ArrayLike,
 ) -> Float[Array, "b h w c"]:
-    """What a v-prediction network should say (Salimans & Ho 2022, appendix D)."""
+    """What a network should say that does not predict the noise: v (Salimans & Ho 2022,
+    appendix D), or the velocity of a rectified flow (Liu et al. 2023).
+    """
+    if schedule.prediction_type == FLOW:
+        return (noise - latents).astype(latents.dtype)
     signal, sigma = _levels(schedule, t, latents)
     return (signal * noise - sigma * latents).astype(latents.dtype)
 
@@ -201,9 +237,11 @@ def split(
     Args:
       alpha: `alphas_cumprod` of the latents, a scalar or [_ 1 1 1].
     """
-    signal, sigma = jnp.sqrt(alpha), jnp.sqrt(1 - jnp.asarray(alpha))
+    signal, sigma = weights(schedule, alpha)
     if schedule.prediction_type == "epsilon":
         return (latents - sigma * prediction) / signal, prediction
+    if schedule.prediction_type == FLOW:
+        return latents - sigma * prediction, latents + signal * prediction
     return signal * latents - sigma * prediction, signal * prediction + sigma * latents
 
 

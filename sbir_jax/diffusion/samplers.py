@@ -3,6 +3,7 @@
 A sampler asks `predict(latents, t)` at some timesteps, each with its noise level, and
 steps to the next level. DDIM and Euler are after Song et al. (2021) and Karras et al.
 (2022), DPM-Solver++ 2M after Lu et al. (2022), algorithm 2; each equals diffusers'.
+They sample rectified flows as well, of which DDIM without fresh noise is Euler's step.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from sbir_jax.diffusion import noise_schedule
-from sbir_jax.diffusion.noise_schedule import NoiseSchedule, SchedulerFile
+from sbir_jax.diffusion.noise_schedule import FLOW, NoiseSchedule, SchedulerFile
 
 Predict = Callable[[Any, Any], Float[Array, "b h w c"]]
 # From latents at a noise level and that level to latents at it.
@@ -131,7 +132,14 @@ def ddim(
         of a noisy step is moved by so many of its variances (Dhariwal & Nichol 2021,
         algorithm 1). For steps without noise use `guidance.by_gradient`.
       keep: applied after each step, for masks (`keep_outside`).
+    Raises: ValueError for fresh noise in a rectified flow, which has none.
     """
+    if fresh is not None and schedule.prediction_type == FLOW:
+        raise ValueError(
+            f"eta brings noise to each step, but prediction_type={FLOW!r} is of a "
+            "rectified flow, which has no such steps: give eta 0"
+        )
+    plain = fresh is None
     if fresh is None:
         eta, fresh = 0.0, jnp.zeros((len(steps.t), *(1,) * latents.ndim))
 
@@ -142,8 +150,10 @@ def ddim(
         clean = _bounded(schedule.file, clean)
         variance = (1 - following) / (1 - alpha) * (1 - alpha / following)
         variance = eta**2 * jnp.maximum(variance, 0.0)
-        towards = jnp.sqrt(jnp.maximum(1 - following - variance, 0.0))
-        mean = jnp.sqrt(following) * clean + towards * rest
+        signal, towards = noise_schedule.weights(schedule, following)
+        if not plain:
+            towards = jnp.sqrt(jnp.maximum(1 - following - variance, 0.0))
+        mean = signal * clean + towards * rest
         if shift is not None:
             mean += variance * shift(latents, t)
         moved = mean + jnp.sqrt(variance) * noise
@@ -197,10 +207,9 @@ def dpm_solver(
         clean, _ = noise_schedule.split(schedule, latents, predict(latents, t), alpha)
         slope = second * (clean - before) * ahead / (2 * behind)
         slope = jnp.where(second > 0, slope, 0.0)
-        less = jnp.sqrt(1 - following) / jnp.sqrt(1 - alpha)
-        moved = less * latents - jnp.sqrt(following) * jnp.expm1(-ahead) * (
-            clean + slope
-        )
+        signal, sigma = noise_schedule.weights(schedule, following)
+        less = sigma / noise_schedule.weights(schedule, alpha)[1]
+        moved = less * latents - signal * jnp.expm1(-ahead) * (clean + slope)
         if keep is not None:
             moved = keep(moved, following)
         return (moved.astype(latents.dtype), clean), None
@@ -229,7 +238,8 @@ def invert(
         clean, rest = noise_schedule.split(
             schedule, latents, predict(latents, t), alpha
         )
-        moved = jnp.sqrt(noisier) * clean + jnp.sqrt(1 - noisier) * rest
+        signal, sigma = noise_schedule.weights(schedule, noisier)
+        moved = signal * clean + sigma * rest
         return moved.astype(latents.dtype), None
 
     given = steps.t, steps.alphas[1:], steps.alphas[:-1]
@@ -237,6 +247,7 @@ def invert(
 
 
 def keep_outside(
+    schedule: NoiseSchedule,
     mask: Float[Array, "#b h w 1"],
     known: Float[Array, "b h w c"],
     noise: Float[Array, "b h w c"],
@@ -248,21 +259,25 @@ def keep_outside(
     """
 
     def keep(latents, alpha):
-        there = _mixed(known, noise, alpha)
+        there = _mixed(schedule, known, noise, alpha)
         return mask * latents + (1 - mask) * there
 
     return keep
 
 
 def noised(
-    latents: Float[Array, "b h w c"], noise: Float[Array, "b h w c"], steps: Steps
+    schedule: NoiseSchedule,
+    latents: Float[Array, "b h w c"],
+    noise: Float[Array, "b h w c"],
+    steps: Steps,
 ) -> Float[Array, "b h w c"]:
     """Clean latents at the level of the first step."""
-    return _mixed(latents, noise, steps.alphas[0])
+    return _mixed(schedule, latents, noise, steps.alphas[0])
 
 
-def _mixed(latents, noise, alpha) -> Float[Array, "b h w c"]:
-    return jnp.sqrt(alpha) * latents + jnp.sqrt(1 - alpha) * noise
+def _mixed(schedule, latents, noise, alpha) -> Float[Array, "b h w c"]:
+    signal, sigma = noise_schedule.weights(schedule, alpha)
+    return signal * latents + sigma * noise
 
 
 def ratio(alphas: Float[ArrayLike, "*n"]) -> Float[Array, "*n"]:

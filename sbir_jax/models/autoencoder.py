@@ -58,7 +58,7 @@ class Level(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images to the moments of the latents, before `quant_conv`."""
+    """Images to the moments of the latents, before any `quant_conv`."""
 
     config: AutoencoderConfig
     dtype: Any = jnp.float32
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents, after `post_quant_conv`, to images."""
+    """Latents, after any `post_quant_conv`, to images."""
 
     config: AutoencoderConfig
     dtype: Any = jnp.float32
@@ -123,7 +123,8 @@ def check_images(
 class Autoencoder(nn.Module):
     """A variational autoencoder; call `encode` or `decode` through `method=`.
 
-    Latents here are unscaled. The UNet sees them times `config.scaling_factor`.
+    Latents here are unscaled. What removes noise sees them less `config.shift`, times
+    `config.scaling_factor`.
     """
 
     config: AutoencoderConfig
@@ -133,8 +134,10 @@ class Autoencoder(nn.Module):
         c = self.config
         self.encoder = Encoder(c, self.dtype)
         self.decoder = Decoder(c, self.dtype)
-        self.quant_conv = Conv(2 * c.latent_channels, 1, dtype=self.dtype)
-        self.post_quant_conv = Conv(c.latent_channels, 1, dtype=self.dtype)
+        if c.use_quant_conv:
+            self.quant_conv = Conv(2 * c.latent_channels, 1, dtype=self.dtype)
+        if c.use_post_quant_conv:
+            self.post_quant_conv = Conv(c.latent_channels, 1, dtype=self.dtype)
 
     def encode(
         self, images: Float[Array, "b h w c"]
@@ -144,7 +147,10 @@ class Autoencoder(nn.Module):
         Raises ValueError unless height and width are multiples of `config.factor`.
         """
         check_images(self.config, images.shape)
-        mean, logvar = jnp.split(self.quant_conv(self.encoder(images)), 2, axis=-1)
+        moments = self.encoder(images)
+        if self.config.use_quant_conv:
+            moments = self.quant_conv(moments)
+        mean, logvar = jnp.split(moments, 2, axis=-1)
         # The range that the published autoencoders are sampled with.
         return mean, jnp.clip(logvar, -30.0, 20.0)
 
@@ -158,4 +164,6 @@ class Autoencoder(nn.Module):
                 f"latents have {latents.shape[-1]} channels; the autoencoder takes "
                 f"{self.config.latent_channels}"
             )
-        return self.decoder(self.post_quant_conv(latents))
+        if self.config.use_post_quant_conv:
+            latents = self.post_quant_conv(latents)
+        return self.decoder(latents)

@@ -8,6 +8,8 @@ would load and quietly give other features.
 import dataclasses
 from typing import Annotated, Any, TypeVar
 
+from pydantic import Field
+
 from sbir_jax.models.config_schema import (
     BlockLayers,
     Blocks,
@@ -36,9 +38,6 @@ AUTOENCODER_FIXED = {
     "latents_mean": None,
     "latents_std": None,
     "mid_block_add_attention": True,
-    "shift_factor": None,
-    "use_post_quant_conv": True,
-    "use_quant_conv": True,
 }
 # The size it was trained at and how it is run in half precision, not what it computes.
 AUTOENCODER_IGNORED = {"force_upcast", "sample_size"}
@@ -57,6 +56,9 @@ class AutoencoderConfig:
     latent_channels: Channels = 4
     norm_num_groups: Channels = 32
     scaling_factor: Positive = 0.18215
+    shift_factor: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    use_quant_conv: bool = True
+    use_post_quant_conv: bool = True
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> "AutoencoderConfig":
@@ -82,6 +84,11 @@ class AutoencoderConfig:
         """As of `unet_config.UNetConfig`."""
         levels, n = len(self.block_out_channels), self.layers_per_block
         return {".conv1.weight": levels * (2 * n + 1) + 4}
+
+    @property
+    def shift(self) -> float:
+        """What is taken off latents before they are scaled."""
+        return self.shift_factor or 0.0
 
     @property
     def factor(self) -> int:
@@ -143,6 +150,11 @@ class TinyAutoencoderConfig:
     def counts(self) -> dict[str, int]:
         """As of `unet_config.UNetConfig`."""
         return {".conv.4.weight": sum(self.num_encoder_blocks)}
+
+    @property
+    def shift(self) -> float:
+        """None: it was trained to give latents as the denoiser takes them."""
+        return 0.0
 
     @property
     def width(self) -> int:

@@ -10,14 +10,21 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
+from sbir_jax.models.block_names import attention_names, residual_names, tap_names
+from sbir_jax.models.diffusion_transformer import (
+    FeedForward,
+    Table,
+    attend_patches,
+    check_patches,
+    modulated,
+    picture,
+)
 from sbir_jax.models.kernels.convolutions import Conv
 from sbir_jax.models.kernels.products import dense
-from sbir_jax.models.pixart_names import attention_names, residual_names, tap_names
 from sbir_jax.models.run import Names, Run, check_batch, collect
 from sbir_jax.models.time_embedding import TimeEmbedding, sinusoids
 from sbir_jax.models.transformer import Attention, KeyValues, Shift
@@ -49,18 +56,6 @@ def positions(
     across = np.broadcast_to(of(columns)[None], shape)
     down = np.broadcast_to(of(rows)[:, None], shape)
     return np.concatenate([across, down], -1, dtype=np.float32)[None]
-
-
-class Table(nn.Module):
-    """Learned rows, added to what the timestep gives."""
-
-    rows: int
-    features: int
-
-    @nn.compact
-    def __call__(self) -> Float[Array, "{self.rows} {self.features}"]:
-        start = nn.initializers.normal(self.features**-0.5)
-        return self.param("table", start, (self.rows, self.features))
 
 
 class Patches(nn.Module):
@@ -135,29 +130,6 @@ class CaptionProjection(nn.Module):
         return nn.Dense(self.features, dtype=self.dtype, name="linear_2")(x)
 
 
-class GELU(nn.Module):
-    """A projection and the GELU, by its approximation with tanh."""
-
-    features: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b y x f"]:
-        return nn.gelu(dense(self.features, self.dtype, "proj")(x), approximate=True)
-
-
-class FeedForward(nn.Module):
-    """Four times the width, and back."""
-
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b y x c"]) -> Float[Array, "b y x c"]:
-        width = x.shape[-1]
-        wide = GELU(4 * width, self.dtype, name="net_0")(x)
-        return dense(width, self.dtype, "net_2")(wide)
-
-
 class Block(nn.Module):
     """The layers of one block. It has no call: the network runs them one by one."""
 
@@ -166,23 +138,10 @@ class Block(nn.Module):
 
     def setup(self):
         c = self.config
-        self.scale_shift_table = Table(6, c.width)
+        self.scale_shift_table = Table((6, c.width))
         self.attn1 = Attention(c.num_attention_heads, True, self.dtype)
         self.attn2 = Attention(c.num_attention_heads, True, self.dtype)
         self.ff = FeedForward(self.dtype)
-
-
-def modulated(
-    x: Float[Array, "b y x f"],
-    shift: Float[Array, "_ 1 1 f"],
-    scale: Float[Array, "_ 1 1 f"],
-    eps: float,
-) -> Float[Array, "b y x f"]:
-    """x of mean 0 and variance 1 in each place, scaled and shifted; in x's type."""
-    wide = x.astype(jnp.float32)
-    wide = wide - wide.mean(-1, keepdims=True)
-    variance = jnp.square(wide).mean(-1, keepdims=True)
-    return (wide * jax.lax.rsqrt(variance + eps) * (1 + scale) + shift).astype(x.dtype)
 
 
 class PixArt(nn.Module):
@@ -197,7 +156,7 @@ class PixArt(nn.Module):
         self.adaln_single = Modulation(c, self.dtype)
         self.caption_projection = CaptionProjection(c.width, self.dtype)
         self.transformer_blocks = [Block(c, self.dtype) for _ in range(c.num_layers)]
-        self.scale_shift_table = Table(2, c.width)
+        self.scale_shift_table = Table((2, c.width))
         self.proj_out = dense(c.patch_size**2 * c.predicted, self.dtype)
 
     def __call__(
@@ -223,7 +182,7 @@ class PixArt(nn.Module):
           context: text states, d = `config.caption_channels`.
           seen: which of them are attended to; all without it.
           size: the picture's height and width in pixels, which some configs need.
-          taps, maps and so on: by the names of `pixart_names`. A tap has a place for
+          taps, maps and so on: by the names of `block_names`. A tap has a place for
             each patch. `out` is the predicted noise without the variance.
         Raises:
           ValueError: unknown name, nothing asked for, or shapes that do not fit.
@@ -235,25 +194,12 @@ class PixArt(nn.Module):
         c = self.config
         names = Names(tap_names(c), attention_names(c), residual_names(c))
         names.check(asked, kv, residuals, kv_shift)
-        self._check(latents, context)
+        c_in, c_text = c.in_channels, c.caption_channels
+        check_patches(latents.shape, context.shape[-1], c.patch_size, c_in, c_text)
         check_batch(len(latents), len(context), jnp.shape(t))
         time = jnp.atleast_1d(jnp.asarray(t, jnp.float32))[:, None]
         run = Run(time, context, asked, kv, residuals, kv_shift)
         return collect(self._run(run, latents, seen, size), asked)
-
-    def _check(self, latents, context):
-        c = self.config
-        _, h, w, channels = latents.shape
-        if h % c.patch_size or w % c.patch_size or not h or not w:
-            raise ValueError(
-                f"latents are {h} x {w}; this transformer cuts them into patches, so "
-                f"both must be multiples of {c.patch_size}"
-            )
-        if channels != c.in_channels or context.shape[-1] != c.caption_channels:
-            raise ValueError(
-                f"latents have {channels} channels and context {context.shape[-1]}; "
-                f"this transformer takes {c.in_channels} and {c.caption_channels}"
-            )
 
     def _run(self, run: Run, latents, seen, size) -> Iterator[tuple[str, str, Any]]:
         """Yield (kind, name, value) of everything, in the order it is computed in."""
@@ -265,46 +211,26 @@ class PixArt(nn.Module):
             name, six = f"block.{i}", _rows(block.scale_shift_table(), run.time)
             y = modulated(x, six[0], six[1], self.config.norm_eps)
             yield "taps", f"{name}.modulated", y
-            y = yield from _attend(run, f"{name}.self", block.attn1, y, gate=six[2])
+            y = yield from attend_patches(
+                run, f"{name}.self", block.attn1, y, gate=six[2]
+            )
             x = x + y
             if text is None:  # only where a run comes to it
                 text = self.caption_projection(run.context)
-            y = yield from _attend(run, f"{name}.cross", block.attn2, x, text, seen)
+            y = yield from attend_patches(
+                run, f"{name}.cross", block.attn2, x, text, seen
+            )
             x = x + y
             y = block.ff(modulated(x, six[3], six[4], self.config.norm_eps))
             x = run.plus(name, x + (six[5] * y).astype(x.dtype))
             yield "taps", name, x
         shift, scale = _rows(self.scale_shift_table(), jnp.tile(moment, 2))
         y = self.proj_out(modulated(x, shift, scale, OUT_EPS))
-        yield "taps", "out", self._picture(y)
-
-    def _picture(self, x: Float[Array, "b y x f"]) -> Float[Array, "b h w c"]:
-        """Patches put side by side, the prediction only."""
-        c, (b, rows, columns, _) = self.config, x.shape
-        side = c.patch_size
-        cut = x.reshape(b, rows, columns, side, side, c.predicted)
-        joined = cut.transpose(0, 1, 3, 2, 4, 5)
-        shape = (b, rows * side, columns * side, c.predicted)
-        return joined.reshape(shape)[..., : c.in_channels]
+        c = self.config
+        yield "taps", "out", picture(y, c.patch_size)[..., : c.in_channels]
 
 
 def _rows(table, time) -> list[Float[Array, "_ 1 1 f"]]:
     """Each row of a table with its part of the timestep's vector, in float32."""
     rows = table[None] + time.astype(jnp.float32).reshape(len(time), *table.shape)
     return [row[:, None, None] for row in jnp.moveaxis(rows, 1, 0)]
-
-
-def _attend(run, name, layer, x, text=None, seen=None, gate=None):
-    """An attention layer on all patches. Yields what was asked of it; returns what is
-    to be added to the running state."""
-    b, h, w, c = x.shape
-    given = run.extra(name, x), run.shift(name, x)
-    rows = x.reshape(b, h * w, c)
-    y, found = layer(rows, text, run.parts(name), *given, seen)
-    if gate is not None:
-        y = (gate[:, :, 0] * y).astype(x.dtype)
-    if "outputs" in found:
-        found["outputs"] = y
-    for what, value in found.items():
-        yield what, name, value.reshape(*value.shape[:-2], h, w, value.shape[-1])
-    return y.reshape(x.shape)

@@ -14,21 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from sbir_jax.models.kernels.norms import RootMeanSquareNorm
 from sbir_jax.models.transformer_configs import T5TextConfig
-
-
-class RootMeanSquareNorm(nn.Module):
-    """x over the root of its mean square, times a scale; in float32."""
-
-    eps: float
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
-        x = x.astype(jnp.float32)
-        square = jnp.square(x).mean(-1, keepdims=True)
-        scale = scale.astype(jnp.float32)[None, None]
-        return x * jax.lax.rsqrt(square + self.eps) * scale
 
 
 def distance_buckets(length: int, buckets: int, most: int) -> Int[np.ndarray, "n n"]:

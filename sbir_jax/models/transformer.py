@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from sbir_jax.models.kernels.attention import attend, attend_with_map
 from sbir_jax.models.kernels.convolutions import Conv
-from sbir_jax.models.kernels.norms import GroupNorm, layer_norm
+from sbir_jax.models.kernels.norms import GroupNorm, RootMeanSquareNorm, layer_norm
 from sbir_jax.models.kernels.products import dense
 from sbir_jax.models.unet_names import ATTENTIONS, attention_kinds
 
@@ -24,6 +24,7 @@ Shift = tuple[Float[Array, "_ _"], Float[Array, "_ _"]]
 # Of what an attention layer computes, by the names of `ATTENTION_PARTS`, what was asked
 # for.
 Found = dict[str, Float[Array, "..."]]
+HEAD_EPS = 1e-6
 
 
 class Attention(nn.Module):
@@ -32,6 +33,7 @@ class Attention(nn.Module):
     heads: int
     qkv_bias: bool = False
     dtype: Any = jnp.float32
+    normed: bool = False  # queries and keys, by `norm_heads`
 
     @nn.compact
     def __call__(
@@ -65,17 +67,12 @@ class Attention(nn.Module):
         k, v = (
             for_each(project(name, self.qkv_bias)(source)) for name in ("to_k", "to_v")
         )
-        if shift is not None:
-            k, v = (
-                own + for_each(rows.astype(own.dtype))[:, None]
-                for own, rows in zip((k, v), shift, strict=True)
+        if self.normed:
+            q, k = (
+                norm_heads(f"norm_{name}", rows, self.heads)
+                for name, rows in (("q", q), ("k", k))
             )
-        if extra is not None:
-            more = (rows[None] if rows.ndim == 2 else rows for rows in extra)
-            k, v = (
-                jnp.concatenate([own, for_each(rows.astype(own.dtype))], axis=1)
-                for own, rows in zip((k, v), more, strict=True)
-            )
+        k, v = with_given((k, v), extra, shift)
         found = {"queries": q.reshape(*q.shape[:2], self.heads, -1).swapaxes(1, 2)}
         mask = None
         if seen is not None:
@@ -89,6 +86,42 @@ class Attention(nn.Module):
             y = attend(q, k, v, self.heads)
         y = found["outputs"] = project("to_out_0", True)(y)
         return y, {name: found[name] for name in asked}
+
+
+def norm_heads(
+    name: str, x: Float[Array, "b n c"], heads: int
+) -> Float[Array, "b n c"]:
+    """Queries or keys with each head's over the root of its mean square, times a scale,
+    so that logits stay small (Esser et al. 2024, section 5.3.2); a layer of its own."""
+    rows = x.reshape(*x.shape[:2], heads, -1)
+    return (
+        RootMeanSquareNorm(HEAD_EPS, name=name)(rows).reshape(x.shape).astype(x.dtype)
+    )
+
+
+def with_given(
+    own: KeyValues, extra: KeyValues | None, shift: Shift | None
+) -> KeyValues:
+    """A layer's own keys and values [b m c], with what is added to them, and then with
+    those beside them."""
+
+    def for_each(rows, like):
+        rows = rows.astype(like.dtype)
+        return jnp.repeat(rows, len(like) // len(rows), axis=0)
+
+    k, v = own
+    if shift is not None:
+        k, v = (
+            x + for_each(rows, x)[:, None]
+            for x, rows in zip((k, v), shift, strict=True)
+        )
+    if extra is not None:
+        more = (rows[None] if rows.ndim == 2 else rows for rows in extra)
+        k, v = (
+            jnp.concatenate([x, for_each(rows, x)], axis=1)
+            for x, rows in zip((k, v), more, strict=True)
+        )
+    return k, v
 
 
 class FeedForward(nn.Module):

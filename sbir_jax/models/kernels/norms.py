@@ -110,6 +110,20 @@ def _normalise_backward(groups, silu, kept, g):
 _normalise.defvjp(_normalise_forward, _normalise_backward)
 
 
+class RootMeanSquareNorm(nn.Module):
+    """x over the root of its mean square, times a scale; in float32."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
+        x = x.astype(jnp.float32)
+        square = jnp.square(x).mean(-1, keepdims=True)
+        scale = scale.astype(jnp.float32).reshape(*(1,) * (x.ndim - 1), -1)
+        return x * jax.lax.rsqrt(square + self.eps) * scale
+
+
 def layer_norm(name: str, eps: float = 1e-5) -> nn.LayerNorm:
     """Layer normalisation, computed and returned in float32."""
     return nn.LayerNorm(

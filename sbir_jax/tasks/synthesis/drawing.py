@@ -121,7 +121,7 @@ def _draw(backbone, encoder, sampling, frozen, adapter, request, steps, schedule
         given = backbone, sampling, frozen, adapter, request, steps, schedule
         predict, more = guided(predict, *given)
     if request.known is not None:
-        given = request.mask, request.known, request.noise
+        given = schedule, request.mask, request.known, request.noise
         more["keep"] = samplers.keep_outside(*given)
     if request.fresh is not None:
         more |= {"eta": sampling.eta, "fresh": request.fresh}

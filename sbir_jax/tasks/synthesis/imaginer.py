@@ -203,7 +203,7 @@ class Imaginer:
         start = noise
         if known is not None and strength < 1:
             given = jnp.asarray(known), jnp.asarray(noise), steps
-            start = np.asarray(samplers.noised(*given))
+            start = np.asarray(samplers.noised(backbone.schedule, *given))
         if texts is None:
             texts = [""] * len(noise)
             sampling = dataclasses.replace(sampling, guidance=1.0)

@@ -144,7 +144,7 @@ class Synthesis(Task):
         held = sketch_adapter.residuals(self.encoder, trained, batch["sketch"])
         said = backbone.predict(frozen, noised, t, text, residuals=held)
         wanted = noise
-        if backbone.schedule.prediction_type == "v_prediction":
+        if backbone.schedule.prediction_type != "epsilon":
             wanted = noise_schedule.velocity(backbone.schedule, clean, noise, t)
         photo = batch["read_photo"]
         read = jnp.where(photo[:, None, None, None], clean, drawn)
