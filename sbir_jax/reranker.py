@@ -32,7 +32,8 @@ from sbir_jax.backbones.frozen import load_frozen, text_states
 from sbir_jax.backbones.loading import random_backbone
 from sbir_jax.data import images as images_lib
 from sbir_jax.features import Recipe
-from sbir_jax.models.token_relation import Relation, RelationConfig
+from sbir_jax.metrics.cosine import unit
+from sbir_jax.models.token_relation import Related, Relation, RelationConfig
 from sbir_jax.models.vision_transformer import ViTConfig
 from sbir_jax.report.correspondences import Seen
 from sbir_jax.runtime import checkpoint, digests, hardware, sharding
@@ -195,6 +196,13 @@ class Reranker:
         given = self._placed.relation, sketch[None].astype(np.float32)
         return self._batched(lambda x: self._logits(*given, x), photos)
 
+    def related(
+        self, sketch: Float[np.ndarray, "m c"], photos: Float[np.ndarray, "n m c"]
+    ) -> Related:
+        """All that comes of these pairs, maps of attention among it."""
+        given = self._placed.relation, sketch[None].astype(np.float32)
+        return self._batched(lambda x: self._relate(*given, x), photos)
+
     def _batched(self, program: Callable[[Any], Any], rows: np.ndarray) -> Any:
         """What a program gives of all rows, some at a time."""
         split, found = sharding.batch_sharding(self.mesh), []
@@ -225,20 +233,15 @@ class Reranker:
         drawn, raw = self._seen([sketch], "sketch")
         shown, other = self._seen([photo], "photo")
         own, their = self.tokens(raw), self.tokens(other)
-        related = self._relate(self._placed.relation, own.states, their.states)
-        there, back = (
-            np.asarray(found[0].mean(0), np.float32)[1:, 1:]
-            for found in (related.sketch_map, related.photo_map)
-        )
+        places = [unit(x.states[0, 1:].astype(np.float32)) for x in (own, their)]
         return Seen(
             drawn[0],
             shown[0],
-            there,
-            back,
+            places[0] @ places[1].T,
             own.patches[0],
             their.patches[0],
             self.source.side,
-            float(related.logit[0]),
+            float(self.logits(own.states[0], their.states)[0]),
         )
 
     def _seen(self, sources: Sequence[Any], modality: Modality):

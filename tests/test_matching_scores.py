@@ -1,6 +1,7 @@
 """Scores of pairs: what they are, and that nothing else changes them."""
 
 import dataclasses
+import types
 
 import coloured_sheets
 import jax
@@ -14,6 +15,7 @@ from sbir_jax.adapters.match_adapter import AdapterConfig
 from sbir_jax.backbones import loading
 from sbir_jax.backbones.frozen import encode_texts
 from sbir_jax.diffusion.noise_bank import noise_bank
+from sbir_jax.search import companions
 from sbir_jax.tasks.matching import heat, objective, rivals, scores
 from sbir_jax.tasks.matching.matcher import Matcher, initial
 from sbir_jax.tasks.matching.scores import MatchRecipe
@@ -205,6 +207,28 @@ def test_denoising_rivals_are_what_their_papers_say(toy, matcher, images):
     for k, t in enumerate((250, 750)):
         wanted = -np.square(error(1, "hd", bank[0], t)).mean()
         np.testing.assert_allclose(found[2, k], wanted, rtol=1e-4)
+
+
+def test_without_a_run_search_re_ranks_by_denoising(toy, images, monkeypatch):
+    """With the whole network, of which descriptors loaded a part; and `sbir match`."""
+    loaded = []
+
+    def load(backbone, mesh):
+        loaded.append(backbone)
+        return toy
+
+    monkeypatch.setattr(companions, "load_whole", load)
+    embedder = types.SimpleNamespace(backbone=toy.backbone, size=16)
+    found = companions.matcher("", embedder)
+    assert isinstance(found, rivals.DenoisingRival) and loaded == [toy.backbone]
+    whole = Matcher(toy, MatchRecipe(), 16)
+    itm = rivals.DenoisingRival("diffusion_itm", whole, 10, True)
+    told = found.score(images[:2], TEXTS)
+    np.testing.assert_array_equal(told, itm.score(images[:2], TEXTS))
+    with pytest.raises(ValueError, match="give one or more words"):
+        found.score(images[:1], [" "])
+    monkeypatch.setattr(Matcher, "from_pretrained", lambda model: whole)
+    assert isinstance(rivals.open_scorer("toybox"), rivals.DenoisingRival)
 
 
 def test_word_maps_share_each_place_among_the_words(matcher, images):

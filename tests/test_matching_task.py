@@ -12,7 +12,7 @@ from sbir_jax import experiment
 from sbir_jax.backbones import loading
 from sbir_jax.config import Experiment, base
 from sbir_jax.data import matching
-from sbir_jax.tasks.matching import evaluation, scores
+from sbir_jax.tasks.matching import evaluation, rivals, scores
 from sbir_jax.tasks.matching.matcher import Matcher
 from sbir_jax.tasks.matching.setup import ShotsConfig
 
@@ -197,4 +197,4 @@ def test_a_matcher_needs_a_run_of_its_task(tmp_path):
         Matcher.from_run(tmp_path)
     (tmp_path / "config.json").write_text('{"task": "category"}')
     with pytest.raises(ValueError, match="a run of the task category"):
-        Matcher.open(str(tmp_path))
+        rivals.open_scorer(str(tmp_path))

@@ -32,7 +32,8 @@ BELOW = {
     | {"backbones", "diffusion", "features", "adapters", "data", "text_queries"},
     # The plain baseline, named as models are.
     "hog": TYPES | {"runtime", "metrics", "data", "backbones"},
-    "reranker": LOW | {"adapters", "backbones", "config", "data", "features", "report"},
+    "reranker": LOW
+    | {"adapters", "backbones", "config", "data", "features", "metrics", "report"},
     "train_step": {"adapters", "runtime"},
     "tasks": set(),  # the registry imports its tasks by name, when asked
     "config": {"tasks"},

@@ -119,7 +119,7 @@ def test_commands_refuse_what_means_nothing(index, capsys):
 
 
 def test_match_prints_the_best_text_first(photos, monkeypatch, capsys, tmp_path):
-    from sbir_jax.tasks.matching import matcher
+    from sbir_jax.tasks.matching import rivals
 
     class Each(Likes):
         def score(self, images, texts):
@@ -127,7 +127,7 @@ def test_match_prints_the_best_text_first(photos, monkeypatch, capsys, tmp_path)
                 [super(Each, self).score(images, [t]) for t in texts], 1
             )
 
-    monkeypatch.setattr(matcher.Matcher, "open", classmethod(lambda *_: Each()))
+    monkeypatch.setattr(rivals, "open_scorer", lambda model: Each())
     photo = str(photos / "green.png")
     assert cli.main(["match", photo, "red", "green", "blue", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -133,8 +133,7 @@ def seen(strength, side=4, ink=(5, 6)):
     return correspondences.Seen(
         sketch,
         np.full((32, 32, 3), 90, np.uint8),
-        strength / strength.sum(1, keepdims=True),
-        strength.T / strength.T.sum(1, keepdims=True),
+        correspondences.TEMPERATURE * np.log(strength),
         np.arange(m),
         np.arange(n),
         side,
@@ -142,11 +141,11 @@ def seen(strength, side=4, ink=(5, 6)):
     )
 
 
-def test_places_with_strokes_are_answered_by_those_that_look_back():
+def test_places_with_strokes_are_answered_by_those_that_choose_them():
     strength = np.ones((16, 16))
     strength[5, 9], strength[6, 3], strength[0, 0] = 40, 80, 900
     found = correspondences.answers(seen(strength))
-    # Nothing is drawn at 0, however much the two corners look at each other.
+    # Nothing is drawn at 0, however sure the two corners are.
     pairs = [(one.sketch_patch, one.photo_patch) for one in found]
     assert pairs == [(6, 3), (5, 9)]
     assert found[0].sketch == (2.5 / 4, 1.5 / 4) and found[0].photo == (3.5 / 4, 0.125)
@@ -274,7 +273,7 @@ def test_a_run_of_zse_from_config_to_report(tokens_run):
     told = np.fromfile(folder / "features" / "learned_pairs.bin", np.float32)[:8]
     scores = np.sort(model.score(sketch, photos))
     np.testing.assert_allclose(scores, np.sort(told), atol=1e-2)  # of float16 tokens
-    assert model.look(sketch, photos[0]).sketch_map.shape == (16, 16)
+    assert model.look(sketch, photos[0]).alike.shape == (16, 16)
 
     # Again: nothing is trained or scored once more.
     # What is kept has a stamp, written when it is made.

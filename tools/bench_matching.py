@@ -17,9 +17,10 @@ import numpy as np
 from sbir_jax.backbones.frozen import encode_texts
 from sbir_jax.diffusion.noise_bank import noise_bank
 from sbir_jax.runtime import hardware
-from sbir_jax.search.rerank import RECIPE
 from sbir_jax.tasks.matching.matcher import Matcher
+from sbir_jax.tasks.matching.scores import MatchRecipe
 
+RECIPE = MatchRecipe(layers=("down", "mid"))  # early exit
 TEXTS = ["a photo of a red mug", "a photo of a blue hat"]
 
 

@@ -22,7 +22,9 @@ from sbir_jax.search import rerank
 from sbir_jax.search.index import Hit
 from sbir_jax.tasks.matching.matcher import Matcher
 from sbir_jax.tasks.matching.rivals import DenoisingRival
+from sbir_jax.tasks.matching.scores import MatchRecipe
 
+EARLY = MatchRecipe(layers=("down", "mid"))  # what descriptors load
 SHARES = (0.3, 0.5, 1.0)  # of the words; docs/benchmarks.md has search alone at these
 
 
@@ -56,7 +58,7 @@ def main() -> None:
     if args.matcher:
         matchers["run"] = Matcher.from_run(args.matcher)
     else:
-        early = dataclasses.replace(rerank.RECIPE, timesteps=args.timesteps)
+        early = dataclasses.replace(EARLY, timesteps=args.timesteps)
         matchers["attention"] = Matcher.from_pretrained(args.backbone, early)
         whole = Matcher.from_pretrained(args.backbone)
         given = "diffusion_itm", whole, args.timesteps, True

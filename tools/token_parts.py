@@ -6,9 +6,9 @@ knows.
 A pair is a drawing of a thing of an unseen category and the photo of that very thing,
 from poses up to some ten degrees apart. Counted is every place of the drawing with
 strokes on the thing: is what answers it, among the photo's places on the thing, of the
-same part? Beside a re-ranker's cross-attention stand the nearest neighbour of the
-tokens' own features, before and after what was learned, the same place, and chance.
-Standard errors are over pairs.
+same part? Beside the matches that explanations draw, from a re-ranker's tokens, stand
+its cross-attention, the nearest neighbour of the backbone's own features, the same
+place, and chance. Standard errors are over pairs.
 """
 
 import argparse
@@ -95,6 +95,18 @@ def alike(a: Float[np.ndarray, "p c"], b: Float[np.ndarray, "p c"]) -> np.ndarra
     return a @ b.T / np.maximum(lengths, 1e-9)
 
 
+def attention(
+    model: Reranker, sketch: Float[np.ndarray, "m c"], photo: Float[np.ndarray, "n c"]
+) -> Float[np.ndarray, "_ _"]:
+    """How much places look at each other: the geometric mean of both directions, each
+    the mean over heads."""
+    found = model.related(sketch, photo[None])
+    there, back = (
+        np.asarray(m[0]).mean(0) for m in (found.sketch_map, found.photo_map)
+    )
+    return np.sqrt(there * back.T)[1:, 1:]
+
+
 def near(side: int) -> Float[np.ndarray, "p p"]:
     """How near places are: the same one is the best."""
     y, x = np.divmod(np.arange(side**2), side)
@@ -124,18 +136,18 @@ def measure(
         model.read(to_float(pixels), modality)
         for pixels, modality in ((sketches, "sketch"), (photos, "photo"))
     ]
-    states = [model.tokens(x).states[:, 1:] for x in raw]
+    states = [model.tokens(x).states for x in raw]
     found: dict[str, list[float]] = {}
     for i in range(len(pairs)):
         seen = model.look(sketches[i], photos[i])
         ink = correspondences.inked(seen.sketch, side)
-        blank = np.zeros((side**2, side**2))
-        blank[np.ix_(seen.sketch_patches, seen.photo_patches)] = correspondences.mutual(
-            seen.sketch_map, seen.photo_map
-        )
+        at = np.ix_(seen.sketch_patches, seen.photo_patches)
+        drawn_ones, looked = np.zeros((2, side**2, side**2))
+        drawn_ones[at] = correspondences.mutual(seen.alike)
+        looked[at] = attention(model, states[0][i], states[1][i])
         ways = {
-            f"cross-attention, {name}": blank,
-            f"its tokens' cosines, {name}": alike(states[0][i], states[1][i]),
+            f"matches as drawn, {name}": drawn_ones,
+            f"cross-attention, {name}": looked,
             "same place": near(side),
         }
         if raw[0].shape[1] == side:  # of a backbone; else these are pixels

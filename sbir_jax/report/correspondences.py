@@ -1,8 +1,11 @@
-"""Which place of a drawing answers which of a photo, from attention, and its picture.
+"""Which place of a drawing answers which of a photo, by their tokens, and its picture.
 
-A token of the drawing and one of the photo belong together where each looks at the
-other: the geometric mean of the two attentions. Colours tell places of the drawing;
-each place of the photo has the colour of the one that it answers.
+A token of the drawing and one of the photo belong together where each is the other's
+choice: the geometric mean of two softmaxes of their cosines, over either side ("dual
+softmax", as in LoFTR, Sun et al., CVPR 2021). Not by the maps of cross-attention: its
+values are the own side's, so nothing holds its keys to what they look like, and
+`tools.token_parts` finds them at chance. Colours tell places of the drawing; each place
+of the photo has the colour of the one that it answers.
 """
 
 import colorsys
@@ -12,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw
+from scipy.special import softmax
 
 from sbir_jax.report.pictures import Picture
 
@@ -19,6 +23,7 @@ COUNT = 8  # lines of a picture
 EDGE, GAP = 384, 24  # pixels of a picture's side, and between the two
 INK = 40  # of 255: how far the darkest pixel of a place is from its paper
 TINT = 0.42  # of the colour over a place
+TEMPERATURE = 0.1  # of the softmaxes, as in LoFTR
 
 Point = tuple[float, float]
 # From a place of the drawing to one of the photo, in this colour.
@@ -30,16 +35,15 @@ class Seen(NamedTuple):
 
     Attributes:
       sketch, photo: the pictures as the network saw them.
-      sketch_map: attention of m tokens of the sketch to n of the photo, the mean over
-        heads, without retrieval tokens; photo_map: that of the photo's to the sketch's.
+      alike: cosines of m tokens of the sketch and n of the photo, without retrieval
+        tokens.
       sketch_patches, photo_patches: which places of a `side` x `side` grid these are.
       logit: of the relation score.
     """
 
     sketch: UInt8[np.ndarray, "s s 3"]
     photo: UInt8[np.ndarray, "s s 3"]
-    sketch_map: Float[np.ndarray, "m n"]
-    photo_map: Float[np.ndarray, "n m"]
+    alike: Float[np.ndarray, "m n"]
     sketch_patches: Int[np.ndarray, " m"]
     photo_patches: Int[np.ndarray, " n"]
     side: int
@@ -51,8 +55,7 @@ class Correspondence(NamedTuple):
 
     Attributes:
       sketch, photo: (x, y) of their middles, in [0, 1], from top left.
-      strength: geometric mean of the two attentions, in multiples of what it would be
-        if all places were looked at alike.
+      strength: how surely, as of `mutual`.
       sketch_patch, photo_patch: numbers of the places in reading order.
     """
 
@@ -63,12 +66,16 @@ class Correspondence(NamedTuple):
     photo_patch: int
 
 
-def mutual(
-    sketch_map: Float[np.ndarray, "m n"], photo_map: Float[np.ndarray, "n m"]
-) -> Float[np.ndarray, "m n"]:
-    """How much two tokens look at each other, in multiples of looking at all alike."""
-    m, n = sketch_map.shape
-    return np.sqrt(sketch_map.astype(np.float64) * photo_map.T * m * n)
+def mutual(alike: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m n"]:
+    """How surely two tokens choose each other: the geometric mean of both softmaxes, in
+    multiples of what it would be if all were alike.
+
+    Args:
+      alike: cosines.
+    """
+    m, n = alike.shape
+    sharp = alike.astype(np.float64) / TEMPERATURE
+    return np.sqrt(softmax(sharp, axis=1) * softmax(sharp, axis=0) * m * n)
 
 
 def inked(sketch: Picture, side: int) -> Bool[np.ndarray, " p"]:
@@ -83,7 +90,7 @@ def inked(sketch: Picture, side: int) -> Bool[np.ndarray, " p"]:
 def answers(seen: Seen) -> list[Correspondence]:
     """For each place of the drawing that holds strokes the photo's that answers it
     best, the strongest first."""
-    strength = mutual(seen.sketch_map, seen.photo_map)
+    strength = mutual(seen.alike)
     there, side = inked(seen.sketch, seen.side), seen.side
     found = [
         Correspondence(

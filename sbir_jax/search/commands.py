@@ -172,17 +172,18 @@ def _as_seen(sketch: Any, embedder: Any) -> Any:
 def match(args: argparse.Namespace) -> None:
     from sbir_jax.data import images
     from sbir_jax.search.sheet import save_sheet, sheet_format
-    from sbir_jax.tasks.matching import sections
+    from sbir_jax.tasks.matching import rivals, sections
     from sbir_jax.tasks.matching.matcher import Matcher
 
     if args.save:
         sheet_format(args.save)
     images.decode(args.photo, 64)  # what cannot be read is told before a model loads
     _keep_programs()
-    matcher = Matcher.open(args.model)
-    scores = matcher.score([args.photo], args.texts)[0].tolist()
+    scorer = rivals.open_scorer(args.model)
+    scores = scorer.score([args.photo], args.texts)[0].tolist()
     found = sorted(zip(scores, args.texts, strict=True), key=lambda pair: -pair[0])
     if args.save:
+        matcher = scorer if isinstance(scorer, Matcher) else scorer.matcher
         save_sheet(sections.word_sheet(matcher, args.photo, found[0][1]), args.save)
     if args.json:
         print(json.dumps([{"text": t, "score": s} for s, t in found], indent=2))

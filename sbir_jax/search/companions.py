@@ -3,11 +3,17 @@ makes photos of drawings."""
 
 from typing import Any
 
+import jax
+
 from sbir_jax import hog
+from sbir_jax.backbones.frozen import load_whole
 from sbir_jax.dense.segmenter import Segmenter
 from sbir_jax.reranker import Reranker
+from sbir_jax.runtime import sharding
 from sbir_jax.search import rerank
+from sbir_jax.tasks.matching import rivals
 from sbir_jax.tasks.matching.matcher import Matcher
+from sbir_jax.tasks.matching.scores import MatchRecipe
 from sbir_jax.tasks.synthesis import imagined
 from sbir_jax.tasks.synthesis.imagined import Imagines
 
@@ -18,13 +24,17 @@ def matcher(source: str, embedder: Any) -> rerank.Scores:
     Args:
       source: a run folder of the task "matching", or a backbone; "" for the backbone of
         the embedder, training-free.
-    Raises: Unable without a source where the embedder has no backbone.
+    Raises: Unable without a source where the embedder has no backbone; ValueError as
+      `load_whole`.
     """
     if source:
-        return Matcher.open(source)
+        return rivals.open_scorer(source)
     if isinstance(embedder, hog.HogEmbedder):
         raise hog.unable("cannot tell which words fit a photo")
-    return Matcher(embedder.loaded, rerank.RECIPE, embedder.size)
+    mesh = sharding.make_mesh(devices=jax.local_devices())
+    loaded = load_whole(embedder.backbone, mesh)
+    whole = Matcher(loaded, MatchRecipe(), embedder.size, mesh=mesh)
+    return rivals.untrained(whole)
 
 
 def reranker(source: str) -> Reranker | None:

@@ -13,11 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from sbir_jax.reranker import SHARE, mixed
-from sbir_jax.tasks.matching.scores import MatchRecipe
 
 MOST = 200  # photos that one search re-scores
-# Of the index's own backbone what descriptors need is loaded: its first layers.
-RECIPE = MatchRecipe(layers=("down", "mid"))
 
 
 @runtime_checkable

@@ -182,13 +182,6 @@ class Matcher:
             adapter = restored(adapter, found)
         return cls(loaded, recipe, size, adapter, batch_size, mesh)
 
-    @classmethod
-    def open(cls, model: str, batch_size: int = 0) -> "Matcher":
-        """A run folder of the task "matching", or a backbone, training-free."""
-        if (pathlib.Path(model).expanduser() / "config.json").is_file():
-            return cls.from_run(pathlib.Path(model).expanduser(), batch_size)
-        return cls.from_pretrained(model, batch_size=batch_size)
-
     @functools.cached_property
     def fingerprint(self) -> str:
         """sha256 hex over everything that changes a score."""

@@ -5,6 +5,7 @@ the latent is the autoencoder's mean (theirs: sampled), and errors are the root 
 mean square over the latent, in place of the norm: the same order of candidates.
 """
 
+import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,10 +14,11 @@ from jaxtyping import Float, Int
 
 from sbir_jax.diffusion.noise_bank import noise_bank
 from sbir_jax.tasks.matching import scores
-from sbir_jax.tasks.matching.matcher import Matcher
+from sbir_jax.tasks.matching.matcher import Matcher, check_texts
 from sbir_jax.tasks.matching.pairs import PairScorer, every
 
 NAMES = ("diffusion_itm", "diffusion_classifier")
+PASSES = 10  # of the network for each pair, where nothing was trained
 
 
 class DenoisingRival:
@@ -57,6 +59,7 @@ class DenoisingRival:
 
     def score(self, images: Iterable[Any], texts: Sequence[str]) -> np.ndarray:
         """As `Matcher.score`."""
+        check_texts(texts)
         return every(self.pair_scores, self.matcher.encode(images), texts)
 
     def pair_scores(
@@ -75,3 +78,18 @@ class DenoisingRival:
             each = np.arange(len(latents))
             found += self._pairs(None, latents, each, [""], 0 * each)[images]
         return found
+
+
+def untrained(matcher: Matcher) -> DenoisingRival:
+    """What scores best without training, as far as was measured: DiffusionITM, of
+    images and of texts alike. Attention alone finds the red one among its like less
+    often than search by words does (`tools.rerank_table`)."""
+    return DenoisingRival(NAMES[0], matcher, PASSES, choose_image=True)
+
+
+def open_scorer(model: str) -> Matcher | DenoisingRival:
+    """A run folder of the task "matching", or a backbone, untrained."""
+    folder = pathlib.Path(model).expanduser()
+    if (folder / "config.json").is_file():
+        return Matcher.from_run(folder)
+    return untrained(Matcher.from_pretrained(model))

@@ -76,7 +76,7 @@ def matches(task: Any, model: Reranker) -> Grid:
         pictures.append(correspondences.picture(model.look(*both)))
         captions.append(task.scored.classes[protocol.query_labels[query]])
     lead = (
-        "Places of one colour look at each other most, from the maps of "
-        "cross-attention; lines join the strongest."
+        "Places of one colour are each other's choice by their tokens; lines join the "
+        "surest."
     )
     return Grid("Which place answers which", pictures, captions, columns=2, lead=lead)
