@@ -38,6 +38,7 @@ def test_a_copy_that_sees_no_noise_learns_what_the_model_makes_of_it(tiny, batch
     assert found[0] > 1e-2 and found[-1] < 0.95 * found[0]
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_is_what_noised_latents_give(tiny, batch):
     """At a timestep with hardly any noise the copy has nothing to learn."""
     recipe = Recipe(timestep=0)

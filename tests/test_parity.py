@@ -202,7 +202,7 @@ def test_live_checkpoint_in_both(kind):
 
 
 @live
-@pytest.mark.parametrize("kind", ["sd1", "sd2"])
+@pytest.mark.parametrize("kind", ["sd1", pytest.param("sd2", marks=pytest.mark.slow)])
 def test_live_residuals_of_adapters(kind):
     """A T2I adapter adds at each level's last layer, a ControlNet at each skip."""
     make = oracle()

@@ -26,8 +26,8 @@ class TokenExplanation:
 
     Attributes:
       score: the relation score, 0 to 1.
-      matches: the strongest, in the colours of their places; `similarity` is how much
-        both look at each other, in multiples of looking everywhere alike.
+      matches: the strongest, in the colours of their places; `similarity` is how
+        surely both choose each other, in multiples of choosing all alike.
     """
 
     score: float
