@@ -10,15 +10,15 @@ EXTRAS := $(VENV)/.extras
 demo: $(READY)
 	$(BIN)/python -m sbir_jax.main --config configs/toybox.py --workdir runs/toybox
 
-test: $(EXTRAS)
+test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -rs --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -rs --durations=25 --numprocesses auto --dist loadfile
 
-# Slow tests too.
+# With the extras, slow tests too.
 test-all: $(EXTRAS)
-	$(BIN)/python -m pytest -rs -m 'not gpu' --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -rs --durations=25 -m 'not gpu' --numprocesses auto --dist loadfile
 
 $(READY): setup.py
 	$(PYTHON) -m venv $(VENV)
