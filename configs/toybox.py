@@ -60,7 +60,9 @@ def pairs(config, task):
         config.vit.update({"patch": 8, "width": 96, "depth": 4, "heads": 4, "mlp": 192})
         config.vit.update({"stem": (24, 48), "selects": (1, 2, 3)})
         config.relation.update({"heads": 4, "mlp": 128, "reduced": 64})
-        config.train.update({"steps": 1500, "learning_rate": 5e-4})
+        # With the paper's dropout and half the rate most seeds stay at the margin.
+        config.vit.dropout = config.relation.dropout = 0.0
+        config.train.update({"steps": 1500, "learning_rate": 1e-3})
         config.train.update({"score_every": 150, "save_every": 150})
         return config
     config.recipe.copies = 2
