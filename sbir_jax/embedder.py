@@ -36,6 +36,7 @@ class Embedder:
       size: side of the images the network sees, in pixels.
       dtype: what the frozen networks compute in. Prompts and descriptors are float32.
       dim: length of a descriptor.
+      whole: gives all of the backbone, which is loaded at its first call.
       fingerprint: sha256 hex over everything that changes a descriptor; caches and
         indexes carry it and refuse to mix.
       source: how to make it again, in plain JSON values; None where it was put together
@@ -75,7 +76,7 @@ class Embedder:
             raise ValueError(f"batch_size is {batch_size}; give 1 or more, or 0")
         # Shared with copies that have other prompts: found once.
         self._batch_size = functools.cache(lambda: self._fitting(batch_size))
-        self._whole = functools.cache(lambda: load_whole(backbone, mesh))
+        self.whole = functools.cache(lambda: load_whole(backbone, mesh))
         self.dtype = backbone.dtype.name
         self.waiting = Waiting()
         self.prompts = sharding.place_whole(prompts, mesh)
@@ -259,14 +260,13 @@ class Embedder:
         return np.concatenate([np.zeros((0, self.dim), np.float32), *found])
 
     def embed_words(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
-        """Descriptors of words, of unit length, float32: see `text_queries`. The whole
-        backbone is loaded at the first call."""
-        return text_queries.embed(self, self._whole(), texts)
+        """Descriptors of words, of unit length, float32: see `text_queries`."""
+        return text_queries.embed(self, self.whole(), texts)
 
     @property
     def words_loaded(self) -> bool:
         """Whether the whole backbone, which `embed_words` needs, is in memory."""
-        return self._whole.cache_info().currsize > 0
+        return self.whole.cache_info().currsize > 0
 
     def context(self, texts: Sequence[str], share: float) -> Float[np.ndarray, "b n d"]:
         """Text states of words, mixed with the text prompt; see `embed`."""

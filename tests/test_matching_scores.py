@@ -210,17 +210,11 @@ def test_denoising_rivals_are_what_their_papers_say(toy, matcher, images):
 
 
 def test_without_a_run_search_re_ranks_by_denoising(toy, images, monkeypatch):
-    """With the whole network, of which descriptors loaded a part; and `sbir match`."""
-    loaded = []
-
-    def load(backbone, mesh):
-        loaded.append(backbone)
-        return toy
-
-    monkeypatch.setattr(companions, "load_whole", load)
-    embedder = types.SimpleNamespace(backbone=toy.backbone, size=16)
+    """With the whole network, which the embedder keeps for words; and `sbir match`."""
+    embedder = types.SimpleNamespace(whole=lambda: toy, size=16)
     found = companions.matcher("", embedder)
-    assert isinstance(found, rivals.DenoisingRival) and loaded == [toy.backbone]
+    assert isinstance(found, rivals.DenoisingRival)
+    assert found.matcher.backbone is toy.backbone
     whole = Matcher(toy, MatchRecipe(), 16)
     itm = rivals.DenoisingRival("diffusion_itm", whole, 10, True)
     told = found.score(images[:2], TEXTS)

@@ -1,6 +1,6 @@
 """What lies in a folder of sketches and photos: classes, files, and their traps.
 
-Only names, sizes and times are read here, no image.
+Only names, sizes and times are read here, no image; of `.ndjson`, where lines begin.
 """
 
 import contextlib

@@ -54,7 +54,8 @@ def lines(path: str | os.PathLike) -> list[tuple[int, int]]:
     """
     found, begin, first = [], 0, b""
     with open(path, "rb") as file:
-        for line in file:
+        # A line beyond the limit comes in pieces, of which none is a drawing.
+        for line in iter(lambda: file.readline(MAX_BYTES + 1), b""):
             if line.strip():
                 first = first or line.removeprefix(b"\xef\xbb\xbf").strip()
                 found.append((begin, len(line)))
@@ -68,7 +69,7 @@ def read_line(path: str | os.PathLike, begin: int, size: int) -> bytes:
     """One drawing of those. Raises: OSError."""
     with open(path, "rb") as file:
         file.seek(begin)
-        return file.read(min(size, MAX_BYTES + 1))
+        return file.read(size)
 
 
 def _limited(content: bytes, read: Callable[[bytes], Image.Image]) -> Image.Image:

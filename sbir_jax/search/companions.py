@@ -3,13 +3,9 @@ makes photos of drawings."""
 
 from typing import Any
 
-import jax
-
 from sbir_jax import hog
-from sbir_jax.backbones.frozen import load_whole
 from sbir_jax.dense.segmenter import Segmenter
 from sbir_jax.reranker import Reranker
-from sbir_jax.runtime import sharding
 from sbir_jax.search import rerank
 from sbir_jax.tasks.matching import rivals
 from sbir_jax.tasks.matching.matcher import Matcher
@@ -25,16 +21,14 @@ def matcher(source: str, embedder: Any) -> rerank.Scores:
       source: a run folder of the task "matching", or a backbone; "" for the backbone of
         the embedder, training-free.
     Raises: Unable without a source where the embedder has no backbone; ValueError as
-      `load_whole`.
+      of `load_whole`.
     """
     if source:
         return rivals.open_scorer(source)
     if isinstance(embedder, hog.HogEmbedder):
         raise hog.unable("cannot tell which words fit a photo")
-    mesh = sharding.make_mesh(devices=jax.local_devices())
-    loaded = load_whole(embedder.backbone, mesh)
-    whole = Matcher(loaded, MatchRecipe(), embedder.size, mesh=mesh)
-    return rivals.untrained(whole)
+    # The words were searched with before, so that all of the backbone is there.
+    return rivals.untrained(Matcher(embedder.whole(), MatchRecipe(), embedder.size))
 
 
 def reranker(source: str) -> Reranker | None:
