@@ -69,5 +69,5 @@ def pairs(config, task):
     config.relation.update({"heads": 4, "mlp": 128, "reduced": 64})
     config.train.update({"steps": 400, "learning_rate": 1e-3})
     config.train.update({"score_every": 50, "save_every": 50})
-    config.score.share = reranker.SHARE
+    config.score.weight = reranker.WEIGHT
     return config

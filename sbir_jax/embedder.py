@@ -215,7 +215,7 @@ class Embedder:
         images: Iterable,
         modality: str,
         text: str | Sequence[str] | None = None,
-        text_share: float = 1.0,
+        text_weight: float = 1.0,
         prepare: bool = False,
     ) -> Float[np.ndarray, "n d"]:
         """Descriptors of unit length, float32.
@@ -227,7 +227,7 @@ class Embedder:
           images: paths, encoded bytes, PIL images, or uint8 RGB arrays; any iterable.
           text: words in the place of the text prompt, one for all or one each. To find
             what they tell of, mix in `embed_words` (`text_queries.mix`).
-          text_share: of the words in the text prompt, 0 to 1: at 1 they replace it, as
+          text_weight: of the words in the text prompt, 0 to 1: at 1 they replace it, as
             in Koley et al. (CVPR 2024), at less their states are mixed (ours).
           prepare: sketches are first made dark, centred and large, as
             `sketch_preparation` has it; benchmarks take them as they are.
@@ -252,7 +252,7 @@ class Embedder:
 
         def start(batch: tuple[np.ndarray, list]) -> Callable[[], np.ndarray]:
             pixels, words = batch
-            context = None if text is None else self.context(words, text_share)
+            context = None if text is None else self.context(words, text_weight)
             return self.start(pixels, modality, context)
 
         batches = iter(lambda: list(itertools.islice(left, self.batch_size)), [])
@@ -268,12 +268,11 @@ class Embedder:
         """Whether the whole backbone, which `embed_words` needs, is in memory."""
         return self.whole.cache_info().currsize > 0
 
-    def context(self, texts: Sequence[str], share: float) -> Float[np.ndarray, "b n d"]:
+    def context(self, text: Sequence[str], weight: float) -> Float[np.ndarray, "b n d"]:
         """Text states of words, mixed with the text prompt; see `embed`."""
-        share = text_queries.check_share(share)
-        learned = np.asarray(self.prompts.text)
-        states = np.asarray(text_states(self.loaded, texts))
-        return share * states + (1 - share) * learned
+        weight = text_queries.check_weight(weight)
+        said, learned = text_states(self.loaded, text), self.prompts.text
+        return weight * np.asarray(said) + (1 - weight) * np.asarray(learned)
 
     def embed_arrays(
         self,
@@ -316,7 +315,7 @@ class Embedder:
         indices: np.ndarray,
         modality: Modality,
         texts: Sequence[str] | None = None,
-        text_share: float = 1.0,
+        text_weight: float = 1.0,
     ) -> Float[np.ndarray, "n d"]:
         """Descriptors of a data set's items by index, with a progress bar.
 
@@ -332,7 +331,7 @@ class Embedder:
         pixels = read_ahead(lambda rows: items.images(indices[rows], self.size), parts)
 
         def start(rows: slice, images: np.ndarray) -> Callable[[], np.ndarray]:
-            context = None if texts is None else self.context(texts[rows], text_share)
+            context = None if texts is None else self.context(texts[rows], text_weight)
             return self.start(images, modality, context)
 
         out = [np.zeros((0, self.dim), np.float32)]

@@ -42,7 +42,7 @@ from sbir_jax.types import Modality
 SAVED_AS = "matcher"  # in checkpoints
 # Of its scores beside those of descriptors. Of the shares above 0 it did the least harm
 # on held-out seen classes of Toybox, where none did any good.
-SHARE = 0.1
+WEIGHT = 0.1
 TASKS = ("reranking", "tokens")
 PHOTOS = 32  # pairs of one sketch at a time, and images, on each device
 
@@ -262,14 +262,14 @@ def frozen_tokens(
 
 
 def mixed(
-    told: Float[np.ndarray, " n"], own: Float[np.ndarray, " n"], share: float
+    told: Float[np.ndarray, " n"], own: Float[np.ndarray, " n"], weight: float
 ) -> Float[np.ndarray, " n"]:
     """Scores of two scales, each in standard deviations from its mean over these.
 
     Args:
-      share: of `told`, 0 to 1; the rest is of `own`.
+      weight: of `told`, 0 to 1; the rest is of `own`.
     """
-    return share * standardised(told) + (1 - share) * standardised(own)
+    return weight * standardised(told) + (1 - weight) * standardised(own)
 
 
 def standardised(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

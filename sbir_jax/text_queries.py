@@ -23,7 +23,7 @@ from sbir_jax.runtime import multiprocess
 # Chosen on seen Toybox classes. More of any of them costs time and changes little; the
 # guidance is lower than is usual for pictures that are to be looked at.
 PICTURES, STEPS, GUIDANCE = 4, 4, 6.0
-SHARE = 0.5  # of the words, beside a drawing
+WEIGHT = 0.5  # of the words, beside a drawing
 
 
 @runtime_checkable
@@ -72,22 +72,24 @@ def embed(
 
 
 def mix(
-    drawn: Float[np.ndarray, "*n d"], words: Float[np.ndarray, "*n d"], share: float
+    drawn: Float[np.ndarray, "*n d"], words: Float[np.ndarray, "*n d"], weight: float
 ) -> Float[np.ndarray, "*n d"]:
     """Descriptors of unit length of drawings with words beside them.
 
     Args:
-      share: of the words, 0 to 1.
-    Raises: ValueError for another share.
+      weight: of the words, 0 to 1.
+    Raises: ValueError for another weight.
     """
-    return unit((1 - share) * drawn + check_share(share) * words)
+    return unit((1 - weight) * drawn + check_weight(weight) * words)
 
 
-def check_share(share: float) -> float:
-    """Raises: ValueError for a share outside of 0 to 1."""
-    if not 0 <= share <= 1:
-        raise ValueError(f"text_share is {share}; give 0 (no words) to 1 (words alone)")
-    return share
+def check_weight(weight: float) -> float:
+    """Raises: ValueError for a weight outside of 0 to 1."""
+    if not 0 <= weight <= 1:
+        raise ValueError(
+            f"text_weight is {weight}; give 0 (no words) to 1 (words alone)"
+        )
+    return weight
 
 
 def beside(

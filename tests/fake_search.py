@@ -65,7 +65,7 @@ class FakeIndex:
         text=None,
         k=20,
         min_score=None,
-        text_share=0.5,
+        text_weight=0.5,
         prepare=True,
         fold=True,
         folder="",

@@ -155,12 +155,12 @@ def test_words_can_be_mixed_with_the_text_prompt(embedder, images):
         return embedder.embed(pixels, "sketch", **words)
 
     text = "a red cup"
-    np.testing.assert_allclose(embed(text=text, text_share=0.0), embed(), atol=1e-6)
-    half = embed(text=text, text_share=0.5)
+    np.testing.assert_allclose(embed(text=text, text_weight=0.0), embed(), atol=1e-6)
+    half = embed(text=text, text_weight=0.5)
     assert np.abs(half - embed()).max() > 1e-4
     assert np.abs(half - embed(text=text)).max() > 1e-4
-    with pytest.raises(ValueError, match=r"text_share is 2.0; give 0"):
-        embed(text=text, text_share=2.0)
+    with pytest.raises(ValueError, match=r"text_weight is 2.0; give 0"):
+        embed(text=text, text_weight=2.0)
 
 
 class Drawn:

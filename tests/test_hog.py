@@ -114,7 +114,7 @@ def test_what_takes_a_diffusion_model_is_refused(made, sketch, tmp_path, capsys)
     photo = json.loads(sbir(capsys, "search", made, sketch, "--json")[1])[0]["path"]
     for words in (("--text", "a box"), (sketch, "--text", "a box")):
         assert "hog takes no words" in refused(capsys, "search", made, *words)
-    again = (sketch, "--text", "a box", "--text-share", 0, "--rerank-text")
+    again = (sketch, "--text", "a box", "--text-weight", 0, "--rerank-text")
     assert "hog cannot tell which words" in refused(capsys, "search", made, *again)
     why = ("explain", made, sketch, photo, "--save", tmp_path / "why.png")
     assert "hog cannot say which places" in refused(capsys, *why)

@@ -64,7 +64,7 @@ def test_queries_are_mixed_with_what_is_imagined_of_each(scored, tmp_path):
 def test_a_score_with_imagined_photos_has_a_folder_of_its_own():
     plain = Scoring()
     one = dataclasses.replace(plain, imaginer="runs/a")
-    other = dataclasses.replace(one, imagined_share=0.3)
+    other = dataclasses.replace(one, imagined_weight=0.3)
     assert len({plain.folder, one.folder, other.folder}) == 3
-    with pytest.raises(ValueError, match=r"score.imagined_share is 2.0; give 0"):
-        Scoring(imagined_share=2.0)
+    with pytest.raises(ValueError, match=r"score.imagined_weight is 2.0; give 0"):
+        Scoring(imagined_weight=2.0)

@@ -129,7 +129,7 @@ def test_words_are_those_of_the_query(dataset):
     found = beside(dataset, words="class")
     assert found == Beside(["a photo of a red cup", dog, dog], "picture", 0.5)
     # The photo's caption, not the sketch's.
-    found = beside(dataset, words="caption", words_as="prompt", text_share=1.0)
+    found = beside(dataset, words="caption", words_as="prompt", text_weight=1.0)
     assert found == Beside(["eleven", "twenty", "twenty"], "prompt", 1.0)
 
 
@@ -151,7 +151,7 @@ def test_every_protocol_has_a_folder_of_its_own():
     assert Scoring(cutoffs=(5,)).folder == "."
     found = Scoring(name="sketchy", generalised="gallery", words="class").folder
     assert found == "scores/sketchy-gallery-class-picture-0.5"
-    found = Scoring(words="caption", words_as="prompt", text_share=1.0).folder
+    found = Scoring(words="caption", words_as="prompt", text_weight=1.0).folder
     assert found == "scores/caption-prompt-1"
     assert Scoring(name="sketchy", photos="both").folder == "scores/sketchy-both"
     assert Scoring(name="sketchy", split="25").folder == "scores/sketchy-25"
@@ -165,7 +165,7 @@ class Counting(Embedder):
     def __init__(self):
         self.calls = 0
 
-    def embed_items(self, items, indices, modality, texts=None, text_share=1.0):
+    def embed_items(self, items, indices, modality, texts=None, text_weight=1.0):
         self.calls += 1
         return np.eye(3, dtype=np.float32)[indices % 3]
 
@@ -237,10 +237,10 @@ class Saying(Embedder):
     def __init__(self):
         self.said = []
 
-    def embed_items(self, items, indices, modality, texts=None, text_share=1.0):
+    def embed_items(self, items, indices, modality, texts=None, text_weight=1.0):
         where = np.tile([1.0, 0.0], (len(indices), 1)).astype(np.float32)
         if texts is not None:
-            where[:, 1] = [-text_share * (text == "twenty") for text in texts]
+            where[:, 1] = [-text_weight * (text == "twenty") for text in texts]
         return where
 
     def embed_words(self, texts):
@@ -290,7 +290,7 @@ def test_prompts_are_chosen_on_held_out_seen_classes_only(task):
         def with_prompts(self, prompts):
             return self
 
-        def embed_items(self, items, indices, modality, texts=None, text_share=1.0):
+        def embed_items(self, items, indices, modality, texts=None, text_weight=1.0):
             asked.extend(items.labels[indices])
             return descriptors[indices]
 

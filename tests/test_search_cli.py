@@ -307,9 +307,9 @@ def test_flags_that_would_be_ignored_are_errors(
     args = ("index", photos, "--out", out, "--model", run, "--task", "category")
     assert "leave the task" in error(capsys, *args)
     for words in ((), ("--text", "a cup")):
-        share = ("search", made, *words, "--text-share", "0.3")
+        share = ("search", made, *words, "--text-weight", "0.3")
         assert "give --text and a SKETCH" in error(capsys, *share)
-    assert "give --text" in error(capsys, "search", made, sketch, "--text-share=0.3")
+    assert "give --text" in error(capsys, "search", made, sketch, "--text-weight=0.3")
     for score in ("nan", "inf"):
         args = ("search", made, sketch, f"--min-score={score}")
         assert f"--min-score is {score}" in error(capsys, *args)

@@ -88,12 +88,12 @@ def test_an_index_shows_what_a_drawing_is_taken_for(index, paints, drawing):
 def test_imagined_photos_have_their_share_of_a_search(index, paints, drawing):
     plain = index.search(drawing, k=6)
     assert names(plain)[0] == "white" and not paints.asked
-    assert index.search(drawing, k=6, imagined_share=0.0) == plain
-    assert names(index.search(drawing, imagined_share=1.0))[0] == "blue"
+    assert index.search(drawing, k=6, imagined_weight=0.0) == plain
+    assert names(index.search(drawing, imagined_weight=1.0))[0] == "blue"
     # The words beside the drawing say what is imagined, too.
-    red = index.search(drawing, "red", text_share=0.0, imagined_share=1.0)
+    red = index.search(drawing, "red", text_weight=0.0, imagined_weight=1.0)
     assert names(red)[0] == "red"
-    embedder, half = FakeEmbedder(), index.search(drawing, k=6, imagined_share=0.5)
+    embedder, half = FakeEmbedder(), index.search(drawing, k=6, imagined_weight=0.5)
     ready = images_lib.decode(paints.asked[-1][0][0])
     assert ready[12, 12].mean() < 128  # the embedder and the imaginer see the same
     blue = embedder.embed([Image.new("RGB", (24, 24), "blue")], "photo")
@@ -117,7 +117,7 @@ def test_a_photo_can_be_searched_with(index, monkeypatch):
     monkeypatch.setattr(FakeEmbedder, "embed", remembering)
     green = Image.new("RGB", (40, 40), "green")  # as a drawing it would have no ink
     assert names(index.search(green, modality="photo"))[0] == "green"
-    mixed = index.search(green, "red", text_share=1.0, modality="photo")
+    mixed = index.search(green, "red", text_weight=1.0, modality="photo")
     assert names(mixed)[0] == "red"
     assert set(asked) == {"photo"}
     with pytest.raises(ValueError, match="modality is 'film'; give one of"):
@@ -126,19 +126,19 @@ def test_a_photo_can_be_searched_with(index, monkeypatch):
 
 def test_what_means_nothing_is_refused(folder, index, drawing, paints):
     for share in (-0.1, 1.5):
-        with pytest.raises(ValueError, match=f"imagined_share is {share}; give 0"):
-            index.search(drawing, imagined_share=share)
+        with pytest.raises(ValueError, match=f"imagined_weight is {share}; give 0"):
+            index.search(drawing, imagined_weight=share)
     with pytest.raises(ValueError, match="give a drawing"):
-        index.search(text="red", imagined_share=0.5)
+        index.search(text="red", imagined_weight=0.5)
     with pytest.raises(ValueError, match="give a drawing"):
-        index.search(drawing, modality="photo", imagined_share=0.5)
+        index.search(drawing, modality="photo", imagined_weight=0.5)
     with pytest.raises(ValueError, match="rerank orders photos by a drawing"):
         index.search(drawing, modality="photo", rerank=3)
     with pytest.raises(ValueError, match="give a drawing"):
         index.imagine(None)
     with Index.open(folder, FakeEmbedder()) as bare:
         assert bare.imaginer is None and bare.info()["imaginer"] is False
-        for ask in (bare.imagine, lambda s: bare.search(s, imagined_share=0.5)):
+        for ask in (bare.imagine, lambda s: bare.search(s, imagined_weight=0.5)):
             with pytest.raises(ValueError, match=r"imaginer=RUN"):
                 ask(drawing)
     assert not paints.asked
@@ -174,14 +174,14 @@ def test_the_shell_searches_by_imagination(
 
     assert first() == "white.png" and given["imaginer"] == "" and not paints.asked
     flags = "--imagine", "runs/synthesis"
-    assert first(*flags, "--imagined-share", "1") == "blue.png"
+    assert first(*flags, "--imagined-weight", "1") == "blue.png"
     assert given["imaginer"] == "runs/synthesis"
-    assert first(*flags, "--imagined-share", "0") == "white.png"
+    assert first(*flags, "--imagined-weight", "0") == "white.png"
     shares = []
     search = index_lib.Index.search
 
     def watched(self, *asks, **more):
-        shares.append(more.get("imagined_share"))
+        shares.append(more.get("imagined_weight"))
         return search(self, *asks, **more)
 
     monkeypatch.setattr(index_lib.Index, "search", watched)
@@ -203,7 +203,7 @@ def test_the_shell_serves_an_imaginer(folder, paints, monkeypatch):
 def test_commands_refuse_what_means_nothing(folder, capsys):
     for flags, words in (
         (["--text", "red", "--imagine", "runs/x"], "--imagine makes photos of a draw"),
-        (["x.png", "--imagined-share", "0.5"], "--imagined-share weighs what"),
+        (["x.png", "--imagined-weight", "0.5"], "--imagined-weight weighs what"),
     ):
         assert cli.main(["search", str(folder), *flags]) == 2
         assert words in capsys.readouterr().err

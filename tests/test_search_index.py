@@ -260,15 +260,15 @@ def test_words_find_photos_alone_and_beside_a_drawing(index, photos):
 
     assert scores(text="red") == wanted(said)
     assert scores(sketch=path, text="red") == wanted(drawn + said)
-    fifth = scores(sketch=path, text="red", text_share=0.2)
+    fifth = scores(sketch=path, text="red", text_weight=0.2)
     assert fifth == wanted(0.8 * drawn + 0.2 * said)
-    assert scores(sketch=path, text="red", text_share=1.0) == wanted(said)
+    assert scores(sketch=path, text="red", text_weight=1.0) == wanted(said)
     assert scores(sketch=path, text=" ") == scores(sketch=path) == wanted(drawn)
     for nothing in ({}, {"text": " "}):
         with pytest.raises(ValueError, match="give a sketch, text, or both"):
             index.search(**nothing)
-    with pytest.raises(ValueError, match="text_share is 2"):
-        index.search(path, "red", text_share=2.0)
+    with pytest.raises(ValueError, match="text_weight is 2"):
+        index.search(path, "red", text_weight=2.0)
 
 
 def test_words_are_looked_at_once(index, photos):

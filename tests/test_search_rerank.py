@@ -85,8 +85,8 @@ def test_an_index_searches_further_than_it_shows(index):
 def test_beside_a_drawing_the_words_have_their_share(index, photos):
     drawn = str(photos / "red.png")
     given = {"text": "blue", "rerank_text": 6, "k": 1, "prepare": False}
-    assert names(index.search(drawn, text_share=0.0, **given)) == ["red"]
-    assert names(index.search(drawn, text_share=1.0, **given)) == ["blue"]
+    assert names(index.search(drawn, text_weight=0.0, **given)) == ["red"]
+    assert names(index.search(drawn, text_weight=1.0, **given)) == ["blue"]
 
 
 def test_masks_are_of_the_indexs_own_backbone(monkeypatch):

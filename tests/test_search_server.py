@@ -465,7 +465,7 @@ def bomb():
         ({**GOOD, "path": "/etc/passwd"}, 422, "path is"),
         ({}, 400, "no drawing"),
         ({"text": " "}, 400, "a drawing, words, or both"),
-        ({"text": "a cup", "text_share": 2}, 422, "text_share is 2"),
+        ({"text": "a cup", "text_weight": 2}, 422, "text_weight is 2"),
         ({"image": ""}, 400, "no drawing"),
         ({"image": "§§§"}, 400, "not base64"),
         ({"image": "abc"}, 400, "not base64"),
@@ -857,7 +857,7 @@ def test_openapi_describes_json_and_form(client):
     assert set(kinds) == {"application/json", "multipart/form-data"}
     form = kinds["multipart/form-data"]["schema"]["properties"]["image"]
     assert form["format"] == "binary"
-    fields = {"image", "text", "text_share", "k", "min_score", "folder", "fold"}
+    fields = {"image", "text", "text_weight", "k", "min_score", "folder", "fold"}
     fields |= {"prepare", "show_prepared", "rerank_text", "rerank", "modality"}
     assert fields == set(kinds["application/json"]["schema"]["properties"])
     assert "/api/imagine" in paths

@@ -43,5 +43,5 @@ def test_a_share_of_words(embedder):
         text_queries.mix(drawn, said, 0.25), (3 * drawn + said) / np.sqrt(10)
     )
     for share in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match=r"text_share is .*; give 0"):
+        with pytest.raises(ValueError, match=r"text_weight is .*; give 0"):
             text_queries.mix(drawn, said, share)

@@ -207,7 +207,7 @@ def test_matched_places_have_one_colour_on_both_pictures():
         (PairScoring, {"first": -1}, "score.first is -1"),
         (PairScoring, {"words": "class"}, "leave them out"),
         (Scoring, {"rerank": 20}, "give both"),
-        (Scoring, {"rerank": 2, "reranker": "r", "rerank_share": 2.0}, "from 0 to 1"),
+        (Scoring, {"rerank": 2, "reranker": "r", "rerank_weight": 2.0}, "from 0 to 1"),
     ],
 )
 def test_what_cannot_be_is_told(kind, values, message):

@@ -25,7 +25,7 @@ from sbir_jax.tasks.matching.rivals import DenoisingRival
 from sbir_jax.tasks.matching.scores import MatchRecipe
 
 EARLY = MatchRecipe(layers=("down", "mid"))  # what descriptors load
-SHARES = (0.3, 0.5, 1.0)  # of the words; docs/benchmarks.md has search alone at these
+WEIGHTS = (0.3, 0.5, 1.0)  # of the words; docs/benchmarks.md has search alone at these
 
 
 class Known:
@@ -76,17 +76,17 @@ def main() -> None:
     rows: dict[str, list[float]] = {}
     for q, (photo, caption) in enumerate(zip(queries, captions, strict=True)):
         like = np.flatnonzero(labels[photos] == labels[photo])
-        for share in SHARES:
-            asked = text_queries.mix(drawn[q], told[q], share)
+        for weight in WEIGHTS:
+            asked = text_queries.mix(drawn[q], told[q], weight)
             order = like[np.argsort(-(shown[like] @ asked), kind="stable")]
             hits = [Hit("", str(photos[i]), float(shown[i] @ asked)) for i in order]
             orders = {"search": hits}
             for name, scores in known.items():
-                given = hits, caption, scores, len(hits), share
+                given = hits, caption, scores, len(hits), weight
                 orders[f"re-ranked by {name}"] = rerank.rerank(*given)
             for name, found in orders.items():
                 right = float(int(found[0].path) == photo)
-                rows.setdefault(f"{name}, words' share {share:g}", []).append(right)
+                rows.setdefault(f"{name}, words' weight {weight:g}", []).append(right)
     groups = labels[queries]
     print(f"{len(queries)} queries, {args.matcher or 'training-free'}, Acc@1")
     for name, values in rows.items():

@@ -228,6 +228,15 @@ MODELS = {
             72.3,
             f"as sd3-medium, with a second attention in half of its blocks; {GATED}",
         ),
+        Model(
+            "sd35-large",
+            "stabilityai/stable-diffusion-3.5-large",
+            STABILITY,
+            27.6,
+            13721.1,
+            191.6,
+            f"as sd3-medium, with four times its transformer; {GATED}",
+        ),
     )
 }
 

@@ -23,7 +23,7 @@ from sbir_jax.hog import Unable
 from sbir_jax.search.guard import Refusal
 from sbir_jax.search.opened import UnknownPhoto
 from sbir_jax.search.rerank import MOST
-from sbir_jax.text_queries import SHARE
+from sbir_jax.text_queries import WEIGHT
 from sbir_jax.types import Modality
 
 MAX_UPLOAD = 8_000_000
@@ -63,8 +63,8 @@ class SearchQuestion(DrawingQuestion):
     text: str | None = Field(
         None, max_length=MAX_TEXT, description="what the photos show: a red cup"
     )
-    text_share: float = Field(
-        SHARE, ge=0, le=1, allow_inf_nan=False, description="of words beside a drawing"
+    text_weight: float = Field(
+        WEIGHT, ge=0, le=1, allow_inf_nan=False, description="of words beside a drawing"
     )
     k: int = Field(20, ge=1, le=MAX_K, description="how many photos")
     min_score: float | None = Field(

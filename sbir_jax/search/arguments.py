@@ -89,10 +89,10 @@ def parser() -> argparse.ArgumentParser:
     )
     search.add_argument("--text", help="what they show: 'a red cup'")
     search.add_argument(
-        "--text-share",
+        "--text-weight",
         type=float,
         default=argparse.SUPPRESS,
-        metavar="SHARE",
+        metavar="WEIGHT",
         help="of the words beside the drawing, 0 to 1 (default: 0.5)",
     )
     search.add_argument(
@@ -115,10 +115,10 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.imaginer(search)
     search.add_argument(
-        "--imagined-share",
+        "--imagined-weight",
         type=float,
         default=argparse.SUPPRESS,
-        metavar="SHARE",
+        metavar="WEIGHT",
         help="of imagined photos beside the drawing, 0 to 1 (default: 0.5)",
     )
     search.add_argument("-k", type=int, default=20, help="how many (default: 20)")

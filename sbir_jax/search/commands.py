@@ -115,17 +115,17 @@ def remove(args: argparse.Namespace) -> None:
 
 def search(args: argparse.Namespace) -> None:
     from sbir_jax.search.sheet import save_sheet, search_sheet, sheet_format
-    from sbir_jax.text_queries import SHARE
+    from sbir_jax.text_queries import WEIGHT
 
     # Before a model is loaded, which takes longer.
     for picture in filter(None, (args.save, args.show_prepared)):
         sheet_format(picture)
     sketch = _drawing(args) if args.sketch else None
-    names = ("text", "k", "min_score", "text_share", "folder", "rerank_text")
+    names = ("text", "k", "min_score", "text_weight", "folder", "rerank_text")
     asks = {name: value for name, value in vars(args).items() if name in names}
     asks["rerank"] = vars(args).get("rerank_first", RERANKED) if args.rerank else 0
     if args.imagine:
-        asks["imagined_share"] = vars(args).get("imagined_share", SHARE)
+        asks["imagined_weight"] = vars(args).get("imagined_weight", WEIGHT)
     asks["fold"] = not args.all_copies
     _keep_programs()
     with _open(args) as opened:

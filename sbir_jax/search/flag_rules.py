@@ -42,9 +42,9 @@ def _search(args: argparse.Namespace) -> None:
 def _search_words(args: argparse.Namespace) -> None:
     if args.text is not None and not args.text.strip():
         raise ValueError("--text is blank; give words, or leave it out")
-    if "text_share" in args and not (args.text and args.sketch):
+    if "text_weight" in args and not (args.text and args.sketch):
         raise ValueError(
-            "--text-share weighs words beside a drawing: give --text and a SKETCH"
+            "--text-weight weighs words beside a drawing: give --text and a SKETCH"
         )
     if args.rerank_text and not args.text:
         raise ValueError("--rerank-text orders photos by words: give --text")
@@ -70,9 +70,9 @@ def _search_drawing(args: argparse.Namespace) -> None:
         )
     if args.imagine and not args.sketch:
         raise ValueError("--imagine makes photos of a drawing: give a SKETCH")
-    if "imagined_share" in args and not args.imagine:
+    if "imagined_weight" in args and not args.imagine:
         raise ValueError(
-            "--imagined-share weighs what --imagine RUN makes: give that too"
+            "--imagined-weight weighs what --imagine RUN makes: give that too"
         )
 
 

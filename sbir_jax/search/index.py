@@ -149,14 +149,14 @@ class Index:
         text: str | None = None,
         k: int = 20,
         min_score: float | None = None,
-        text_share: float = text_queries.SHARE,
+        text_weight: float = text_queries.WEIGHT,
         prepare: bool = True,
         fold: bool = True,
         folder: str | os.PathLike = "",
         rerank_text: int = 0,
         rerank: int = 0,
         modality: str = "sketch",
-        imagined_share: float = 0.0,
+        imagined_weight: float = 0.0,
     ) -> list[Hit]:
         """The k photos nearest to a picture, to words, or to both, best first.
 
@@ -164,30 +164,30 @@ class Index:
           sketch: a path, the bytes of an image file, a PIL image, or a uint8 array.
           text: what the photos show: "a red cup". See `words`.
           min_score: leaves out photos with a lower score.
-          text_share: of the words beside a drawing, 0 to 1.
+          text_weight: of the words beside a drawing, 0 to 1.
           prepare: makes the drawing dark, centred and large first, as
             `sketch_preparation` has it.
           fold: copies of a photo stand behind the best of them, in `Hit.copies`.
           folder: only photos below it.
           rerank_text: how many of the first photos a matcher puts in a new order by the
-            words, see `rerank.rerank`; beside a drawing the words have their share of
+            words, see `rerank.rerank`; beside a drawing the words have their weight of
             it. 0 for none.
           rerank: how many of them the re-ranker does, before the words.
           modality: what the picture is, "sketch" or "photo", which is never prepared.
-          imagined_share: of photos imagined of a drawing, beside it, 0 to 1.
+          imagined_weight: of photos imagined of a drawing, beside it, 0 to 1.
         Raises: BadImage for a picture that cannot be read, NoInk for an empty drawing
           where it is prepared; ValueError for neither a picture nor words, another
-          modality, a k below 1, a share outside of 0 to 1, a folder without photos, and
-          re-ranking or imagining without what it goes by.
+          modality, a k below 1, a weight outside of 0 to 1, a folder without photos,
+          and re-ranking or imagining without what it goes by.
         """
         k, text = check_k(k), (text or "").strip()
-        query = Query(sketch, text, modality, text_share, imagined_share)
+        query = Query(sketch, text, modality, text_weight, imagined_weight)
         if rerank_text and not text:
             raise ValueError("rerank_text orders photos by words; give text")
         if rerank:
             reranking.check_drawing(query.drawing, self.reranker)
-        imaginer = self._imaginer_for(query.drawing) if imagined_share else None
-        if prepare and (rerank or imagined_share):
+        imaginer = self._imaginer_for(query.drawing) if imagined_weight else None
+        if prepare and (rerank or imagined_weight):
             query, prepare = query.prepared(), False
         found = query.descriptor(self.embedder, self._words, imaginer, prepare)
         with self._using() as state:
@@ -200,7 +200,7 @@ class Index:
             given = query.drawing, self.reranker, rerank
             found = reranking.rerank_drawing(found, *given)
         if rerank_text:
-            part = 1.0 if sketch is None else text_share
+            part = 1.0 if sketch is None else text_weight
             found = reranking.rerank(found, text, self.matcher, rerank_text, part)
         return found[:k]
 

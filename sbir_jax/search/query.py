@@ -32,22 +32,22 @@ class Describes(Protocol):
 class Query:
     """A picture, words, or both; fields as the arguments of `Index.search`.
 
-    Raises: ValueError for neither, for another modality, and for a share outside of 0
+    Raises: ValueError for neither, for another modality, and for a weight outside of 0
       to 1.
     """
 
     picture: Any
     text: str
     modality: str
-    text_share: float
-    imagined_share: float
+    text_weight: float
+    imagined_weight: float
 
     def __post_init__(self):
-        text_queries.check_share(self.text_share)
-        if not 0 <= self.imagined_share <= 1:
+        text_queries.check_weight(self.text_weight)
+        if not 0 <= self.imagined_weight <= 1:
             raise ValueError(
-                f"imagined_share is {self.imagined_share}; give 0 (the drawing alone) "
-                "to 1 (imagined photos alone)"
+                f"imagined_weight is {self.imagined_weight}; give 0 (the drawing "
+                "alone) to 1 (imagined photos alone)"
             )
         if self.modality not in MODALITIES:
             raise ValueError(f"modality is {self.modality!r}; give one of {MODALITIES}")
@@ -80,18 +80,18 @@ class Query:
 
         Args:
           words: makes the descriptor of words, [1 d].
-          imaginer: asked where imagined photos have a share.
+          imaginer: asked where imagined photos have a weight.
           prepare: whether a drawing has yet to be made ready.
         """
         if self.picture is None:
             return words(self.text)
         found = embedder.embed([self.picture], self.modality, prepare=prepare)
-        if self.imagined_share:
+        if self.imagined_weight:
             from sbir_jax.search import imagination
 
             given = imaginer, embedder, self.picture, self.text
             made = imagination.descriptor(*given)
-            found = text_queries.mix(found, made, self.imagined_share)
-        if self.text and self.text_share:
-            found = text_queries.mix(found, words(self.text), self.text_share)
+            found = text_queries.mix(found, made, self.imagined_weight)
+        if self.text and self.text_weight:
+            found = text_queries.mix(found, words(self.text), self.text_weight)
         return found

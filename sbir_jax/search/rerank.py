@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from sbir_jax.reranker import SHARE, mixed
+from sbir_jax.reranker import WEIGHT, mixed
 
 MOST = 200  # photos that one search re-scores
 
@@ -28,7 +28,7 @@ H = TypeVar("H", bound=Any)  # a hit: a named tuple with `path` and `score`
 
 
 def rerank(
-    hits: Sequence[H], text: str, matcher: Scores, first: int, share: float = 1.0
+    hits: Sequence[H], text: str, matcher: Scores, first: int, weight: float = 1.0
 ) -> list[H]:
     """The first hits in a new order, best first, the others after them as they were.
 
@@ -38,7 +38,7 @@ def rerank(
     Args:
       text: what the photos show.
       first: how many to re-score.
-      share: of the words, 0 to 1; the rest is the search's own score.
+      weight: of the words, 0 to 1; the rest is the search's own score.
     Returns: hits whose `score` is the mixed one for those that were re-scored, in
       standard deviations; the others keep theirs.
     Raises: BadImage for a photo that is gone or damaged; ValueError for another number,
@@ -50,7 +50,7 @@ def rerank(
         raise ValueError("rerank_text needs words: give a text")
     paths = [hit.path for hit in hits[:first]]
     told = matcher.score(paths, [text])[:, 0] if paths else np.zeros(0)
-    return _reordered(hits, told, share)
+    return _reordered(hits, told, weight)
 
 
 @runtime_checkable
@@ -61,28 +61,32 @@ class Relates(Protocol):
 
 
 def rerank_drawing(
-    hits: Sequence[H], sketch: Any, reranker: Relates, first: int, share: float = SHARE
+    hits: Sequence[H],
+    sketch: Any,
+    reranker: Relates,
+    first: int,
+    weight: float = WEIGHT,
 ) -> list[H]:
     """As `rerank`, by what a re-ranker says of the drawing with each photo.
 
     Args:
       sketch: as it was searched with.
-      share: of what it says.
+      weight: of what it says.
     """
     if not 1 <= first <= MOST:
         raise ValueError(f"rerank is {first}; give 1 to {MOST} photos")
     paths = [hit.path for hit in hits[:first]]
     told = reranker.score(sketch, paths) if paths else np.zeros(0)
-    return _reordered(hits, told, share)
+    return _reordered(hits, told, weight)
 
 
 def _reordered(
-    hits: Sequence[H], told: Float[np.ndarray, " n"], share: float
+    hits: Sequence[H], told: Float[np.ndarray, " n"], weight: float
 ) -> list[H]:
     """The first hits by `told` and their own scores, then the rest."""
     chosen: list[Any] = list(hits[: len(told)])
     own = np.array([hit.score for hit in chosen], np.float64)
-    scores = mixed(told, own, share)
+    scores = mixed(told, own, weight)
     order = np.argsort(-scores, kind="stable")
     again = [chosen[i]._replace(score=float(scores[i])) for i in order]
     return again + list(hits[len(told) :])

@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol, runtime_checkable
 
-from sbir_jax.text_queries import SHARE
+from sbir_jax.text_queries import WEIGHT
 
 
 @runtime_checkable
@@ -23,7 +23,7 @@ class Searchable(Protocol):
         text=None,
         k=20,
         min_score=None,
-        text_share=SHARE,
+        text_weight=WEIGHT,
         prepare=True,
         fold=True,
         folder="",

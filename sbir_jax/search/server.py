@@ -117,7 +117,7 @@ def make_app(
         if picture:
             prepare = asked.prepare and asked.modality == "sketch"
             given = await drawings.read(picture, prepare)
-        asks = given, text, asked.k, asked.min_score, asked.text_share, False
+        asks = given, text, asked.k, asked.min_score, asked.text_weight, False
         inside = answers.folder_of(asked.folder, index.folders())
         more = asked.fold, inside, asked.rerank_text, asked.rerank, asked.modality
         with words.asked() if text else contextlib.nullcontext():

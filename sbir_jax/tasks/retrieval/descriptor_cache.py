@@ -24,12 +24,12 @@ def embed(
     """Descriptors of a protocol's queries, with words beside them, and its gallery."""
     prompt: tuple = ()
     if beside and beside.way == "prompt":
-        prompt = beside.texts, beside.share
+        prompt = beside.texts, beside.weight
     queries = model.embed_items(dataset.sketches, protocol.queries, "sketch", *prompt)
     if beside and beside.way == "picture":
         texts, rows = np.unique(beside.texts, return_inverse=True)
         pictured = model.embed_words(texts.tolist())[rows]
-        queries = text_queries.mix(queries, pictured, beside.share)
+        queries = text_queries.mix(queries, pictured, beside.weight)
     return queries, model.embed_items(dataset.photos, protocol.gallery, "photo")
 
 

@@ -20,7 +20,7 @@ def queries(
     drawn: Float[np.ndarray, "q d"],
     dataset: Dataset,
     protocol: Protocol,
-    share: float,
+    weight: float,
     models: list[str],
     folder: pathlib.Path,
 ) -> Float[np.ndarray, "q d"]:
@@ -28,7 +28,7 @@ def queries(
 
     Args:
       drawn: descriptors of the sketches.
-      share: of the imagined photos.
+      weight: of the imagined photos.
       models: fingerprints of both.
       folder: where their descriptors are kept; a stopped run goes on there.
     """
@@ -45,4 +45,4 @@ def queries(
     }
     path = folder / "imagined_sketch.bin"
     found = row_cache.keep(path, whose, drawn.shape, make, "imagine")
-    return text_queries.mix(drawn, found.astype(np.float32), share)
+    return text_queries.mix(drawn, found.astype(np.float32), weight)

@@ -9,12 +9,12 @@ from sbir_jax.tasks.retrieval.setup import Scoring
 
 @dataclasses.dataclass(frozen=True)
 class Beside:
-    """Words beside the queries: a text each, and `words_as` and `text_share` of
+    """Words beside the queries: a text each, and `words_as` and `text_weight` of
     `config.Scoring`."""
 
     texts: list[str]
     way: str
-    share: float
+    weight: float
 
     @property
     def key(self) -> list:
@@ -35,7 +35,7 @@ def words_beside(
     if score.words == "class":
         names = [dataset.classes[i].replace("_", " ") for i in protocol.query_labels]
         texts = [f"a photo of a {name}" for name in names]
-        return Beside(texts, score.words_as, score.text_share)
+        return Beside(texts, score.words_as, score.text_weight)
     photos = dataset.photos
     captions = dict(zip(photos.instances.tolist(), photos.captions, strict=True))
     found = [captions.get(i, "") for i in protocol.query_instances.tolist()]
@@ -44,4 +44,4 @@ def words_beside(
             f"score.words is caption, and {missing} of {len(found)} sketches have no "
             f"photo with a caption in {dataset.name}; give class"
         )
-    return Beside(found, score.words_as, score.text_share)
+    return Beside(found, score.words_as, score.text_weight)

@@ -30,7 +30,7 @@ def rows(
     """What `score.rerank` makes of a ranking."""
     order = first_photos(own, protocol, score.rerank)
     kept = Pairs(model, dataset, protocol, folder, "reranked")
-    return reordered(own, order, kept.told(order), score.rerank_share)
+    return reordered(own, order, kept.told(order), score.rerank_weight)
 
 
 class Pairs:
@@ -102,14 +102,14 @@ def reordered(
     own: ScoreRows,
     order: Int[np.ndarray, "q k"],
     told: Float[np.ndarray, "q k"],
-    share: float,
+    weight: float,
 ) -> ScoreRows:
     """Scores that rank the photos of `order` by `told`, and all others after them as
     they were.
 
     Args:
       order: of `first_photos`. told: a score for each of them, larger is nearer.
-      share: of `told`, as of `mixed`; the rest is `own`.
+      weight: of `told`, as of `mixed`; the rest is `own`.
     Returns: scores that mean nothing but an order.
     """
 
@@ -119,7 +119,7 @@ def reordered(
         for i, (row, chosen, said) in enumerate(
             zip(scores, order[some], told[some], strict=True)
         ):
-            again = np.argsort(-mixed(said, row[chosen], share), kind="stable")
+            again = np.argsort(-mixed(said, row[chosen], weight), kind="stable")
             rest = row.copy()
             rest[chosen] = -np.inf
             after = ranking.rank(rest[None])[0][: len(row) - len(chosen)]

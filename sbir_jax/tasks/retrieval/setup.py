@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 from sbir_jax.adapters.prompts import PromptConfig, Prompts
 from sbir_jax.config import Experiment, TrainConfig
 from sbir_jax.features import TAPS, Recipe, Task
-from sbir_jax.reranker import SHARE as RERANK_SHARE
+from sbir_jax.reranker import WEIGHT as RERANK_WEIGHT
 from sbir_jax.tasks.retrieval.protocols import GENERALISED
-from sbir_jax.text_queries import SHARE
+from sbir_jax.text_queries import WEIGHT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Scoring:
       words: beside each sketch: "" none, its "class", or the "caption" of its photo.
       words_as: "picture", a descriptor of their own, mixed with the sketch's (ours,
         `words`); or "prompt", in the place of the text prompt (Koley et al., 2024).
-      text_share: of those words, in the descriptor or in the prompt; at 1 they replace
+      text_weight: of those words, in the descriptor or in the prompt; at 1 they replace
         what was there.
       cutoffs: the k of mAP@k and P@k.
       unseen: of a folder, the classes that count, with commas; "" for all of them, less
@@ -34,10 +34,10 @@ class Scoring:
       rerank: how many of each query's first photos `reranker` puts in a new order
         (ours, docs/token_matching.md); 0 for none.
       reranker: a run of the task reranking, or tokens.
-      rerank_share: of its scores in that order; the rest is the descriptors'.
+      rerank_weight: of its scores in that order; the rest is the descriptors'.
       imaginer: a run of the task synthesis: photos that it makes of each sketch stand
         beside it (ours, docs/synthesis.md); "" for none.
-      imagined_share: of their mean descriptor in the query.
+      imagined_weight: of their mean descriptor in the query.
     """
 
     name: str = ""
@@ -47,15 +47,15 @@ class Scoring:
     generalised: str = ""
     words: str = ""
     words_as: str = "picture"
-    text_share: float = SHARE
+    text_weight: float = WEIGHT
     cutoffs: tuple[int, ...] = (100, 200)
     unseen: str = ""
     prepare: bool = False
     rerank: int = 0
     reranker: str = ""
-    rerank_share: float = RERANK_SHARE
+    rerank_weight: float = RERANK_WEIGHT
     imaginer: str = ""
-    imagined_share: float = SHARE
+    imagined_weight: float = WEIGHT
 
     def __post_init__(self):
         if self.words not in ("", "class", "caption"):
@@ -69,17 +69,18 @@ class Scoring:
             raise ValueError(
                 f"score.generalised is {self.generalised!r}; give one of {rules}"
             )
-        for name in ("text_share", "imagined_share"):
+        for name in ("text_weight", "imagined_weight"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"score.{name} is {getattr(self, name)}; give 0 to 1")
         if any(k < 1 for k in self.cutoffs):
             raise ValueError(
                 f"score.cutoffs are {self.cutoffs}; give whole numbers from 1"
             )
-        if self.rerank < 0 or not 0 <= self.rerank_share <= 1:
+        if self.rerank < 0 or not 0 <= self.rerank_weight <= 1:
             raise ValueError(
-                f"score.rerank is {self.rerank} and score.rerank_share "
-                f"{self.rerank_share:g}; give 0 or more photos, and a share from 0 to 1"
+                f"score.rerank is {self.rerank} and score.rerank_weight "
+                f"{self.rerank_weight:g}; give 0 or more photos, and a weight from 0 "
+                "to 1"
             )
         if bool(self.rerank) != bool(self.reranker):
             raise ValueError(
@@ -98,13 +99,13 @@ class Scoring:
         """Below the run folder; the run's own protocol is scored in it itself."""
         parts = [self.name, self.split, self.photos, self.generalised]
         if self.words:
-            parts += [self.words, self.words_as, f"{self.text_share:g}"]
+            parts += [self.words, self.words_as, f"{self.text_weight:g}"]
         if self.prepare:
             parts += ["prepared"]
         if self.rerank:
-            parts += [f"reranked{self.rerank}", f"{self.rerank_share:g}"]
+            parts += [f"reranked{self.rerank}", f"{self.rerank_weight:g}"]
         if self.imaginer:
-            parts += ["imagined", f"{self.imagined_share:g}"]
+            parts += ["imagined", f"{self.imagined_weight:g}"]
         aside = "-".join(filter(None, parts))
         return f"scores/{aside}" if aside else "."
 

@@ -230,7 +230,7 @@ class Retrieval(Task):
             drawn, gallery = described["learned"]
             given = models["learned"], drawn, self.scored, protocol
             names = [models["learned"].fingerprint, self.imaginer.fingerprint]
-            more = score.imagined_share, names, kept
+            more = score.imagined_weight, names, kept
             both = imagined.queries(self.imaginer, *given, *more), gallery
             rankings["imagined"] = evaluation.similarity(*both)
         if self.reranker is not None:
@@ -265,7 +265,7 @@ class Retrieval(Task):
 
     def _facts(self) -> dict[str, Any]:
         score, scored, beside = self.setup.score, self.scored, self.beside
-        words = f"{score.words} as {score.words_as}, share {score.text_share:g}"
+        words = f"{score.words} as {score.words_as}, weight {score.text_weight:g}"
         return {
             "benchmark": scored.name,
             "split": f"{len(self.unseen)} unseen of {len(scored.classes)} classes",

@@ -42,11 +42,11 @@ def evaluate(task: Any, trained: TokenMatcher) -> Evaluation:
         for name in models:
             order = reranked.first_photos(own[name], protocol, score.first)
             told[name] = own[name], order, kept[name].told(order)
-            again[name] = reranked.reordered(*told[name], share=score.share)
-        facts["depth"] = depth(protocol, *told["learned"], share=score.share)
+            again[name] = reranked.reordered(*told[name], weight=score.weight)
+        facts["depth"] = depth(protocol, *told["learned"], weight=score.weight)
         shown = task.rows(own, again)
-        shown["relation"] = reranked.reordered(*told["learned"], share=1.0)
-        if score.share == 1:
+        shown["relation"] = reranked.reordered(*told["learned"], weight=1.0)
+        if score.weight == 1:
             del shown["relation"]  # it is what was learned
     values = {name: retrieval.measure(protocol, rows) for name, rows in shown.items()}
     values |= baselines.cached_measure(task.scored, protocol, out)
@@ -100,14 +100,14 @@ def depth(
     own: ScoreRows,
     order: np.ndarray,
     told: np.ndarray,
-    share: float,
+    weight: float,
 ) -> dict[str, Any]:
     """The primary figure by how many photos are re-ranked; the last is all that were
     scored as pairs, and `enough` what reaches 99 % of it."""
     counts = [k for k in DEPTHS if k < order.shape[1]] + [order.shape[1]]
     found = {}
     for k in counts:
-        rows = reranked.reordered(own, order[:, :k], told[:, :k], share)
+        rows = reranked.reordered(own, order[:, :k], told[:, :k], weight)
         means, _ = retrieval.score(protocol, rows)
         found[k] = means[protocol.primary]
     return {

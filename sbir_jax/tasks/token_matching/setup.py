@@ -67,22 +67,22 @@ class PairScoring(Scoring):
         retrieval tokens, which needs no pairs (`-r rn` and `-r sa` in the release).
       first: photos of a query that are scored as pairs, the first ones by retrieval
         tokens, or by descriptors where there are such; 0 for all.
-      share: of relation scores in the order of these, 0 to 1; the rest is what they
+      weight: of relation scores in the order of these, 0 to 1; the rest is what they
         were found by (ours). Both are taken in standard deviations.
     """
 
     by: str = "relation"
     first: int = 0
-    share: float = 1.0
+    weight: float = 1.0
 
     def __post_init__(self):
         super().__post_init__()
         if self.by not in ("relation", "retrieval"):
             raise ValueError(f"score.by is {self.by!r}; give relation or retrieval")
-        if self.first < 0 or not 0 <= self.share <= 1:
+        if self.first < 0 or not 0 <= self.weight <= 1:
             raise ValueError(
-                f"score.first is {self.first} and score.share {self.share}; give 0 or "
-                "more photos, and a share from 0 to 1"
+                f"score.first is {self.first} and score.weight {self.weight}; give 0 "
+                "or more photos, and a weight from 0 to 1"
             )
         if self.words or self.rerank:
             raise ValueError(

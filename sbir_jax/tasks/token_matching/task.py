@@ -170,7 +170,7 @@ class PairTask(Task):
                 model.logits(sketch, photos[chosen])
                 for sketch, chosen in zip(sketches, order, strict=True)
             ]
-            shown = reranked.reordered(shown, order, np.stack(told), score.share)
+            shown = reranked.reordered(shown, order, np.stack(told), score.weight)
         figures, _ = retrieval.score(protocol, shown)
         return {protocol.primary: figures[protocol.primary]}
 
