@@ -39,7 +39,7 @@ setup(
         "sbir_jax.search": ["page/*"],
     },
     install_requires=[
-        "jax",
+        "jax>=0.8",
         "flax",
         "optax",
         "orbax-checkpoint",

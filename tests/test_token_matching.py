@@ -18,7 +18,7 @@ from sbir_jax.config import Experiment, base, dataset
 from sbir_jax.data.dataset import Dataset
 from sbir_jax.models.token_relation import Related
 from sbir_jax.report import correspondences
-from sbir_jax.reranker import Reranker, mixed, standardised
+from sbir_jax.reranker import WEIGHT, Reranker, mixed, standardised
 from sbir_jax.search import build
 from sbir_jax.search.explain import explain
 from sbir_jax.search.index import Index
@@ -247,7 +247,6 @@ def tokens_run(shapes_root, tmp_path_factory):
     return config, root / "run", *go(config, root / "run")
 
 
-@pytest.mark.slow
 def test_a_run_of_zse_from_config_to_report(tokens_run):
     config, folder, opened, summary = tokens_run
     found = {row["name"]: row["metrics"] for row in summary["results"]}
@@ -284,7 +283,6 @@ def test_a_run_of_zse_from_config_to_report(tokens_run):
     assert {path: path.stat().st_mtime_ns for path in kept} == before
 
 
-@pytest.mark.slow
 def test_published_weights_are_scored_without_training(
     tokens_run, shapes_root, tmp_path
 ):
@@ -304,6 +302,26 @@ def test_published_weights_are_scored_without_training(
     assert found["protocol"]["selected on"].startswith("the test set itself")
 
 
+def test_the_choice_of_tokens_begins_where_a_run_that_kept_all_ended(
+    tokens_run, shapes_root, tmp_path
+):
+    config, folder = tokens_config(shapes_root, tmp_path / "cache"), tokens_run[1]
+    config.weights, config.relation.reduced = str(folder), 0
+    config.vit.update({"keep": 0.5, "selects": (1,)})
+    setup = Experiment.from_config(config)
+    opened = experiment.open(setup, tmp_path / "run")
+    began = opened.task.init(jax.random.key(1))
+    kept = jax.device_get(Reranker.from_run(folder).matcher.source)
+    assert jax.tree.all(jax.tree.map(np.array_equal, began.source, kept))
+    opened.go()
+    assert "keep=0.5" in Reranker.from_run(tmp_path / "run").source.identity
+
+    config.vit.mlp += 8
+    opened = experiment.open(Experiment.from_config(config), tmp_path / "other")
+    with pytest.raises(ValueError, match=r"of another size; set vit\.\*"):
+        opened.task.init(jax.random.key(1))
+
+
 @pytest.fixture
 def rerank_config(monkeypatch, shapes_root, tmp_path):
     monkeypatch.setitem(loading.FAMILIES, "ToyPipeline", toy_backbone.load)
@@ -316,11 +334,10 @@ def rerank_config(monkeypatch, shapes_root, tmp_path):
     config.relation.update({"heads": 2, "mlp": 16, "reduced": 8})
     config.val_classes = 2
     config.train.update({"steps": 4, "batch_size": 8, "score_every": 2})
-    config.score.update({"cutoffs": (2,), "first": 6, "share": 0.5})
+    config.score.update({"cutoffs": (2,), "first": 6, "weight": 0.5})
     return config
 
 
-@pytest.mark.slow
 def test_frozen_tokens_re_rank_descriptors(rerank_config, tmp_path):
     folder = tmp_path / "run"
     _, summary = go(rerank_config, folder)
@@ -339,6 +356,7 @@ def test_frozen_tokens_re_rank_descriptors(rerank_config, tmp_path):
     config.recipe, config.val_classes = rerank_config.recipe, 2
     config.train.update({"steps": 1, "batch_size": 8, "learning_rate": 1e-9})
     config.score.update({"cutoffs": (2,), "rerank": 6, "reranker": str(folder)})
+    config.score.rerank_weight = 0.5
     again = go(config, tmp_path / "retrieval")[1]
     theirs = {row["name"]: row["metrics"] for row in again["results"]}
     assert theirs["frozen"] == found["frozen"]
@@ -346,7 +364,6 @@ def test_frozen_tokens_re_rank_descriptors(rerank_config, tmp_path):
     assert again["page"].endswith("scores/reranked6-0.5/report.html")
 
 
-@pytest.mark.slow
 def test_a_run_of_another_task_or_another_network_is_no_re_ranker(tokens_run, tmp_path):
     _, folder, *_ = tokens_run
     with pytest.raises(FileNotFoundError, match="task=reranking"):
@@ -366,7 +383,6 @@ def test_a_run_of_another_task_or_another_network_is_no_re_ranker(tokens_run, tm
             Reranker.from_run(other)
 
 
-@pytest.mark.slow
 def test_tokens_are_the_same_on_one_device_and_on_eight(tokens_run):
     from sbir_jax.runtime import sharding
 
@@ -383,7 +399,6 @@ def test_tokens_are_the_same_on_one_device_and_on_eight(tokens_run):
     )
 
 
-@pytest.mark.slow
 def test_a_search_is_re_ranked_by_a_run(tokens_run, shapes_root, tmp_path):
     _, folder, *_ = tokens_run
     photos = shapes_root / "photo"
@@ -395,7 +410,7 @@ def test_a_search_is_re_ranked_by_a_run(tokens_run, shapes_root, tmp_path):
         found = index.search(sketch, k=24, prepare=False, rerank=10)
         told = index.reranker.score(sketch, [hit.path for hit in plain[:10]])
         wanted = np.argsort(
-            -mixed(told, np.array([hit.score for hit in plain[:10]]), 0.5)
+            -mixed(told, np.array([hit.score for hit in plain[:10]]), WEIGHT)
         )
         assert [hit.path for hit in found[:10]] == [plain[i].path for i in wanted]
         assert found[10:] == plain[10:] and index.info()["reranker"]

@@ -49,11 +49,11 @@ def images():
 
 
 def shapes(vit, relation, size=64):
-    side = jax.ShapeDtypeStruct((2, size, size, 3), float)
+    side = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     key = jax.random.key(0)
     source = jax.eval_shape(vit.init, key, side)["params"]
     states = jax.ShapeDtypeStruct(
-        (1, vit.config.tokens(size) + 1, vit.config.width), float
+        (1, vit.config.tokens(size) + 1, vit.config.width), jnp.float32
     )
     made = jax.eval_shape(relation.init, key, states, states)["params"]
     return TokenMatcher(source, made)

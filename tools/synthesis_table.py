@@ -5,7 +5,8 @@
 Trains a run of each seed that is not there yet, which scores the rivals; then draws the
 same drawings with each guide on and off, with the adapter and without. Edge F and class
 accuracy are means over runs with their standard errors over them; the cost is of a
-picture, without compiling, over that of words alone.
+picture, without compiling, over that of words alone. `--groups seen --classifier 2` and
+the like are for choosing scales, on things of seen classes that no step saw.
 """
 
 import argparse
@@ -29,16 +30,20 @@ from sbir_jax.tasks.synthesis.evaluation import Group
 from sbir_jax.tasks.synthesis.imaginer import AT_ONCE, Imaginer
 from tools.token_table import mean
 
-# Chosen on held-out things of seen classes (`--group seen`).
-LGP, CLASSIFIER, DISTANCE = 0.3, 20.0, 2.0
-SHOWN = 8  # drawings on a sheet
-GUIDES = {
-    "": {},
-    "latent guidance predictor": {"lgp": LGP},
-    "classifier": {"classifier": CLASSIFIER},
-    "sketch distance": {"distance": DISTANCE},
-    "all three": {"lgp": LGP, "classifier": CLASSIFIER, "distance": DISTANCE},
+# Chosen on held-out things of seen classes.
+SCALES = {"lgp": 0.1, "classifier": 5.0, "distance": 1.0}
+NAMES = {
+    "lgp": "latent guidance predictor",
+    "classifier": "classifier",
+    "distance": "sketch distance",
 }
+SHOWN = 8  # drawings on a sheet
+
+
+def guides(scales: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Scales of sampling by row: none, each guide alone, and all of them."""
+    alone = {NAMES[name]: {name: scale} for name, scale in scales.items()}
+    return {"": {}, **alone, "all three": scales}
 
 
 def setup(args: argparse.Namespace, seed: int) -> Experiment:
@@ -61,23 +66,29 @@ def draw(
     return np.stack(made), took / (pictures * len(group.texts))
 
 
-def guided(run: experiment.Run, folder: pathlib.Path, name: str, pictures: int) -> dict:
+def guided(
+    run: experiment.Run,
+    sheet: pathlib.Path,
+    name: str,
+    pictures: int,
+    scales: dict[str, float],
+) -> dict:
     """Figures and cost of each row, of one run's drawings of one group."""
     pairs = getattr(run.task.groups, name).some(run.setup.score.sketches)
-    imaginer = Imaginer.from_run(folder)
+    imaginer = Imaginer.from_run(sheet.parent)
     plain = imaginer.sampling
     group = evaluation.read_group(run.task.dataset, pairs, imaginer.size)
     seconds = {}
-    for held, guide in itertools.product((0.0, 1.0), GUIDES):
+    ways = guides(scales)
+    for held, guide in itertools.product((0.0, 1.0), ways):
         row = " + ".join(filter(None, ("adapter" * bool(held), guide)))
         row = row or "words alone"
         imaginer.sampling = plain
-        scales = {"hold": held, **GUIDES[guide]}
-        made = draw(imaginer, group, scales, pictures)
+        made = draw(imaginer, group, {"hold": held, **ways[guide]}, pictures)
         group.pictures[row], seconds[row] = made
         tqdm.write(f"{row}: {seconds[row]:.2f} s a picture", file=sys.stderr)
     figures = evaluation.scored(group, evaluation.judge_of(run.task))
-    save_sheet(group, folder / f"guides_{name}.png")
+    save_sheet(group, sheet)
     return {row: figures[row] | {"seconds": seconds[row]} for row in figures}
 
 
@@ -101,7 +112,10 @@ def main() -> None:
     parser.add_argument("--sketches", type=int, default=32, help="of each group")
     parser.add_argument("--pictures", type=int, default=2, help="of each drawing")
     parser.add_argument("--groups", nargs="*", default=("unseen", "seen"))
+    for name, scale in SCALES.items():
+        parser.add_argument(f"--{name}", type=float, default=scale, help="scale")
     args = parser.parse_args()
+    scales = {name: getattr(args, name) for name in SCALES}
     hardware.keep_programs()
     reports, tables = [], {name: [] for name in args.groups}
     for seed in range(args.seeds):
@@ -109,9 +123,11 @@ def main() -> None:
         run = experiment.open(setup(args, seed), folder)
         reports.append(run.go())
         for name in args.groups:
-            kept = folder / f"guides_{name}.json"
+            which = "_".join(f"{scale:g}" for scale in scales.values())
+            sheet = folder / f"guides_{name}_{which}.png"
+            kept = sheet.with_suffix(".json")
             if not kept.exists():
-                given = run, folder, name, args.pictures
+                given = run, sheet, name, args.pictures, scales
                 checkpoint.write_own_json(kept, guided(*given))
             tables[name].append(schema.read_json(kept))
     names = [metric.name for metric in evaluation.METRICS]

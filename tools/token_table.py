@@ -6,7 +6,8 @@
 A run of each seed, trained where it is not there yet; what is in the folder counts. Of
 every row the mean of mAP@all over seeds and its standard error over them; below, what
 pairs cost and how many photos are worth re-ranking. With a keep rate below 1 tokens are
-compared as they are (`relation.reduced=0`), and so they are then at 1.0.
+compared as they are (`relation.reduced=0`), and so they are then at 1.0. As the paper's
+authors advise, both go on from the transformer of the same seed's run that kept all.
 """
 
 import argparse
@@ -27,7 +28,7 @@ def report_of(
     task: str, seed: int, keep: float, as_they_are: bool, root: pathlib.Path, steps: int
 ) -> dict[str, Any]:
     """Of a run that is there, or made now."""
-    name = f"{task}-{seed}" + f"-keep{keep:g}-plain" * as_they_are
+    name = f"{task}-{seed}" + f"-keep{keep:g}" * as_they_are
     folder = root / name
     if not (folder / "report.json").exists():
         config = toybox.get_config(f"task={task}")
@@ -36,6 +37,8 @@ def report_of(
             config.train.steps = steps
         if as_they_are:
             config.vit.keep, config.relation.reduced = keep, 0
+            report_of(task, seed, 1.0, False, root, steps)
+            config.weights = str((root / f"{task}-{seed}").resolve())
         experiment.open(Experiment.from_config(config), folder).go()
     return schema.read_json(folder / "report.json")
 

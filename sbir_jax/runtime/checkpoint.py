@@ -50,8 +50,8 @@ class OnBackbone:
     image_size: Annotated[int, Field(ge=1, le=2**13)]
     train: Seeded
     encoder: str = ""
-    # Runs from before there was a choice are float32.
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    # Runs from before there was a choice are float32; "" is of those that read none.
+    dtype: Literal["", "float32", "bfloat16"] = "float32"
 
 
 def manager(workdir: pathlib.Path) -> ocp.CheckpointManager:

@@ -134,8 +134,9 @@ class TokenSetup(PairSetup):
     """ZSE-SBIR: all of it is trained, no backbone is read.
 
     Attributes:
-      weights: safetensors that training starts from: of the whole system, or of a
-        transformer alone (`adapters.token_files`); "" for random ones.
+      weights: what training starts from: safetensors of the whole system or of a
+        transformer alone (`adapters.token_files`), or a run folder, whose transformer
+        is taken; "" for random ones.
       score_only: nothing is trained, for published weights.
     """
 

@@ -5,9 +5,12 @@ After Lin et al. (CVPR 2023). `reranking` has the same on frozen tokens.
 """
 
 import abc
+import dataclasses
+import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
+import jax
 import numpy as np
 from absl import logging
 from jax.sharding import Mesh
@@ -198,14 +201,16 @@ class TokenMatching(PairTask):
         return ViTTokens(self.setup.vit, self.given.size)
 
     def init(self, key: Array) -> TokenMatcher:
-        """Random, or from the file that the config names. Raises: as
-        `token_files.load`."""
-        made = super().init(key)
-        if not self.setup.weights:
+        """Random, or from what the config names. Raises: as `token_files.load` and
+        `Reranker.from_run`; ValueError for a run with another transformer."""
+        made, where = super().init(key), self.setup.weights
+        if not where:
             return made
-        found, kept = token_files.load(self.setup.weights, made)
+        if pathlib.Path(where).expanduser().is_dir():
+            return _with_transformer(made, where)
+        found, kept = token_files.load(where, made)
         for part in kept:
-            logging.info("%s does not hold %s: random", self.setup.weights, part)
+            logging.info("%s does not hold %s: random", where, part)
         return found
 
     def found_by(
@@ -223,3 +228,14 @@ class TokenMatching(PairTask):
             "learned": again["learned"],
             "retrieval": own["learned"],
         }
+
+
+def _with_transformer(made: TokenMatcher, run: str) -> TokenMatcher:
+    """With that of a run; its relation network may be of another number of tokens."""
+    found = jax.device_get(Reranker.from_run(run).matcher.source)
+    if jax.tree.map(np.shape, found) != jax.tree.map(np.shape, made.source):
+        raise ValueError(
+            f"weights is {run}, a run whose transformer is of another size; set vit.* "
+            "to what it was made with, but for vit.keep and vit.selects"
+        )
+    return dataclasses.replace(made, source=found)
