@@ -5,7 +5,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.extras
 
-.PHONY: demo test test-all clean
+# What depends most on the releases of JAX, NumPy and Python.
+SOME := $(addprefix tests/test_,attention.py checkpoint.py embedder.py features.py \
+	flags.py hardware.py main.py samplers.py search_index.py token_networks.py toy_task.py)
+
+.PHONY: demo test test-some test-all clean
 
 demo: $(READY)
 	$(BIN)/python -m sbir_jax.main --config configs/toybox.py --workdir runs/toybox
@@ -15,6 +19,9 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -rs --durations=25 --numprocesses auto --dist loadfile
+
+test-some: $(READY)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(SOME)
 
 # With the extras, slow tests too.
 test-all: $(EXTRAS)
@@ -31,4 +38,4 @@ $(EXTRAS): $(READY) tools/install_extras.sh
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .jax_cache
+	rm -rf $(VENV) .newest build *.egg-info .pytest_cache .ruff_cache .jax_cache

@@ -106,7 +106,7 @@ class Run:
     ) -> dict[str, Any]:
         assert self.given.folder is not None
         what, steps = self.task.saved_as, self.setup.train.steps
-        kept = f"The {what} are those of step {step} of {steps}"
+        kept = f"Kept: {what} of step {step} of {steps}"
         if self.task.validates:
             kept += f", best in {self.task.metric.name} on {self.task.held_out}"
         facts, page = dict(found.facts), self.given.folder / found.folder

@@ -137,4 +137,6 @@ def test_the_quick_bench(tmp_path):
     rows = [json.loads(line) for line in run.stdout.splitlines() if line[:1] == "{"]
     assert [row["case"].split(",")[0] for row in rows] == ["extract", "train", "encode"]
     assert all(row["operations"] > 1e6 and row["seconds"] > 0 for row in rows)
-    assert rows[1]["operations"] == 6 * rows[0]["operations"]
+    # Forward and back of three images, which share the embedding of their timestep.
+    times = rows[1]["operations"] / rows[0]["operations"]
+    assert 5.9 < times < 6
