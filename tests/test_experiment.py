@@ -168,8 +168,9 @@ def test_a_run_keeps_the_type_and_the_space_it_was_begun_with(make_config, tmp_p
         ValueError, match="dtype: 'bfloat16' in the folder, 'float32' now"
     ):
         experiment.open(Experiment.from_config(config), tmp_path).go()
-    moved = jax.tree.map(lambda x: float(np.abs(x).max()), model.prompts.latent)
-    assert min(jax.tree.leaves(moved)) > 0
+    # The last ones: those of step 0, without any frame, may be the best.
+    last = state["prompts"]["latent"]
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(last))
     assert not (tmp_path / "latents").exists()
     config.dtype, config.prompt.space = "bfloat16", "pixel"
     with pytest.raises(ValueError, match=r"prompt: .*'latent'.* in the folder"):
@@ -219,7 +220,7 @@ def test_words_beside_the_sketches_leave_the_photos_as_they_were(finished, make_
     config = make_config()
     config.score.words = "class"
     found = experiment.open(Experiment.from_config(config), workdir).go()
-    assert found["protocol"]["words"] == "class as picture, share 0.5"
+    assert found["protocol"]["words"] == "class as picture, weight 0.5"
     out = workdir / "scores" / "class-picture-0.5"
     assert (out / "report.json").exists()
     for modality, same in (("photo", True), ("sketch", False)):

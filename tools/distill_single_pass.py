@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=pathlib.Path, default="runs/single")
     parser.add_argument("--start", default="toybox", help="the model to distil")
     parser.add_argument("--out", type=pathlib.Path, help="default: WORKDIR/model")
-    parser.add_argument("--minutes", type=float, default=0, help="in place of steps")
+    parser.add_argument("--minutes", type=float, default=0.0, help="in place of steps")
     parser.add_argument("--quick", action="store_true", help="a few steps, to try it")
     args = parser.parse_args()
     recipe = Recipe()

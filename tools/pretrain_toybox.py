@@ -64,7 +64,7 @@ class Recipe:
     vae_learning_rate: float = 2e-3
     kl_weight: float = 1e-3
     unet_steps: int = 12_000
-    unet_minutes: float = 0  # in place of steps, where it is not 0
+    unet_minutes: float = 0.0  # in place of steps, where it is not 0
     unet_batch: int = 32
     unet_learning_rate: float = 1e-3
     caption_dropout: float = 0.4  # the features of a picture alone are learned there
@@ -245,7 +245,7 @@ def main() -> None:
     parser.add_argument("--start", help="a model to train further; else from nothing")
     parser.add_argument("--quick", action="store_true", help="a few steps, to try it")
     parser.add_argument(
-        "--minutes", type=float, default=0, help="train diffusion for so long"
+        "--minutes", type=float, default=0.0, help="train diffusion for so long"
     )
     parser.add_argument(
         "--steps",
