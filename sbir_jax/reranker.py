@@ -40,8 +40,8 @@ from sbir_jax.runtime import checkpoint, digests, hardware, sharding
 from sbir_jax.types import Modality
 
 SAVED_AS = "matcher"  # in checkpoints
-# Of its scores beside those of descriptors. Of the shares above 0 it did the least harm
-# on held-out seen classes of Toybox, where none did any good.
+# Of its scores beside those of descriptors. Of the weights above 0 it did the least
+# harm on held-out seen classes of Toybox, where none did any good.
 WEIGHT = 0.1
 TASKS = ("reranking", "tokens")
 PHOTOS = 32  # pairs of one sketch at a time, and images, on each device

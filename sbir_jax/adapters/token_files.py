@@ -33,7 +33,6 @@ TIMM = {
     "attention.to_out.0": "attn.proj", "mlp.net.0": "mlp.fc1", "mlp.net.3": "mlp.fc2",
 }  # fmt: skip
 HEADS = re.compile(r"(head|fc_norm|mlp_head)\.")  # classifiers, of no use here
-STEM = "scale.seq."  # that of a plain transformer is not there
 
 
 def published_name(keys: tuple[str, ...]) -> str:
